@@ -1,0 +1,1 @@
+"""The lab: Kubernetes clusters on networks of their own, on one Linux machine."""

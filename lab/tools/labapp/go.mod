@@ -1,0 +1,3 @@
+module meshlink.lab/labapp
+
+go 1.26.0

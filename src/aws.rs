@@ -1,0 +1,37 @@
+//! EKS names and tokens, and load balancers that are really ready. No `aws` command, no other process.
+//!
+//! [`Aws`] holds what the environment says and one budget of calls per account and region; [`Aws::session`] gives
+//! credentials and a region for one cluster. The rest are functions over it:
+//!
+//! | part | question |
+//! | --- | --- |
+//! | [`eks`] | which cluster does a name mean, where is it, and with which token |
+//! | [`network`], [`exposure`] | what lies between clusters, and so who may reach a gateway |
+//! | [`gateway`] | what a gateway's Service must say |
+//! | [`preflight`] | what would fail later, before anything is written |
+//! | [`policy`] | the least rights all this needs |
+//! | [`remains`] | what is left of a load balancer after a leave |
+//! | [`nlb`] | does a gateway's load balancer carry traffic, and if not, why |
+
+pub mod arn;
+pub mod call;
+pub mod cidr;
+pub mod eks;
+pub mod env;
+pub mod exposure;
+pub mod gateway;
+mod members;
+pub mod network;
+pub mod nlb;
+pub mod policy;
+pub mod preflight;
+mod query;
+pub mod rate;
+pub mod remains;
+mod rights;
+pub mod session;
+mod xml;
+
+pub use env::Env;
+pub use members::Members;
+pub use session::{Aws, Identity, Session};

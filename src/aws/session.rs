@@ -1,0 +1,316 @@
+//! Credentials, region and budget for the calls about one cluster.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_eks::{
+    config::timeout::TimeoutConfigBuilder,
+    error::{ProvideErrorMetadata, SdkError},
+};
+
+use super::{
+    arn::Partition,
+    call::{Cause, Error, by_credentials, by_sdk},
+    env::{Env, Service},
+    rate::{Pace, Rates},
+};
+use crate::cluster::Recover;
+
+/// How long one attempt of a call may take.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(10);
+/// Attempts of a call that may help when repeated.
+const ATTEMPTS: u32 = 4;
+/// Attempts of a call that is throttled, a second or more apart: what begins a run waits its turn.
+const TURNS: u32 = 90;
+
+/// As whom to call: profile, and a role to take on with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Profile; the environment's, if absent.
+    pub profile: Option<String>,
+    /// Role to assume.
+    pub role_arn: Option<String>,
+    /// External id that role asks for.
+    pub external_id: Option<String>,
+}
+
+impl From<&crate::spec::Eks> for Identity {
+    fn from(eks: &crate::spec::Eks) -> Self {
+        let crate::spec::Eks {
+            profile,
+            role_arn,
+            external_id,
+            ..
+        } = eks.clone();
+        Self {
+            profile,
+            role_arn,
+            external_id,
+        }
+    }
+}
+
+/// AWS as one identity sees it in one region.
+#[derive(Debug, Clone)]
+pub struct Session {
+    env: Arc<Env>,
+    credentials: Option<SharedCredentialsProvider>,
+    eks: aws_sdk_eks::Client,
+    elb: aws_sdk_elasticloadbalancingv2::Client,
+    sts: aws_sdk_sts::Client,
+    region: String,
+    rates: Arc<Rates>,
+    /// Whose budgets are used: the account, and until it is known, the identity.
+    account: String,
+    profile: Option<String>,
+}
+
+/// The AWS of one run: environment and budgets, shared by all clusters.
+#[derive(Debug, Clone, Default)]
+pub struct Aws {
+    env: Arc<Env>,
+    rates: Arc<Rates>,
+}
+
+impl Aws {
+    /// From what the command line read.
+    pub fn new(env: Env) -> Self {
+        Self {
+            env: Arc::new(env),
+            rates: Arc::default(),
+        }
+    }
+
+    /// Call faster or slower than usual.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self {
+            rates: Arc::new(Rates::new(pace)),
+            ..self
+        }
+    }
+
+    /// What the command line read.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Credentials and region for one cluster. `region` wins over the environment's and the profile's.
+    ///
+    /// No call is made yet, except to assume a role or to refresh SSO when the credentials are first used.
+    pub async fn session(&self, who: &Identity, region: Option<&str>) -> Option<Session> {
+        let profile = who.profile.clone().or_else(|| self.env.profile.clone());
+        let base = self.base(who, region.or(self.env.region.as_deref())).await;
+        let region = base.region()?.to_string();
+        let config = match &who.role_arn {
+            Some(role) => self.assume(base, role, who.external_id.as_deref()).await,
+            None => base,
+        };
+        Some(Session {
+            env: self.env.clone(),
+            credentials: config.credentials_provider(),
+            eks: eks(&config, self.env.endpoint(Service::Eks)),
+            elb: elb(&config, self.env.endpoint(Service::Elb)),
+            sts: sts(&config, self.env.endpoint(Service::Sts)),
+            region,
+            rates: self.rates.clone(),
+            account: format!("{who:?}"),
+            profile,
+        })
+    }
+
+    async fn base(&self, who: &Identity, region: Option<&str>) -> SdkConfig {
+        let region = region.map(|r| Region::new(r.to_owned()));
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts());
+        if let Some(profile) = who.profile.as_ref().or(self.env.profile.as_ref()) {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = region {
+            loader = loader.region(region);
+        }
+        if let (Some(keys), None) = (&self.env.keys, &who.profile) {
+            loader = loader.credentials_provider(keys.clone());
+        }
+        loader.load().await
+    }
+
+    async fn assume(&self, base: SdkConfig, role: &str, external_id: Option<&str>) -> SdkConfig {
+        let sts = match self.env.endpoint(Service::Sts) {
+            Some(url) => base.to_builder().endpoint_url(url).build(),
+            None => base.clone(),
+        };
+        let mut provider = AssumeRoleProvider::builder(role)
+            .session_name("meshlink")
+            .configure(&sts);
+        if let Some(id) = external_id {
+            provider = provider.external_id(id);
+        }
+        let provider = SharedCredentialsProvider::new(provider.build().await);
+        base.to_builder().credentials_provider(provider).build()
+    }
+}
+
+fn eks(config: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_eks::Client {
+    let mut builder = aws_sdk_eks::config::Builder::from(config);
+    builder.set_endpoint_url(endpoint.map(str::to_owned));
+    aws_sdk_eks::Client::from_conf(builder.build())
+}
+
+fn elb(config: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_elasticloadbalancingv2::Client {
+    let mut builder = aws_sdk_elasticloadbalancingv2::config::Builder::from(config);
+    builder.set_endpoint_url(endpoint.map(str::to_owned));
+    aws_sdk_elasticloadbalancingv2::Client::from_conf(builder.build())
+}
+
+fn sts(config: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_sts::Client {
+    let mut builder = aws_sdk_sts::config::Builder::from(config);
+    builder.set_endpoint_url(endpoint.map(str::to_owned));
+    aws_sdk_sts::Client::from_conf(builder.build())
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfigBuilder::new()
+        .connect_timeout(Duration::from_secs(4))
+        .read_timeout(ATTEMPT)
+        .operation_attempt_timeout(ATTEMPT)
+        .build()
+}
+
+impl Session {
+    /// The region calls go to.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The partition of that region.
+    pub fn partition(&self) -> Partition {
+        Partition::of_region(&self.region)
+    }
+
+    /// The profile in use, for hints.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// Share the budget of this account from now on.
+    #[must_use]
+    pub fn for_account(mut self, account: &str) -> Self {
+        account.clone_into(&mut self.account);
+        self
+    }
+
+    /// The credentials provider, for tokens.
+    pub(crate) fn provider(&self) -> Option<SharedCredentialsProvider> {
+        self.credentials.clone()
+    }
+
+    /// The credentials as they are now.
+    pub(crate) async fn credentials(
+        &self,
+        action: &'static str,
+        service: Service,
+    ) -> Result<Credentials, Error> {
+        use aws_credential_types::provider::ProvideCredentials as _;
+        let fail = |cause| Error {
+            service,
+            action,
+            region: self.region.clone(),
+            cause,
+        };
+        let provider = self
+            .provider()
+            .ok_or_else(|| fail(Cause::NoCredentials("no provider".into())))?;
+        provider
+            .provide_credentials()
+            .await
+            .map_err(|e| fail(by_credentials(&e)))
+    }
+
+    /// Where a service answers.
+    pub(crate) fn endpoint(&self, service: Service) -> String {
+        let public = || {
+            let (prefix, suffix) = (service.prefix(), self.partition().suffix);
+            format!("https://{prefix}.{}.{suffix}", self.region)
+        };
+        self.env
+            .endpoint(service)
+            .map_or_else(public, str::to_owned)
+    }
+
+    pub(crate) fn eks(&self) -> &aws_sdk_eks::Client {
+        &self.eks
+    }
+
+    pub(crate) fn elb(&self) -> &aws_sdk_elasticloadbalancingv2::Client {
+        &self.elb
+    }
+
+    pub(crate) fn sts(&self) -> &aws_sdk_sts::Client {
+        &self.sts
+    }
+
+    /// Make an SDK call within the budget, again where that can help.
+    pub(crate) async fn call<T, E, F>(
+        &self,
+        service: Service,
+        action: &'static str,
+        mut send: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        self.attempts(service, action, || {
+            let sent = send();
+            async move { sent.await.map_err(|e| by_sdk(&e)) }
+        })
+        .await
+    }
+
+    /// As [`call`](Self::call), for anything that tells its cause.
+    pub(crate) async fn attempts<T, F>(
+        &self,
+        service: Service,
+        action: &'static str,
+        mut send: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Cause>>,
+    {
+        let mut pause = Duration::from_millis(200);
+        let mut attempt = 0;
+        let rate = self.rates.of(service, &self.account, &self.region);
+        loop {
+            attempt += 1;
+            rate.turn().await;
+            let cause = match send().await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            if cause == Cause::Throttled {
+                rate.pause(Duration::from_secs(1));
+            }
+            let error = Error {
+                service,
+                action,
+                region: self.region.clone(),
+                cause,
+            };
+            match error.recover() {
+                // Of load balancers, throttling is for the caller to wait out and to tell: it is pending, not failing.
+                Recover::After(_) if service != Service::Elb && attempt < TURNS => {}
+                Recover::Backoff if attempt < ATTEMPTS => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `meshlink.lock`: which charts were used, written at first use and checked ever after.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// The file's name beside a mesh file.
+pub const FILE: &str = "meshlink.lock";
+
+/// The charts that were used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lock {
+    /// Where it was read from, for errors.
+    pub path: PathBuf,
+    /// Sorted by chart and version.
+    pub charts: Vec<Entry>,
+}
+
+/// A chart that was used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The chart's name.
+    pub chart: String,
+    /// Its version.
+    pub version: String,
+    /// The digest of its archive, in hexadecimal.
+    pub sha256: String,
+    /// Where it came from.
+    pub source: String,
+    /// The images it runs, for mirrors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: u32,
+    charts: Vec<Entry>,
+}
+
+impl Lock {
+    /// Reads a lock file; one that is not there is empty.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    charts: Vec::new(),
+                });
+            }
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let refused = |reason: String| Error::Lock {
+            path: path.to_owned(),
+            reason,
+        };
+        let document: Document =
+            serde_saphyr::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        if document.version != 1 {
+            return Err(refused(format!(
+                "version {} is not known",
+                document.version
+            )));
+        }
+        let bad = document.charts.iter().find(|entry| {
+            entry.sha256.len() != 64 || !entry.sha256.bytes().all(|c| c.is_ascii_hexdigit())
+        });
+        match bad {
+            Some(entry) => Err(refused(format!(
+                "the digest of {} {} is no sha256",
+                entry.chart, entry.version
+            ))),
+            None => Ok(Self {
+                path: path.to_owned(),
+                charts: document.charts,
+            }),
+        }
+    }
+
+    /// The entry of a chart, if there is one.
+    pub fn find(&self, chart: &str, version: &str) -> Option<&Entry> {
+        self.charts
+            .iter()
+            .find(|entry| entry.chart == chart && entry.version == version)
+    }
+
+    /// Checks that a chart is the one that was locked; one that was never locked passes.
+    pub fn check(
+        &self,
+        chart: &str,
+        version: &str,
+        origin: &str,
+        sha256: &str,
+    ) -> Result<(), Error> {
+        match self.find(chart, version) {
+            Some(entry) if !entry.sha256.eq_ignore_ascii_case(sha256) => Err(Error::Locked {
+                name: chart.to_owned(),
+                version: version.to_owned(),
+                origin: origin.to_owned(),
+                path: self.path.clone(),
+                locked: entry.sha256.clone(),
+                actual: sha256.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds or replaces an entry; whether anything changed.
+    pub fn put(&mut self, entry: Entry) -> bool {
+        if self.charts.contains(&entry) {
+            return false;
+        }
+        self.charts
+            .retain(|other| (&other.chart, &other.version) != (&entry.chart, &entry.version));
+        self.charts.push(entry);
+        self.charts
+            .sort_by(|a, b| (&a.chart, &a.version).cmp(&(&b.chart, &b.version)));
+        true
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> Result<String, Error> {
+        let document = Document {
+            version: 1,
+            charts: self.charts.clone(),
+        };
+        let yaml = serde_saphyr::to_string(&document).map_err(|error| Error::Lock {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(format!(
+            "# Written by meshlink. Keep it with your mesh file: a chart that differs from what is written here is refused.\n{yaml}"
+        ))
+    }
+
+    /// Writes the file in one step.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        super::write_whole(path, self.text()?.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(version: &str, digit: &str) -> Entry {
+        Entry {
+            chart: "istiod".into(),
+            version: version.into(),
+            sha256: digit.repeat(64),
+            source: "https://charts.example".into(),
+            images: vec!["a:1".into()],
+        }
+    }
+
+    #[test]
+    fn a_lock_survives_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let mut lock = Lock::read(&path).unwrap();
+        assert!(
+            lock.put(entry("1.31.0", "a"))
+                && lock.put(entry("1.30.0", "b"))
+                && !lock.put(entry("1.30.0", "b"))
+        );
+        lock.write(&path).unwrap();
+        assert_eq!(Lock::read(&path).unwrap(), lock);
+        assert_eq!(lock.charts[0].version, "1.30.0");
+    }
+
+    #[test]
+    fn another_digest_is_refused_and_an_unknown_chart_is_not() {
+        let mut lock = Lock::default();
+        lock.put(entry("1.31.0", "a"));
+        lock.check("istiod", "1.31.0", "here", &"A".repeat(64))
+            .unwrap();
+        lock.check("istiod", "1.32.0", "here", &"b".repeat(64))
+            .unwrap();
+        let error = lock
+            .check("istiod", "1.31.0", "here", &"b".repeat(64))
+            .unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_broken_lock_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        for text in [
+            "version: 2\ncharts: []\n",
+            "charts: 1\n",
+            "version: 1\ncharts: [{chart: a, version: '1', sha256: xyz, source: s}]\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(
+                matches!(Lock::read(&path), Err(Error::Lock { .. })),
+                "{text}"
+            );
+        }
+    }
+}

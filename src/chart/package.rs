@@ -1,0 +1,328 @@
+//! A chart in memory: its files sorted by what they are for.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{Error, archive, values, yaml};
+
+mod dependencies;
+mod metadata;
+
+pub(crate) use dependencies::enabled;
+
+/// A chart: metadata, templates, default values and the charts inside it.
+#[derive(Debug, Clone, Default)]
+pub struct Chart {
+    /// What `Chart.yaml` says.
+    pub metadata: Metadata,
+    /// Default values.
+    pub values: Map<String, Value>,
+    /// `values.yaml` as it was written, comments and all.
+    pub values_text: String,
+    /// Files below `templates/`.
+    pub templates: Vec<File>,
+    /// All other files: read by templates, or holding the resource definitions of `crds/`.
+    pub files: Vec<File>,
+    /// The JSON schema for values, if there is one.
+    pub schema: Option<Vec<u8>>,
+    /// `Chart.lock`, as Helm records it.
+    pub lock: Option<Value>,
+    /// Charts inside this one.
+    pub dependencies: Vec<Chart>,
+}
+
+/// A file of a chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its path inside the chart, with `/`.
+    pub name: String,
+    /// Its contents.
+    pub data: Vec<u8>,
+}
+
+/// What `Chart.yaml` says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metadata {
+    /// The chart's name.
+    pub name: String,
+    /// The chart's version.
+    pub version: String,
+    /// The version of what it installs.
+    pub app_version: String,
+    /// One sentence about it.
+    pub description: String,
+    /// `application`, `library` or empty.
+    pub kind: String,
+    /// Which Kubernetes versions it is for.
+    pub kube_version: String,
+    /// `v1` or `v2`.
+    pub api_version: String,
+    /// Whether its authors gave it up.
+    pub deprecated: bool,
+    /// The whole file.
+    pub document: Map<String, Value>,
+}
+
+impl Chart {
+    /// A chart from a gzipped tar archive, refused if it is not one or tries to reach outside itself.
+    pub fn from_archive(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_files(archive::unpack(bytes, "the archive")?, "the archive")
+    }
+
+    /// A chart from a folder. `.helmignore` is respected; links that lead outside are refused.
+    pub fn from_folder(folder: &Path) -> Result<Self, Error> {
+        Self::from_files(archive::walk(folder)?, &folder.display().to_string())
+    }
+
+    /// A chart from a folder or an archive.
+    pub fn from_path(path: &Path) -> Result<Self, Error> {
+        Ok(from_path(path)?.0)
+    }
+
+    /// A chart from its files, by name inside the chart.
+    pub fn from_files(files: Vec<File>, origin: &str) -> Result<Self, Error> {
+        build(files, origin, 0)
+    }
+
+    /// The chart's name.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// Whether it only lends templates to others.
+    pub fn is_library(&self) -> bool {
+        self.metadata.kind.eq_ignore_ascii_case("library")
+    }
+
+    /// Resource definitions of `crds/`, this chart's first; Helm installs them before everything else and never updates them.
+    pub fn crds(&self) -> Vec<&File> {
+        let own = self.files.iter().filter(|file| {
+            file.name.starts_with("crds/") && !file.name.ends_with('/') && is_manifest(&file.name)
+        });
+        own.chain(self.dependencies.iter().flat_map(Self::crds))
+            .collect()
+    }
+}
+
+fn is_manifest(name: &str) -> bool {
+    [".yaml", ".yml", ".json"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+fn build(files: Vec<File>, origin: &str, depth: usize) -> Result<Chart, Error> {
+    if depth > 10 {
+        return Err(Error::Unpack {
+            origin: origin.to_owned(),
+            reason: "charts inside charts, more than 10 levels deep".to_owned(),
+        });
+    }
+    let Some(head) = files.iter().find(|file| file.name == "Chart.yaml") else {
+        return Err(Error::Unpack {
+            origin: origin.to_owned(),
+            reason: "Chart.yaml is missing".to_owned(),
+        });
+    };
+    let mut chart = Chart {
+        metadata: Metadata::read(head, origin)?,
+        ..Chart::default()
+    };
+    let mut inner: BTreeMap<String, Vec<File>> = BTreeMap::new();
+    for file in files {
+        match file.name.as_str() {
+            "Chart.yaml" => {}
+            "Chart.lock" | "requirements.lock" => chart.lock = Some(chart.parse(&file)?),
+            "values.yaml" => chart.take_values(&file)?,
+            "values.schema.json" => chart.schema = Some(file.data),
+            "requirements.yaml" => chart.take_requirements(&file)?,
+            name if name.starts_with("templates/") => chart.templates.push(file),
+            name if name.starts_with("charts/") && !name.ends_with(".prov") => {
+                let rest = name["charts/".len()..].to_owned();
+                let group = rest.split('/').next().unwrap_or_default().to_owned();
+                inner.entry(group).or_default().push(File {
+                    name: rest,
+                    data: file.data,
+                });
+            }
+            _ => chart.files.push(file),
+        }
+    }
+    for (group, files) in inner
+        .into_iter()
+        .filter(|(group, _)| !group.starts_with(['_', '.']))
+    {
+        if let Some(inner) = build_inner(&group, files, origin, depth)? {
+            chart.dependencies.push(inner);
+        }
+    }
+    Ok(chart)
+}
+
+fn build_inner(
+    group: &str,
+    files: Vec<File>,
+    origin: &str,
+    depth: usize,
+) -> Result<Option<Chart>, Error> {
+    let origin = format!("{origin}/charts/{group}");
+    let files = match files.as_slice() {
+        [file] if file.name == group && group.ends_with(".tgz") => {
+            archive::unpack(&file.data, &origin)?
+        }
+        _ => files
+            .into_iter()
+            .filter_map(|file| {
+                Some(File {
+                    name: file.name.split_once('/')?.1.to_owned(),
+                    data: file.data,
+                })
+            })
+            .collect(),
+    };
+    if files.is_empty() {
+        Ok(None)
+    } else {
+        build(files, &origin, depth + 1).map(Some)
+    }
+}
+
+impl Chart {
+    fn refused(&self, file: &str, reason: impl ToString) -> Error {
+        Error::Package {
+            chart: self.metadata.name.clone(),
+            file: file.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn parse(&self, file: &File) -> Result<Value, Error> {
+        let text =
+            std::str::from_utf8(&file.data).map_err(|error| self.refused(&file.name, error))?;
+        yaml::document(text).map_err(|error| self.refused(&file.name, error))
+    }
+
+    fn take_values(&mut self, file: &File) -> Result<(), Error> {
+        let text = String::from_utf8(file.data.clone())
+            .map_err(|error| self.refused(&file.name, error))?;
+        for document in yaml::documents(&text).map_err(|error| self.refused(&file.name, error))? {
+            match document {
+                Value::Null => {}
+                Value::Object(map) => values::overlay(&mut self.values, map),
+                _ => return Err(self.refused(&file.name, "it is no map")),
+            }
+        }
+        self.values_text = text;
+        Ok(())
+    }
+
+    fn take_requirements(&mut self, file: &File) -> Result<(), Error> {
+        if let Value::Object(map) = self.parse(file)? {
+            self.metadata.document.extend(map);
+        }
+        if self.metadata.api_version == "v1" {
+            self.files.push(file.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Reads a chart from a folder or an archive on disk, with its digest.
+pub(crate) fn from_path(path: &Path) -> Result<(Chart, Vec<u8>), Error> {
+    let origin = path.display().to_string();
+    if path.is_dir() {
+        let files = archive::walk(path)?;
+        let digest = archive::fingerprint(&files);
+        return Ok((Chart::from_files(files, &origin)?, digest));
+    }
+    let bytes = fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((
+        Chart::from_files(archive::unpack(&bytes, &origin)?, &origin)?,
+        archive::sha256(&bytes),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn file(name: &str, text: &str) -> File {
+        File {
+            name: name.to_owned(),
+            data: text.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn files_find_their_place() {
+        let chart = Chart::from_files(
+            vec![
+                file("Chart.yaml", "name: app\nversion: 1.0.0\nappVersion: 2\n"),
+                file("values.yaml", "a: 1\n---\na: 2\nb: {c: 3}\n"),
+                file("templates/x.yaml", "x"),
+                file("crds/c.yaml", "c"),
+                file("README.md", "r"),
+                file("charts/sub/Chart.yaml", "name: sub\nversion: 0.1.0\n"),
+                file("charts/_ignored/Chart.yaml", "broken"),
+                file("charts/README", "r"),
+            ],
+            "test",
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                chart.name(),
+                chart.metadata.app_version.as_str(),
+                chart.metadata.api_version.as_str()
+            ),
+            ("app", "2", "v1")
+        );
+        assert_eq!(
+            Value::Object(chart.values.clone()),
+            serde_json::json!({"a": 2.0, "b": {"c": 3.0}})
+        );
+        assert_eq!(chart.templates.len(), 1);
+        assert_eq!(chart.crds().len(), 1);
+        assert_eq!(
+            chart
+                .dependencies
+                .iter()
+                .map(Chart::name)
+                .collect::<Vec<_>>(),
+            ["sub"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_chart_is_refused_by_file() {
+        for (files, expected) in [
+            (vec![], "Chart.yaml is missing"),
+            (vec![file("Chart.yaml", "name: [")], "Chart.yaml is invalid"),
+            (
+                vec![file("Chart.yaml", "name: a\nversion: x\n")],
+                "no semantic version",
+            ),
+            (
+                vec![file("Chart.yaml", "name: a/b\nversion: 1.0.0\n")],
+                "is no name",
+            ),
+            (
+                vec![file("Chart.yaml", "name: a\nversion: 1.0.0\ntype: odd\n")],
+                "type must be",
+            ),
+            (
+                vec![
+                    file("Chart.yaml", "name: a\nversion: 1.0.0\n"),
+                    file("values.yaml", "- 1"),
+                ],
+                "values.yaml is invalid",
+            ),
+        ] {
+            let error = Chart::from_files(files, "test").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

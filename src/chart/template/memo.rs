@@ -1,0 +1,152 @@
+//! What a rendering has read from YAML and written to it.
+//!
+//! Istio's base chart reads each of its resource definitions twice, writes it, and Helm reads what was written:
+//! a megabyte, three times. The second and the third time the answer is known.
+
+use std::{collections::HashMap, rc::Rc};
+
+use serde_json::{Map, Number, Value};
+
+/// Shorter texts are read again sooner than they are found.
+const WORTH: usize = 1 << 10;
+/// The most bytes of text that are remembered.
+const MOST: usize = 64 << 20;
+
+/// What is known already.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    read: Option<(Rc<str>, Map<String, Value>)>,
+    written: HashMap<Rc<str>, Value>,
+    bytes: usize,
+}
+
+impl Memo {
+    /// What the text that was read last held, if it is this one.
+    pub(super) fn known(&self, text: &Rc<str>) -> Option<&Map<String, Value>> {
+        let (last, map) = self.read.as_ref()?;
+        (Rc::ptr_eq(last, text) || last == text).then_some(map)
+    }
+
+    /// Remembers what a text holds.
+    pub(super) fn was_read(&mut self, text: Rc<str>, map: Map<String, Value>) {
+        if text.len() >= WORTH {
+            self.read = Some((text, map));
+        }
+    }
+
+    /// Remembers what a text was written from, if it reads back as just that.
+    pub(super) fn was_written(&mut self, text: &Rc<str>, mut value: Value) {
+        let room = self.bytes + text.len() <= MOST;
+        if text.len() >= WORTH && room && value.is_object() && reads_back(&mut value) {
+            self.bytes += text.len();
+            self.written.insert(text.clone(), value);
+        }
+    }
+
+    /// What a document holds that is one text we wrote, below comments. It is given away: nobody asks twice.
+    pub(crate) fn take(&mut self, document: &str) -> Option<Value> {
+        let mut body = document;
+        while let Some((line, rest)) = body.split_once('\n')
+            && (line.starts_with('#') || line.is_empty())
+        {
+            body = rest;
+        }
+        self.written.remove(body.strip_suffix('\n')?)
+    }
+}
+
+/// Whether reading gives back what was written, for all we know: plain text, and no key that means more than itself.
+/// Numbers are made what they are when they are read.
+fn reads_back(value: &mut Value) -> bool {
+    let plain = |text: &str| text.bytes().all(|c| matches!(c, b' '..=b'~' | b'\n'));
+    match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::Number(number) => match number.as_f64().and_then(Number::from_f64) {
+            Some(float) => {
+                *number = float;
+                true
+            }
+            None => false,
+        },
+        Value::String(text) => plain(text),
+        Value::Array(items) => items.iter_mut().all(reads_back),
+        Value::Object(map) => map
+            .iter_mut()
+            .all(|(key, value)| key != "<<" && plain(key) && reads_back(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::chart::yaml;
+
+    fn written(value: &Value) -> String {
+        yaml::write(value).unwrap().trim_end_matches('\n').into()
+    }
+
+    #[test]
+    fn a_document_below_comments_is_known_once() {
+        let value = json!({"a": "x".repeat(WORTH), "n": 5});
+        let text: Rc<str> = written(&value).into();
+        let mut memo = Memo::default();
+        memo.was_written(&text, value);
+        assert!(memo.take(&text).is_none(), "its last line has no end");
+        let document = format!("# one\n\n# two\n{text}\n");
+        let known = memo.take(&document).unwrap();
+        assert_eq!(known, yaml::strict_document(&document).unwrap());
+        assert!(memo.take(&document).is_none());
+    }
+
+    #[test]
+    fn what_reads_back_as_something_else_is_not_remembered() {
+        let long = "x".repeat(WORTH);
+        for odd in [
+            json!({"<<": {"a": 1}, "l": long}),
+            json!({"a": "\u{85}", "l": long}),
+        ] {
+            let text: Rc<str> = written(&odd).into();
+            let mut memo = Memo::default();
+            memo.was_written(&text, odd);
+            assert!(memo.take(&format!("{text}\n")).is_none(), "{text}");
+        }
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            "[ -~\n]{0,40}".prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            (-1e9..1e9_f64).prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[ -~\n]{0,12}", inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        #[test]
+        fn what_is_remembered_is_what_would_be_read(value in values(), rest in "[ -~\n]{0,10}") {
+            let value = json!({"first": "x".repeat(WORTH), "value": value, "z": rest});
+            let mut text = yaml::write(&value).unwrap();
+            text.pop();
+            let text: Rc<str> = text.into();
+            let mut memo = Memo::default();
+            memo.was_written(&text, value);
+            let document = format!("# a comment\n{text}\n");
+            if let Some(known) = memo.take(&document) {
+                prop_assert_eq!(yaml::strict_document(&document), Ok(known));
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line: arguments in, output and exit code out.
+//!
+//! | part | what it is |
+//! | --- | --- |
+//! | `args` | what a user can type and what the machine says; nothing else reads either |
+//! | `charts` | how charts are fetched here, and which are pinned |
+//! | `command` | one file per command |
+//! | `output` | what a user sees |
+//! | `error` | how a command ends when it does not end well |
+//!
+//! Arguments are parsed before anything is started, so that `--version` and `--help` cost nothing.
+
+use std::{future::Future, process::ExitCode, time::Instant};
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    args::{Args, Command, Environment, Format, Places},
+    error::{Exit, Failure},
+    output::{Screen, json},
+};
+use crate::name::MeshId;
+
+mod args;
+mod charts;
+mod command;
+mod error;
+mod output;
+mod session;
+mod start;
+mod work;
+
+/// What every command is given.
+pub(crate) struct Frame {
+    /// What the machine says.
+    pub(crate) environment: Environment,
+    /// What the user sees.
+    pub(crate) screen: Screen,
+    /// Cancelled when the user wants to stop.
+    pub(crate) cancel: CancellationToken,
+    /// The command as it was typed, for the journal. No argument of ours is a secret.
+    pub(crate) command: String,
+}
+
+impl Frame {
+    /// What time it is: the one place where it enters.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    /// Where a mesh's things rest.
+    pub(crate) fn places(&self, sandbox: bool, mesh: &MeshId) -> Result<Places, Failure> {
+        let places = self.environment.places(sandbox, mesh);
+        places.ok_or_else(|| {
+            Failure::from_causes(
+                Exit::Failed,
+                vec!["there is no place for the vault: HOME is not set".into()],
+            )
+            .hint("export HOME=/path/to/a/folder/of/yours")
+        })
+    }
+
+    /// Makes sure the user wants real clusters changed: asks on a terminal, else wants `--yes`.
+    pub(crate) fn consent(&self, question: &str, yes: bool) -> Result<(), Failure> {
+        match yes || self.screen.ask(question).ok_or_else(unasked)? {
+            true => Ok(()),
+            false => Err(Failure::from_causes(
+                Exit::Interrupted,
+                vec!["nothing was changed".into()],
+            )),
+        }
+    }
+}
+
+fn unasked() -> Failure {
+    let text = "real clusters are changed only with --yes where nobody can be asked";
+    Failure::from_causes(Exit::Usage, vec![text.into()])
+        .hint("add --yes, or look first with: meshlink plan")
+}
+
+/// The `meshlink` command: reads arguments and environment, runs, and says how it ended.
+pub fn main() -> ExitCode {
+    start::quiet_panics();
+    let environment = Environment::read();
+    if let Some(code) = start::complete(&environment) {
+        return code;
+    }
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return start::not_parsed(&error),
+    };
+    let screen = Screen::new(&args.output, &environment);
+    start::logging(&screen);
+    let frame = Frame {
+        environment,
+        screen,
+        cancel: CancellationToken::new(),
+        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+    };
+    let exit = match run(args.command, &frame) {
+        Ok(exit) => exit,
+        Err(failure) => tell(&frame.screen, &failure),
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
+    command.check()?;
+    // Installed once, here; a second call would only say that it is.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(&error))?;
+    let exit = runtime.block_on(interruptible(frame, command::run(command, frame)));
+    // Whatever still runs was not worth waiting for: a name being resolved, a file being read.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Runs a command; the first interruption asks it to stop, the second does not ask.
+async fn interruptible(
+    frame: &Frame,
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let mut asked: Option<Instant> = None;
+    let mut command = std::pin::pin!(command);
+    loop {
+        tokio::select! {
+            result = &mut command => return result,
+            () = start::interruption() => {
+                if asked.replace(Instant::now()).is_some() {
+                    let text = "stopped at once; running the command again is safe";
+                    return Err(Failure::from_causes(Exit::Interrupted, vec![text.into()]));
+                }
+                frame.screen.complain("stopping after what is under way; once more to stop at once");
+                frame.cancel.cancel();
+            }
+        }
+    }
+}
+
+/// Says what went wrong, to people and, if one listens, to a program.
+fn tell(screen: &Screen, failure: &Failure) -> Exit {
+    let value = json::Failed {
+        exit_code: failure.kind.code(),
+        failure,
+    };
+    if screen.format != Format::Table {
+        // The failure is told on standard error either way.
+        let _ = screen.show(&value, |_| String::new());
+    }
+    screen.complain(&failure.render(screen.err));
+    failure.kind
+}

@@ -1,0 +1,47 @@
+//! The commands, one file each.
+
+use super::{
+    Frame,
+    args::{AwsCommand, Ca, Command, Wait},
+    error::{Exit, Failure},
+};
+
+mod aws;
+mod ca;
+mod chart;
+mod completions;
+mod join;
+mod leave;
+mod man;
+mod plan;
+mod render;
+mod sample;
+mod sandbox;
+mod schema;
+mod status;
+mod terraform;
+mod verify;
+pub(crate) mod wait;
+
+/// Runs one.
+pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
+    match command {
+        Command::Join(args) => join::run(args, frame).await,
+        Command::Leave(args) => leave::run(args, frame).await,
+        Command::Plan(args) => plan::run(args, frame).await,
+        Command::Status(args) => status::run(args, frame).await,
+        Command::Verify(args) => verify::run(args, frame).await,
+        Command::Sample(args) => sample::run(args, frame).await,
+        Command::Wait(Wait::Nlb(args)) => wait::nlb(args, frame).await,
+        Command::Render(args) => render::run(args, frame).await,
+        Command::Chart(args) => chart::run(args, frame).await,
+        Command::Aws(AwsCommand::Policy(args)) => aws::policy(&args, frame),
+        Command::Terraform => terraform::run(frame).await,
+        Command::Ca(Ca::Init(args)) => ca::init(args, frame).await,
+        Command::Ca(Ca::Status(args)) => ca::status(args, frame).await,
+        Command::Sandbox(args) => sandbox::run(args, frame).await,
+        Command::Completions(args) => completions::run(&args, frame),
+        Command::Man(args) => man::run(&args, frame),
+        Command::Schema(args) => schema::run(&args, frame),
+    }
+}

@@ -1,0 +1,142 @@
+//! `meshlink ca`.
+
+use std::fmt::Write;
+
+use crate::{
+    cli::{
+        Frame,
+        args::{CaInit, CaStatus},
+        error::{Exit, Failure},
+        output::{Style, table::Table},
+        session::{self, Session, Whom, clock},
+    },
+    cluster::{Kind, Ref},
+    pki::{self, NewRoot, Profile, Vault},
+    spec::Mesh,
+};
+
+/// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
+pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
+    let mesh = session::alone(&args.target)?;
+    let places = frame.places(args.target.sandbox, &mesh.id)?;
+    let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
+    let root = match vault.root().map_err(|e| Failure::failed(&e))? {
+        Some(root) => root,
+        None => create(&mesh, &vault, args.target.sandbox, frame)?,
+    };
+    let facts = root.facts();
+    frame.screen.show(facts, |_| {
+        format!(
+            "Root of mesh {}: {}\n  fingerprint {}\n  valid until {}\n  rests in {}\n",
+            mesh.id,
+            facts.subject,
+            facts.sha256,
+            facts.not_after.strftime("%Y-%m-%d"),
+            places.vault.display()
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<pki::Root, Failure> {
+    let profile = Profile::root().map_err(|e| Failure::failed(&e))?;
+    let (key, lifetime) = (mesh.trust.key, mesh.trust.root_lifetime);
+    let new = NewRoot {
+        mesh: &mesh.id,
+        key,
+        lifetime,
+        embedded,
+        profile: &profile,
+        now: frame.now(),
+    };
+    vault.create_root(&new).map_err(|e| Failure::failed(&e))
+}
+
+/// `ca status`: who signs with what, until when, and whether all trust one root.
+pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failure> {
+    let named = !args.clusters.is_empty() || args.target.file.is_some();
+    if !named && !session::is_written_down(&args.target, frame)? {
+        // A root may have been made before there is a mesh.
+        let mesh = session::alone(&args.target)?;
+        let places = frame.places(args.target.sandbox, &mesh.id)?;
+        let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
+        if let Some(root) = vault.root().map_err(|e| Failure::failed(&e))? {
+            let status = pki::status(Some(root.facts()), &[], clock()());
+            frame.screen.show(&status, |style| text(&status, style))?;
+            return Ok(Exit::Done);
+        }
+    }
+    let session = Session::open(Whom::Some(&args.clusters), &args.target, frame).await?;
+    let root = session.vault.root().map_err(|e| Failure::failed(&e))?;
+    let mut held = vec![];
+    for (name, cluster) in &session.clusters {
+        let place = Ref::namespaced(
+            &Kind::SECRET,
+            session.mesh.istio.namespace.as_str(),
+            "cacerts",
+        );
+        let secret = cluster
+            .find(&place)
+            .await
+            .map_err(|e| Failure::failed(&e))?;
+        let files = secret.map(|s| pki::secret_files(&s["data"])).transpose();
+        held.push((name.clone(), files.map_err(|e| Failure::failed(&e))?));
+    }
+    let status = pki::status(root.as_ref().map(pki::Root::facts), &held, clock()());
+    frame.screen.show(&status, |style| text(&status, style))?;
+    Ok(Exit::Done)
+}
+
+fn text(status: &pki::Status, style: Style) -> String {
+    let mut text = String::new();
+    match &status.root {
+        Some(root) => {
+            let until = root.not_after.strftime("%Y-%m-%d");
+            let _ = writeln!(
+                text,
+                "Root in the vault: {}, valid until {until}\n",
+                root.subject
+            );
+        }
+        None => text.push_str("The vault on this machine holds no root for this mesh.\n\n"),
+    }
+    if status.clusters.is_empty() {
+        text.push_str("No cluster is in the mesh yet: meshlink join CLUSTER CLUSTER\n");
+        return text;
+    }
+    let mut table = Table::new(["CLUSTER", "SIGNER", "UNTIL", "DAYS LEFT", "ROOT"]);
+    status.clusters.iter().for_each(|row| table.row(cells(row)));
+    text.push_str(&table.render(style));
+    for proof in status.proofs.iter().filter(|p| !p.holds) {
+        let why = proof.why.as_deref().unwrap_or("nobody knows why");
+        let (from, to) = (&proof.signer, &proof.verifier);
+        let _ = writeln!(
+            text,
+            "\n{} {to} does not trust what {from} signs: {why}",
+            style.red("!")
+        );
+    }
+    if status.same_root == Some(true) {
+        text.push_str("\nEvery cluster trusts what every other signs.\n");
+    }
+    for row in &status.clusters {
+        for problem in &row.problems {
+            let _ = writeln!(text, "{}: {}", row.cluster, problem.text);
+        }
+    }
+    text
+}
+
+fn cells(row: &pki::Row) -> [String; 5] {
+    let none = || "none".to_owned();
+    let signer = row.signer.as_ref();
+    [
+        row.cluster.to_string(),
+        signer.map_or_else(none, |s| s.sha256.chars().take(12).collect()),
+        signer.map_or_else(none, |s| s.not_after.strftime("%Y-%m-%d").to_string()),
+        row.days_left.map_or_else(none, |d| d.to_string()),
+        row.roots
+            .first()
+            .map_or_else(none, |r| r.spki_sha256.chars().take(12).collect()),
+    ]
+}

@@ -1,0 +1,209 @@
+//! `meshlink sample`: the example's apps, to see with one's own eyes.
+
+use std::collections::BTreeSet;
+
+use futures::future;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    cli::{
+        Frame,
+        args::{Sample as Args, SampleCommand, SampleTarget, SampleUp},
+        error::{Exit, Failure},
+        output::{Style, table::Table},
+        session::{Session, Whom},
+        work,
+    },
+    cluster::{Cluster, wait::Deadline},
+    engine::sample::{Called, Error, Sample, State},
+};
+
+/// How often each client is made to ask.
+const TIMES: usize = 20;
+
+/// What `sample` shows, by cluster.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Samples {
+    /// The members, in the mesh's order.
+    pub(crate) clusters: Vec<State>,
+}
+
+/// Answers of `sample call`, by cluster.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Calls {
+    /// Every version there is.
+    pub(crate) versions: Vec<String>,
+    /// What each cluster's client was answered.
+    pub(crate) calls: Vec<Called>,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
+    match args.command {
+        SampleCommand::Up(args) => up(args, frame).await,
+        SampleCommand::Down(args) => down(&args, frame).await,
+        SampleCommand::Status(args) => status(&args, frame).await,
+        SampleCommand::Call(args) => call(&args, frame).await,
+    }
+}
+
+fn sample(session: &Session, target: &SampleTarget) -> Sample {
+    Sample {
+        namespace: target.namespace.clone(),
+        server: None,
+        client: None,
+        istio: session.mesh.istio.namespace.clone(),
+    }
+}
+
+async fn open(target: &SampleTarget, frame: &Frame) -> Result<Session, Failure> {
+    Session::open(Whom::Some(&target.clusters), &target.target, frame).await
+}
+
+/// The members in the mesh's order, each with the version it serves.
+fn members(session: &Session) -> impl Iterator<Item = (String, &Cluster)> {
+    let members = session.mesh.clusters.iter().enumerate();
+    members.filter_map(|(i, m)| Some((format!("v{}", i + 1), session.clusters.get(&m.name)?)))
+}
+
+/// Does one thing in every member, side by side; all that failed is told.
+async fn everywhere<T, F: Future<Output = Result<T, Error>>>(
+    work: impl Iterator<Item = F>,
+) -> Result<Vec<T>, Failure> {
+    let mut done = vec![];
+    let mut failed: Option<Failure> = None;
+    for result in future::join_all(work).await {
+        match result {
+            Ok(value) => done.push(value),
+            Err(error) => {
+                let failure = failure(&error);
+                failed = Some(match failed {
+                    Some(before) => before.and(failure),
+                    None => failure,
+                });
+            }
+        }
+    }
+    failed.map_or(Ok(done), Err)
+}
+
+fn failure(error: &Error) -> Failure {
+    match error {
+        Error::NotOurs { .. } => {
+            Failure::new(Exit::Refused, error).hint("meshlink sample up --namespace ANOTHER")
+        }
+        Error::NoImage { cluster } => {
+            Failure::failed(error).hint(format!("meshlink join {cluster} PEER"))
+        }
+        _ => Failure::failed(error),
+    }
+}
+
+async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
+    let session = open(&args.target, frame).await?;
+    work::consent(&session, frame, args.target.target.yes)?;
+    let sample = Sample {
+        server: args.server_image,
+        client: args.client_image,
+        ..sample(&session, &args.target)
+    };
+    let deadline = Deadline::after(args.target.target.timeout);
+    let (sample, session) = (&sample, &session);
+    everywhere(members(session).map(|(version, cluster)| async move {
+        sample.up(cluster, &session.texts, &version, deadline).await
+    }))
+    .await?;
+    show(session, sample, frame).await
+}
+
+async fn down(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
+    let session = open(args, frame).await?;
+    work::consent(&session, frame, args.target.yes)?;
+    let sample = sample(&session, args);
+    let deadline = Deadline::after(args.target.timeout);
+    let left = members(&session).map(|(_, cluster)| sample.down(cluster, deadline));
+    let left = everywhere(left).await?;
+    for ((_, cluster), left) in members(&session).zip(left) {
+        if let Some(left) = left {
+            let (name, namespace) = (cluster.name(), &sample.namespace);
+            frame.screen.say(&format!(
+                "{name}: namespace {namespace} stays, for it holds {left}\n"
+            ));
+        }
+    }
+    show(&session, &sample, frame).await.map(|_| Exit::Done)
+}
+
+async fn status(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
+    let session = open(args, frame).await?;
+    show(&session, &sample(&session, args), frame).await
+}
+
+/// What is there; not in time if some of it is there and not ready.
+async fn show(session: &Session, sample: &Sample, frame: &Frame) -> Result<Exit, Failure> {
+    let clusters = everywhere(members(session).map(|(_, cluster)| sample.state(cluster))).await?;
+    let samples = Samples { clusters };
+    frame
+        .screen
+        .show(&samples, |style| table(&samples.clusters, style))?;
+    let is_late = |s: &State| s.version.is_some() && !s.ready;
+    Ok(match samples.clusters.iter().any(is_late) {
+        true => Exit::NotInTime,
+        false => Exit::Done,
+    })
+}
+
+fn table(states: &[State], style: Style) -> String {
+    let mut table = Table::new(["CLUSTER", "HELLOWORLD", "READY"]);
+    for state in states {
+        let version = state.version.clone().unwrap_or_else(|| "-".into());
+        let ready = match (&state.version, state.ready) {
+            (None, _) => "-".into(),
+            (_, true) => style.green("yes"),
+            (_, false) => style.red("no"),
+        };
+        table.row([state.cluster.clone(), version, ready]);
+    }
+    table.render(style)
+}
+
+async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
+    let session = open(args, frame).await?;
+    let sample = sample(&session, args);
+    let states = everywhere(members(&session).map(|(_, cluster)| sample.state(cluster))).await?;
+    let versions: BTreeSet<_> = states.into_iter().filter_map(|s| s.version).collect();
+    let calls = everywhere(members(&session).map(|(_, c)| sample.call(c, TIMES))).await?;
+    let calls = Calls {
+        versions: versions.into_iter().collect(),
+        calls,
+    };
+    frame.screen.show(&calls, |style| answers(&calls, style))?;
+    let has_all = |c: &Called| {
+        c.others.is_empty() && calls.versions.iter().all(|v| c.answers.contains_key(v))
+    };
+    let all = !calls.versions.is_empty() && calls.calls.iter().all(has_all);
+    Ok(if all { Exit::Done } else { Exit::NotInTime })
+}
+
+/// Who was answered by whom, and how often.
+fn answers(calls: &Calls, style: Style) -> String {
+    let versions = calls.versions.iter().map(String::as_str);
+    let mut table = Table::new(["FROM / VERSION"].into_iter().chain(versions));
+    let mut others = String::new();
+    for called in &calls.calls {
+        let counts = calls.versions.iter().map(|v| {
+            let count = called.answers.get(v).copied().unwrap_or(0);
+            if count == 0 {
+                style.red("0")
+            } else {
+                count.to_string()
+            }
+        });
+        table.row([called.from.clone()].into_iter().chain(counts));
+        for (said, count) in &called.others {
+            others += &format!("{}: {count} got {said}\n", called.from);
+        }
+    }
+    format!("{}{others}", table.render(style))
+}

@@ -1,0 +1,310 @@
+//! How a command ends when it does not end well: what failed, why, and what to type next.
+
+use std::{error::Error, fmt::Write};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::output::{Style, wrap};
+use crate::report::{Report, RunOutcome};
+
+/// How a command ended. The numbers are documented and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Exit {
+    /// Done, and proved where the command proves.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Typed wrongly.
+    Usage = 2,
+    /// The mesh file is not valid.
+    InvalidMesh = 3,
+    /// Not ready in time; running again is safe.
+    NotInTime = 4,
+    /// Refused, to protect something that is not ours.
+    Refused = 5,
+    /// Some clusters were done, others were not.
+    PartlyDone = 6,
+    /// `plan`: something would change.
+    Drift = 10,
+    /// Interrupted; running again is safe.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::InvalidMesh,
+        Self::NotInTime,
+        Self::Refused,
+        Self::PartlyDone,
+        Self::Drift,
+        Self::Interrupted,
+    ];
+
+    /// The process's exit code.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What the number means, as the manual says it.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done, and proved where the command proves",
+            Self::Failed => "failed",
+            Self::Usage => "typed wrongly",
+            Self::InvalidMesh => "the mesh file is not valid",
+            Self::NotInTime => "not ready in time; running again is safe",
+            Self::Refused => "refused, to protect something that is not ours",
+            Self::PartlyDone => "partly done; the clusters that are not are named",
+            Self::Drift => "plan: something would change",
+            Self::Interrupted => "interrupted; running again is safe",
+        }
+    }
+}
+
+impl From<RunOutcome> for Exit {
+    fn from(outcome: RunOutcome) -> Self {
+        match outcome {
+            RunOutcome::NothingToDo | RunOutcome::Done => Self::Done,
+            RunOutcome::PartlyDone => Self::PartlyDone,
+            RunOutcome::NotInTime => Self::NotInTime,
+            RunOutcome::Refused => Self::Refused,
+            RunOutcome::Interrupted => Self::Interrupted,
+            RunOutcome::Failed => Self::Failed,
+        }
+    }
+}
+
+/// One thing that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Problem {
+    /// The error and its causes, outermost first.
+    pub(crate) causes: Vec<String>,
+    /// Commands a user can paste, or what else to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hints: Vec<String>,
+}
+
+/// Why a command did not end well; several things may have gone wrong at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Failure {
+    /// Decides the exit code.
+    pub(crate) kind: Exit,
+    /// What went wrong.
+    pub(crate) errors: Vec<Problem>,
+}
+
+impl Failure {
+    /// From an error and its causes.
+    pub(crate) fn new(kind: Exit, error: &(dyn Error + 'static)) -> Self {
+        let failure = Self::from_causes(kind, causes(error));
+        let mut next = Some(error);
+        while let Some(error) = next {
+            // Whoever met it, the vault's errors come with the way on.
+            if let Some(vault) = error.downcast_ref::<crate::pki::vault::Error>() {
+                return vault.hint().into_iter().fold(failure, Self::hint);
+            }
+            next = error.source();
+        }
+        failure
+    }
+
+    /// From the texts of an error and its causes, outermost first.
+    pub(crate) fn from_causes(kind: Exit, causes: Vec<String>) -> Self {
+        let problem = Problem {
+            causes,
+            hints: vec![],
+        };
+        Self {
+            kind,
+            errors: vec![problem],
+        }
+    }
+
+    /// It simply failed.
+    pub(crate) fn failed(error: &(dyn Error + 'static)) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+
+    /// It was typed wrongly.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::from_causes(Exit::Usage, vec![text.into()])
+    }
+
+    /// Adds what to do about the last error.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Some(last) = self.errors.last_mut() {
+            last.hints.push(hint.into());
+        }
+        self
+    }
+
+    /// Adds another failure of the same command; the graver kind stays.
+    #[must_use]
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.kind = self.kind.max(other.kind);
+        self.errors.extend(other.errors);
+        self
+    }
+
+    /// What failed in a run; `None` where nothing did.
+    pub(crate) fn of_run(report: &Report) -> Option<Self> {
+        let kind = Exit::from(report.outcome);
+        let problem = |step: &crate::report::StepReport| {
+            let mut causes = step.lines.clone();
+            match causes.first_mut() {
+                Some(first) => *first = format!("{}: {first}", step.step),
+                None => causes.push(step.step.clone()),
+            }
+            Problem {
+                causes,
+                hints: step.hints.clone(),
+            }
+        };
+        // That the user interrupted it, the user knows.
+        let failed = report.failed().filter(|step| step.lines != ["interrupted"]);
+        let errors: Vec<_> = failed.map(problem).collect();
+        (kind != Exit::Done).then_some(Self { kind, errors })
+    }
+
+    /// As it is printed on standard error.
+    pub(crate) fn render(&self, style: Style) -> String {
+        self.errors.iter().fold(String::new(), |mut text, problem| {
+            problem.render(style, &mut text);
+            text
+        })
+    }
+}
+
+impl Problem {
+    fn render(&self, style: Style, text: &mut String) {
+        let Some((first, causes)) = self.causes.split_first() else {
+            return;
+        };
+        labelled(text, style, &style.red("error:"), "error:", first);
+        for (i, cause) in causes.iter().enumerate() {
+            let label = match causes.len() {
+                1 => "  caused by:".to_owned(),
+                _ => format!("  caused by {}:", i + 1),
+            };
+            labelled(text, style, &label, &label, cause);
+        }
+        for hint in &self.hints {
+            labelled(text, style, &style.cyan("  hint:"), "  hint:", hint);
+        }
+    }
+}
+
+/// A label and a text that hangs beside it. A command stays on one line, so that it can be pasted.
+pub(crate) fn labelled(out: &mut String, style: Style, painted: &str, label: &str, text: &str) {
+    let indent = label.chars().count() + 1;
+    let mut lines = text.lines().flat_map(|line| match is_command(line) {
+        true => vec![line.to_owned()],
+        false => wrap(line, style.width.saturating_sub(indent)),
+    });
+    let _ = writeln!(out, "{painted} {}", lines.next().unwrap_or_default());
+    for line in lines {
+        let _ = writeln!(out, "{:indent$}{line}", "");
+    }
+}
+
+fn is_command(line: &str) -> bool {
+    const PROGRAMS: [&str; 10] = [
+        "chmod ",
+        "df ",
+        "ls ",
+        "meshlink ",
+        "kubectl ",
+        "aws ",
+        "helm ",
+        "istioctl ",
+        "export ",
+        "rm ",
+    ];
+    PROGRAMS
+        .iter()
+        .any(|program| line.trim_start().starts_with(program))
+}
+
+/// An error and its causes as texts. Some libraries repeat the cause in the error's own text: it is said once.
+fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut texts: Vec<String> = vec![];
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if texts.last().is_none_or(|outer| !outer.ends_with(&text)) {
+            texts.push(text);
+        }
+        next = error.source();
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Nested {
+        text: &'static str,
+        #[source]
+        source: Option<Box<Nested>>,
+    }
+
+    fn nested(texts: &[&'static str]) -> Nested {
+        let (text, rest) = texts.split_first().unwrap();
+        let source = (!rest.is_empty()).then(|| Box::new(nested(rest)));
+        Nested { text, source }
+    }
+
+    #[test]
+    fn causes_are_numbered_if_many_and_said_once() {
+        let error = nested(&[
+            "eks-1: connect to https://10.0.0.1",
+            "tls: refused",
+            "refused",
+            "by peer",
+        ]);
+        let failure = Failure::failed(&error)
+            .hint("meshlink status eks-1 --with-an-argument-that-is-much-too-long-to-fit-beside-the-others")
+            .and(Failure::from_causes(
+                Exit::Refused,
+                vec!["eks-2 is bound to another root, and a cluster can only ever be in one mesh at a time".into()],
+            ));
+        let text = failure.render(Style::plain());
+        insta::assert_snapshot!(text, @"
+        error: eks-1: connect to https://10.0.0.1
+          caused by 1: tls: refused
+          caused by 2: by peer
+          hint: meshlink status eks-1 --with-an-argument-that-is-much-too-long-to-fit-beside-the-others
+        error: eks-2 is bound to another root, and a cluster can only ever be in one
+               mesh at a time
+        ");
+        assert_eq!(failure.kind, Exit::Refused);
+    }
+
+    #[test]
+    fn the_numbers_never_change() {
+        let table: Vec<_> = Exit::ALL.iter().map(|exit| (exit.code(), *exit)).collect();
+        insta::assert_snapshot!(format!("{table:?}"), @"[(0, Done), (1, Failed), (2, Usage), (3, InvalidMesh), (4, NotInTime), (5, Refused), (6, PartlyDone), (10, Drift), (130, Interrupted)]");
+    }
+
+    #[test]
+    fn every_outcome_of_a_run_has_its_number() {
+        let code = |outcome| Exit::from(outcome).code();
+        assert_eq!(code(RunOutcome::NothingToDo), 0);
+        assert_eq!(code(RunOutcome::Done), 0);
+        assert_eq!(code(RunOutcome::Failed), 1);
+        assert_eq!(code(RunOutcome::NotInTime), 4);
+        assert_eq!(code(RunOutcome::Refused), 5);
+        assert_eq!(code(RunOutcome::PartlyDone), 6);
+        assert_eq!(code(RunOutcome::Interrupted), 130);
+    }
+}

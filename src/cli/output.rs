@@ -1,0 +1,249 @@
+//! What a user sees. Results go to standard output, everything else to standard error.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+};
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::Serialize;
+
+use super::{
+    args::{Color, Environment, Format, Output},
+    error::Failure,
+};
+
+pub(crate) mod json;
+pub(crate) mod junit;
+pub(crate) mod matrix;
+pub(crate) mod plain;
+pub(crate) mod plan;
+pub(crate) mod progress;
+pub(crate) mod summary;
+pub(crate) mod table;
+
+/// What a stream can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Style {
+    /// Colours.
+    pub(crate) color: bool,
+    /// More than ASCII.
+    pub(crate) utf8: bool,
+    /// Columns.
+    pub(crate) width: usize,
+}
+
+/// The two streams of the process, and how talkative to be on them.
+#[derive(Debug, Clone)]
+pub(crate) struct Screen {
+    /// The form of results.
+    pub(crate) format: Format,
+    /// How much evidence: 0 none, 1 evidence, 2 requests.
+    pub(crate) verbose: u8,
+    /// Only the result.
+    pub(crate) quiet: bool,
+    /// What standard output can show.
+    pub(crate) out: Style,
+    /// What standard error can show.
+    pub(crate) err: Style,
+    /// Whether someone sits there who can answer.
+    pub(crate) interactive: bool,
+    /// The lines that move, where standard error is a terminal that can.
+    pub(super) live: Option<Arc<MultiProgress>>,
+}
+
+impl Style {
+    /// 80 columns of ASCII without colour.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self {
+            color: false,
+            utf8: false,
+            width: 80,
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        match self.color {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// What went wrong.
+    pub(crate) fn red(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    /// What is proved.
+    pub(crate) fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// What needs attention.
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// What can be typed.
+    pub(crate) fn cyan(self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    /// What matters less.
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// What heads a part.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// The first where it can be shown, else the second.
+    pub(crate) fn symbol(self, fine: &'static str, ascii: &'static str) -> &'static str {
+        if self.utf8 { fine } else { ascii }
+    }
+}
+
+impl Screen {
+    /// From the flags, the environment and the streams themselves.
+    pub(crate) fn new(output: &Output, environment: &Environment) -> Self {
+        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let columns = |terminal: bool| {
+            let seen = || {
+                rustix::termios::tcgetwinsize(io::stderr())
+                    .ok()
+                    .map(|size| usize::from(size.ws_col))
+            };
+            let columns = environment
+                .columns()
+                .or_else(|| terminal.then(seen).flatten());
+            columns.filter(|columns| *columns >= 20).unwrap_or(80)
+        };
+        let style = |terminal: bool| Style {
+            color: match output.color {
+                Color::Always => true,
+                Color::Never => false,
+                Color::Auto => terminal && !environment.is_colourless(),
+            },
+            utf8: environment.is_utf8(),
+            width: columns(terminal),
+        };
+        let moves =
+            err && !output.quiet && !environment.is_dumb() && environment.var("CI").is_none();
+        Self {
+            format: output.format,
+            verbose: output.verbose,
+            quiet: output.quiet,
+            out: style(out),
+            err: style(err),
+            interactive: err && io::stdin().is_terminal(),
+            live: moves.then(|| {
+                Arc::new(MultiProgress::with_draw_target(
+                    ProgressDrawTarget::stderr_with_hz(10),
+                ))
+            }),
+        }
+    }
+
+    /// A result: as text for people, or the same value for programs.
+    pub(crate) fn show<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(Style) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.print(&text(self.out)),
+            Format::Json => self.print(&json::json(value)?),
+            Format::Yaml => self.print(&json::yaml(value)?),
+        }
+    }
+
+    /// Writes to standard output. A reader that has gone away is no error: it has seen enough.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        let newline = if text.ends_with('\n') || text.is_empty() {
+            ""
+        } else {
+            "\n"
+        };
+        let write = || {
+            let mut out = io::stdout().lock();
+            write!(out, "{text}{newline}")?;
+            out.flush()
+        };
+        match self.suspended(write) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says something on standard error, unless only the result is wanted.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
+    /// Says something on standard error, whatever is wanted. There is nobody to tell if that fails.
+    pub(crate) fn complain(&self, text: &str) {
+        let text = text.trim_end_matches('\n');
+        self.suspended(|| {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        });
+    }
+
+    /// Asks a yes-or-no question on the terminal; `None` where nobody can answer.
+    pub(crate) fn ask(&self, question: &str) -> Option<bool> {
+        if !self.interactive {
+            return None;
+        }
+        self.suspended(|| {
+            let mut err = io::stderr().lock();
+            write!(err, "{question} [y/N] ")
+                .and_then(|()| err.flush())
+                .ok()?;
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer).ok()?;
+            let answer = answer.trim().to_ascii_lowercase();
+            Some(answer == "y" || answer == "yes")
+        })
+    }
+
+    /// Does something while the moving lines are out of the way.
+    fn suspended<T>(&self, f: impl FnOnce() -> T) -> T {
+        match &self.live {
+            Some(live) => live.suspend(f),
+            None => f(),
+        }
+    }
+}
+
+/// Breaks a line between words so that it fits; a word that is too long stays whole.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > width {
+            lines.push(word.into());
+        } else if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("https://a-long-one x", 5), ["https://a-long-one", "x"]);
+        assert_eq!(wrap("", 5), [""]);
+    }
+}

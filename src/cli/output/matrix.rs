@@ -1,0 +1,556 @@
+//! The proof matrix: what is known of every cluster, and of every pair of them.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use super::{Style, plain::count, table::Table, wrap};
+use crate::{
+    probe::Way,
+    verify::{
+        Asked, Cell, Check, Claim, Outcome, Verdict,
+        service::ServiceSeen,
+        traffic::{claim, millis},
+    },
+};
+
+/// More clusters than this are not shown as a matrix.
+const WIDEST: usize = 6;
+/// More pairs than this are not listed.
+const LONGEST: usize = 20;
+
+/// The claims about a cluster alone, and what heads their columns.
+const ALONE: [(Claim, &str); 4] = [
+    (Claim::SameRoot, "ROOT"),
+    (Claim::OwnNetwork, "NETWORK"),
+    (Claim::IstiodReady, "ISTIOD"),
+    (Claim::GatewayReady, "GATEWAY"),
+];
+
+/// A verdict for people. Failed checks show their evidence; with `verbose`, all do.
+pub(crate) fn render(verdict: &Verdict, verbose: bool, style: Style) -> String {
+    let parts = [
+        clusters(verdict, style),
+        pairs(verdict, style),
+        traffic(verdict, style),
+        verdict
+            .service
+            .as_ref()
+            .map_or_else(String::new, |s| service(s, style)),
+        checks(verdict, verbose, style),
+        conclusion(verdict, style),
+    ];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join("\n")
+}
+
+/// What is known of each cluster alone. Of many clusters, only those that are not well.
+fn clusters(verdict: &Verdict, style: Style) -> String {
+    let mut table = Table::new(
+        ["CLUSTER"]
+            .into_iter()
+            .chain(ALONE.map(|(_, heading)| heading)),
+    );
+    for cluster in &verdict.clusters {
+        let outcomes = ALONE.map(|(claim, _)| outcome(verdict, claim, cluster));
+        let is_well = outcomes.iter().all(|outcome| *outcome == Outcome::Ok);
+        if verdict.clusters.len() <= WIDEST || !is_well {
+            let words = outcomes.map(|outcome| word(outcome, style));
+            table.row([cluster.clone()].into_iter().chain(words));
+        }
+    }
+    if table.is_empty() {
+        String::new()
+    } else {
+        table.render(style)
+    }
+}
+
+fn outcome(verdict: &Verdict, claim: Claim, cluster: &str) -> Outcome {
+    let about = verdict
+        .checks
+        .iter()
+        .filter(|check| check.id == claim && check.from == cluster && check.to.is_none());
+    about
+        .map(|check| check.outcome)
+        .max()
+        .unwrap_or(Outcome::NotTried)
+}
+
+/// Every pair: in full where it fits, else in a word with those that are not proved listed below.
+fn pairs(verdict: &Verdict, style: Style) -> String {
+    if verdict.clusters.len() > WIDEST {
+        return unproved(verdict, style);
+    }
+    let full = matrix(verdict, |cell| full(cell, style));
+    if full.width() <= style.width {
+        return format!(
+            "{}{}\n",
+            full.render(style),
+            style.dim("each: configured / synced / endpoints / proved")
+        );
+    }
+    let brief = matrix(verdict, |cell| word(worst(cell), style));
+    let list = unproved(verdict, style);
+    format!("{}{list}", brief.render(style))
+}
+
+fn matrix(verdict: &Verdict, show: impl Fn(&Cell) -> String) -> Table {
+    let names = verdict.clusters.iter().map(String::as_str);
+    let mut table = Table::new(["FROM / TO"].into_iter().chain(names));
+    let cells = verdict.matrix();
+    for from in &verdict.clusters {
+        let row = verdict.clusters.iter().map(|to| {
+            let cell = cells.get(&(from.as_str(), to.as_str()));
+            cell.map_or_else(|| "-".into(), &show)
+        });
+        table.row([from.clone()].into_iter().chain(row));
+    }
+    table
+}
+
+/// What each cluster's proxy holds of a Service.
+fn service(seen: &ServiceSeen, style: Style) -> String {
+    let headings = ["HELD IN", "PORT", "ENDPOINT", "OF", "ZONE", "WEIGHT"];
+    let mut table = Table::new(headings);
+    for there in &seen.clusters {
+        for held in &there.endpoints {
+            let of = match (&held.of, &held.via_network) {
+                (Some(of), Some(_)) => format!("{of} (gateway)"),
+                (Some(of), None) => of.clone(),
+                (None, _) => style.red("nobody"),
+            };
+            table.row([
+                there.cluster.clone(),
+                held.service_port.to_string(),
+                format!("{}:{}", held.address, held.port),
+                of,
+                held.zone.clone(),
+                held.weight.to_string(),
+            ]);
+        }
+    }
+    let text = match table.is_empty() {
+        true => "no proxy holds an endpoint of it\n".to_owned(),
+        false => table.render(style),
+    };
+    format!(
+        "{}\n{text}",
+        style.bold(&format!("SERVICE {}", seen.service))
+    )
+}
+
+/// What was asked and answered between each two: the time half the answers took, and how many
+/// of the gateway's addresses carry something.
+fn traffic(verdict: &Verdict, style: Style) -> String {
+    let ways = Way::ALL.map(|way| way.as_str().to_uppercase());
+    let headings = ["TRAFFIC"]
+        .into_iter()
+        .chain(ways.iter().map(String::as_str));
+    let mut table = Table::new(headings.chain(["ADDRESSES"]));
+    let matrix = verdict.matrix();
+    for (from, to) in matrix.keys().take(LONGEST) {
+        let mine = |a: &&Asked| a.from == *from && a.to == *to;
+        let asked: Vec<_> = verdict.traffic.iter().filter(mine).collect();
+        // A join asks by HTTP alone, and what came of that is in the matrix.
+        if asked.iter().all(|a| a.at.is_none()) {
+            continue;
+        }
+        let cells = Way::ALL.map(|way| time(verdict, (from, to), way, &asked, style));
+        let all: BTreeSet<_> = asked.iter().filter_map(|a| a.at.as_deref()).collect();
+        let alive = |at: &&&str| {
+            asked
+                .iter()
+                .any(|a| a.at.as_deref() == Some(**at) && a.answered > 0)
+        };
+        let alive = all.iter().filter(alive).count();
+        let count = format!("{alive} of {}", all.len());
+        let count = if alive < all.len() {
+            style.red(&count)
+        } else {
+            count
+        };
+        let row = [format!("{from} to {to}")].into_iter().chain(cells);
+        table.row(row.chain([count]));
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!(
+        "{}{}\n",
+        table.render(style),
+        style.dim("times: the median; -o json has all")
+    )
+}
+
+/// The median of a way through the proxies, or at single addresses where it is asked only there.
+fn time(
+    verdict: &Verdict,
+    (from, to): (&str, &str),
+    way: Way,
+    asked: &[&Asked],
+    style: Style,
+) -> String {
+    let id = claim(way);
+    let mine = |c: &&Check| c.id == id && c.from == from && c.to.as_deref() == Some(to);
+    let outcome = verdict.checks.iter().find(mine).map(|c| c.outcome);
+    let of_way = || asked.iter().filter(|a| a.way == way);
+    let through = of_way().find(|a| a.at.is_none());
+    match (
+        outcome,
+        through.or_else(|| of_way().next()).and_then(|a| a.p50_us),
+    ) {
+        (Some(Outcome::Ok | Outcome::Warning), Some(p50)) => millis(p50),
+        (outcome, _) => word(outcome.unwrap_or(Outcome::NotTried), style),
+    }
+}
+
+fn stages(cell: &Cell) -> [(&'static str, Outcome); 4] {
+    [
+        ("configured", cell.configured),
+        ("synced", cell.synced),
+        ("endpoints", cell.endpoints),
+        ("proved", cell.proved),
+    ]
+}
+
+fn worst(cell: &Cell) -> Outcome {
+    stages(cell)
+        .map(|(_, outcome)| outcome)
+        .into_iter()
+        .max()
+        .unwrap_or(Outcome::NotTried)
+}
+
+fn full(cell: &Cell, style: Style) -> String {
+    stages(cell)
+        .map(|(_, outcome)| word(outcome, style))
+        .join("/")
+}
+
+fn word(outcome: Outcome, style: Style) -> String {
+    match outcome {
+        Outcome::Ok => style.green("ok"),
+        Outcome::Warning => style.yellow("warning"),
+        Outcome::NotTried => style.dim("not tried"),
+        Outcome::Failed => style.red("failed"),
+    }
+}
+
+/// The pairs that are not fully proved, a line each.
+fn unproved(verdict: &Verdict, style: Style) -> String {
+    let cells = verdict.matrix();
+    let open: Vec<_> = cells
+        .iter()
+        .filter(|(_, cell)| worst(cell) != Outcome::Ok)
+        .collect();
+    let mut text = String::new();
+    for ((from, to), cell) in open.iter().take(LONGEST) {
+        let _ = writeln!(text, "{from} to {to}: {}", missing(cell, style));
+    }
+    if open.len() > LONGEST {
+        let more = count(open.len() - LONGEST, "more pair");
+        let _ = writeln!(
+            text,
+            "{}",
+            style.dim(&format!("and {more}; -o json shows all"))
+        );
+    }
+    text
+}
+
+/// What a pair lacks; what is well is not worth a word here.
+fn missing(cell: &Cell, style: Style) -> String {
+    let stages = stages(cell);
+    if stages
+        .iter()
+        .all(|(_, outcome)| *outcome == Outcome::NotTried)
+    {
+        return word(Outcome::NotTried, style);
+    }
+    let open = stages
+        .into_iter()
+        .filter(|(_, outcome)| *outcome != Outcome::Ok);
+    let words = open.map(|(name, outcome)| format!("{name} {}", word(outcome, style)));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// The checks that need attention, with their evidence and what to do; with `verbose`, all.
+fn checks(verdict: &Verdict, verbose: bool, style: Style) -> String {
+    let shown = verdict
+        .checks
+        .iter()
+        .filter(|check| verbose || matches!(check.outcome, Outcome::Failed | Outcome::Warning));
+    shown.map(|check| one(check, style)).collect()
+}
+
+fn one(check: &Check, style: Style) -> String {
+    let mut text = format!("{}: {}\n", check.path(), word(check.outcome, style));
+    for line in wrap(&check.evidence, style.width.saturating_sub(2))
+        .iter()
+        .filter(|line| !line.is_empty())
+    {
+        let _ = writeln!(text, "  {line}");
+    }
+    for hint in &check.hints {
+        let _ = writeln!(text, "  {} {hint}", style.cyan("hint:"));
+    }
+    text
+}
+
+/// The sum of it.
+fn conclusion(verdict: &Verdict, style: Style) -> String {
+    let cells = verdict.matrix();
+    if cells.is_empty() {
+        return String::new();
+    }
+    let is_proved = |cell: &Cell| cell.proved == Outcome::Ok;
+    let proved = cells.values().filter(|cell| is_proved(cell)).count();
+    let mut text = format!("{proved} of {} proved", count(cells.len(), "pair"));
+    if cells.values().all(|cell| cell.proved == Outcome::NotTried) {
+        text += ": traffic was not tried";
+    }
+    let failed = verdict.failed().count();
+    let mut text = match failed {
+        0 if proved == cells.len() => style.green(&text),
+        0 => text,
+        n => format!(
+            "{text}, {}",
+            style.red(&format!("{} failed", count(n, "check")))
+        ),
+    };
+    if verdict.clusters.len() > WIDEST {
+        let _ = write!(text, "\n{}", reach(verdict, is_proved));
+    }
+    text + "\n"
+}
+
+/// How many peers a cluster reaches, at least and on average.
+fn reach(verdict: &Verdict, is_proved: impl Fn(&Cell) -> bool) -> String {
+    let cells = verdict.matrix();
+    let reached = |from: &String| {
+        cells
+            .iter()
+            .filter(|((f, _), cell)| f == from && is_proved(cell))
+            .count()
+    };
+    let counts: Vec<_> = verdict.clusters.iter().map(reached).collect();
+    let least = counts.iter().min().copied().unwrap_or(0);
+    let tenths = counts.iter().sum::<usize>() * 10 / counts.len().max(1);
+    let peers = count(verdict.clusters.len() - 1, "peer");
+    format!(
+        "a cluster reaches at least {least} and on average {}.{} of its {peers}",
+        tenths / 10,
+        tenths % 10
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn check(id: Claim, from: &str, to: Option<&str>, outcome: Outcome) -> Check {
+        Check {
+            id,
+            from: from.into(),
+            to: to.map(Into::into),
+            outcome,
+            evidence: format!("what was seen in {from}"),
+            hints: vec![],
+        }
+    }
+
+    /// A verdict of `n` clusters where all is well.
+    fn well(n: usize) -> Verdict {
+        let clusters: Vec<String> = (1..=n).map(|i| format!("eks-{i}")).collect();
+        let mut checks = vec![];
+        for from in &clusters {
+            checks.extend(ALONE.map(|(claim, _)| check(claim, from, None, Outcome::Ok)));
+            for to in clusters.iter().filter(|to| *to != from) {
+                let claims = [
+                    Claim::Configured,
+                    Claim::Synced,
+                    Claim::GatewayKnown,
+                    Claim::Endpoints,
+                    Claim::Proved,
+                ];
+                checks.extend(claims.map(|claim| check(claim, from, Some(to), Outcome::Ok)));
+            }
+        }
+        Verdict {
+            clusters,
+            checks,
+            ..Verdict::default()
+        }
+    }
+
+    fn with(mut verdict: Verdict, id: Claim, from: &str, to: &str, outcome: Outcome) -> Verdict {
+        let found = verdict
+            .checks
+            .iter_mut()
+            .find(|c| c.id == id && c.from == from && c.to.as_deref() == Some(to));
+        let found = found.unwrap();
+        found.outcome = outcome;
+        found.evidence = "the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other network, beside the gateway's".into();
+        found.hints = vec!["meshlink join eks-1 eks-2".into()];
+        verdict
+    }
+
+    fn shown(verdict: &Verdict) -> String {
+        let text = render(verdict, false, Style::plain());
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        text
+    }
+
+    #[test]
+    fn two_that_are_proved() {
+        assert_snapshot!(shown(&well(2)), @"
+        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
+        eks-1    ok    ok       ok      ok
+        eks-2    ok    ok       ok      ok
+
+        FROM / TO  eks-1        eks-2
+        eks-1      -            ok/ok/ok/ok
+        eks-2      ok/ok/ok/ok  -
+        each: configured / synced / endpoints / proved
+
+        2 of 2 pairs proved
+        ");
+    }
+
+    #[test]
+    fn two_of_which_one_is_not() {
+        let mut verdict = with(well(2), Claim::Endpoints, "eks-1", "eks-2", Outcome::Failed);
+        verdict.checks.retain(|check| check.id != Claim::Proved);
+        assert_snapshot!(shown(&verdict), @"
+        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
+        eks-1    ok    ok       ok      ok
+        eks-2    ok    ok       ok      ok
+
+        FROM / TO  eks-1               eks-2
+        eks-1      -                   ok/ok/failed/not tried
+        eks-2      ok/ok/ok/not tried  -
+        each: configured / synced / endpoints / proved
+
+        endpoints/eks-1/eks-2: failed
+          the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other
+          network, beside the gateway's
+          hint: meshlink join eks-1 eks-2
+
+        0 of 2 pairs proved: traffic was not tried, 1 check failed
+        ");
+    }
+
+    #[test]
+    fn two_with_traffic_of_which_one_address_is_dead() {
+        let asked = |from: &str, to: &str, way, at: Option<&str>, answered: bool| Asked {
+            from: from.into(),
+            to: to.into(),
+            way,
+            at: at.map(Into::into),
+            asked: 5,
+            answered: if answered { 5 } else { 0 },
+            p50_us: answered.then_some(1240),
+            p95_us: answered.then_some(3000),
+            clients: vec![],
+            servers: vec![],
+            trouble: None,
+        };
+        let mut verdict = well(2);
+        for (from, to) in [("eks-1", "eks-2"), ("eks-2", "eks-1")] {
+            for id in [Claim::Grpc, Claim::Tcp, Claim::Headless] {
+                verdict.checks.push(check(id, from, Some(to), Outcome::Ok));
+            }
+            for way in Way::ALL {
+                if way != Way::Headless {
+                    verdict.traffic.push(asked(from, to, way, None, true));
+                }
+                let other = from == "eks-1";
+                verdict
+                    .traffic
+                    .push(asked(from, to, way, Some("1.1.1.1:15443"), true));
+                verdict
+                    .traffic
+                    .push(asked(from, to, way, Some("1.1.1.2:15443"), other));
+            }
+        }
+        let mut dead = check(Claim::Addresses, "eks-2", Some("eks-1"), Outcome::Failed);
+        dead.evidence =
+            "1.1.1.1:15443 carries http, grpc, tcp, headless; 1.1.1.2:15443 does not answer".into();
+        verdict.checks.push(dead);
+        assert_snapshot!(shown(&verdict), @"
+        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
+        eks-1    ok    ok       ok      ok
+        eks-2    ok    ok       ok      ok
+
+        FROM / TO  eks-1            eks-2
+        eks-1      -                ok/ok/ok/ok
+        eks-2      ok/ok/ok/failed  -
+        each: configured / synced / endpoints / proved
+
+        TRAFFIC         HTTP    GRPC    TCP     HEADLESS  ADDRESSES
+        eks-1 to eks-2  1.2 ms  1.2 ms  1.2 ms  1.2 ms    2 of 2
+        eks-2 to eks-1  1.2 ms  1.2 ms  1.2 ms  1.2 ms    1 of 2
+        times: the median; -o json has all
+
+        addresses/eks-2/eks-1: failed
+          1.1.1.1:15443 carries http, grpc, tcp, headless; 1.1.1.2:15443 does not answer
+
+        1 of 2 pairs proved, 1 check failed
+        ");
+    }
+
+    #[test]
+    fn evidence_on_request() {
+        let text = render(&well(2), true, Style::plain());
+        assert_eq!(text.matches("what was seen in").count(), 18);
+    }
+
+    #[test]
+    fn five_in_a_word_each() {
+        assert_snapshot!(shown(&with(well(5), Claim::Synced, "eks-2", "eks-5", Outcome::Warning)), @"
+        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
+        eks-1    ok    ok       ok      ok
+        eks-2    ok    ok       ok      ok
+        eks-3    ok    ok       ok      ok
+        eks-4    ok    ok       ok      ok
+        eks-5    ok    ok       ok      ok
+
+        FROM / TO  eks-1        eks-2        eks-3        eks-4        eks-5
+        eks-1      -            ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok
+        eks-2      ok/ok/ok/ok  -            ok/ok/ok/ok  ok/ok/ok/ok  ok/warning/ok/ok
+        eks-3      ok/ok/ok/ok  ok/ok/ok/ok  -            ok/ok/ok/ok  ok/ok/ok/ok
+        eks-4      ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  -            ok/ok/ok/ok
+        eks-5      ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  -
+        each: configured / synced / endpoints / proved
+
+        synced/eks-2/eks-5: warning
+          the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other
+          network, beside the gateway's
+          hint: meshlink join eks-1 eks-2
+
+        20 of 20 pairs proved
+        ");
+    }
+
+    #[test]
+    fn many_as_a_list() {
+        assert_snapshot!(shown(&with(well(9), Claim::Proved, "eks-2", "eks-5", Outcome::Failed)), @"
+        eks-2 to eks-5: proved failed
+
+        proved/eks-2/eks-5: failed
+          the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other
+          network, beside the gateway's
+          hint: meshlink join eks-1 eks-2
+
+        71 of 72 pairs proved, 1 check failed
+        a cluster reaches at least 7 and on average 7.8 of its 8 peers
+        ");
+        let mut none = well(30);
+        none.checks.clear();
+        assert!(shown(&none).contains("and 850 more pairs"));
+    }
+}

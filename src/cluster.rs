@@ -1,0 +1,306 @@
+//! One Kubernetes cluster: connect, read, apply, wait, grant access, forward a port.
+//!
+//! A [`Cluster`] is a name, an address and a counted HTTP client; it is cheap to clone and knows
+//! nothing of meshes. Objects travel as JSON values, because most of them come from charts and go
+//! back as they came. Connect with [`connect::connect`]:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use meshlink::cluster::{Kind, Ref, connect};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = connect::ConnectOptions {
+//!     kubeconfig: vec!["/home/me/.kube/config".into()],
+//!     ..Default::default()
+//! };
+//! let cluster = connect::connect(&"eks-1".parse()?, "eks-1", &options).await?;
+//! let cacerts = Ref::namespaced(&Kind::SECRET, "istio-system", "cacerts");
+//! println!("{cacerts} is there: {}", cluster.find(&cacerts).await?.is_some());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`connect`] | kubeconfig as kubectl reads it, or server + CA + renewed token |
+//! | [`kind`] | kinds, references and the paths they live at |
+//! | [`object`] | find, list, apply, create, replace, merge, delete |
+//! | [`identity`] | which cluster this is, what we may do in it, tokens |
+//! | [`wait`] | watches with a deadline and a reason |
+//! | [`access`] | reader accounts and remote secrets |
+//! | [`forward`] | HTTP to a pod, through the API server |
+//! | [`lease`] | one run at a time |
+//! | [`preflight`] | the rights a command needs |
+//! | [`subset`] | is what we want what is there? |
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::name::ClusterName;
+
+pub mod access;
+pub mod connect;
+pub mod failure;
+pub mod forward;
+pub mod identity;
+pub mod kind;
+pub mod lease;
+pub mod object;
+pub mod preflight;
+pub mod subset;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod tests;
+pub mod wait;
+mod wire;
+
+pub use connect::ConnectOptions;
+pub use failure::{Failure, Recover, Transport};
+pub use identity::{Access, Identity, Token};
+pub use kind::{Kind, Ref};
+pub use object::{Applied, Created, Delete, Deleted, Manager};
+pub use wire::Counts;
+
+/// A connected cluster; cheap to clone.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    name: ClusterName,
+    server: String,
+    ca: Option<Vec<u8>>,
+    client: kube::Client,
+    timeout: Duration,
+    counters: Arc<wire::Counters>,
+    /// Kinds outside the static table, found by discovery once.
+    kinds: Mutex<HashMap<Kind, kind::Place>>,
+    /// A fingerprint of each object as last seen, to tell whether an apply changed it.
+    seen: Mutex<HashMap<Ref, u64>>,
+}
+
+impl Cluster {
+    /// The name this cluster has in the mesh.
+    pub fn name(&self) -> &ClusterName {
+        &self.0.name
+    }
+
+    /// The API server's address, as the kubeconfig says it.
+    pub fn server(&self) -> &str {
+        &self.0.server
+    }
+
+    /// The certificates the API server is trusted by, as PEM; none where the system's are used.
+    pub fn ca(&self) -> Option<&[u8]> {
+        self.0.ca.as_deref()
+    }
+
+    /// The client below, counted like everything else.
+    pub fn client(&self) -> &kube::Client {
+        &self.0.client
+    }
+
+    /// What was asked of the API server so far.
+    pub fn requests(&self) -> Counts {
+        self.0.counters.read()
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("name", self.name())
+            .field("server", &self.server())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What could not be done, where, and with which object.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A kubeconfig file could not be read or parsed.
+    #[error("cannot use the kubeconfig {path}: {reason}")]
+    Kubeconfig {
+        /// The file.
+        path: String,
+        /// What is wrong with it; never text from the file.
+        reason: String,
+    },
+    /// No such context.
+    #[error("no context {context:?} in {files}; there {known}")]
+    NoContext {
+        /// The context asked for.
+        context: String,
+        /// The files that were read.
+        files: String,
+        /// The contexts there are, as a phrase.
+        known: String,
+    },
+    /// The context is there but cannot be used.
+    #[error("cluster {cluster}: context {context:?}: {reason}")]
+    Context {
+        /// The cluster's name in the mesh.
+        cluster: ClusterName,
+        /// The context.
+        context: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The program that gives credentials failed.
+    #[error("cluster {cluster}: the credential plugin {command:?} {reason}")]
+    Plugin {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The program.
+        command: String,
+        /// Why it gave no credentials.
+        reason: String,
+        /// How to get it, where that is the way out.
+        hint: Option<String>,
+    },
+    /// The parts of the connection do not fit together: a bad address, certificate or key.
+    #[error("cluster {cluster}: cannot set up a client for {server}: {reason}")]
+    Connect {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Its address.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A request for one object or kind failed.
+    #[error("cluster {cluster}: cannot {verb} {object}")]
+    Call {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was tried.
+        verb: Verb,
+        /// With which object.
+        object: String,
+        /// Why it failed.
+        #[source]
+        source: Box<Failure>,
+    },
+    /// A kind that neither the table nor the API server knows.
+    #[error("cluster {cluster}: the API server does not serve {kind}")]
+    UnknownKind {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The kind.
+        kind: Kind,
+    },
+    /// An object that lacks what every object must have.
+    #[error("cluster {cluster}: an object to {verb} has no {missing}")]
+    Malformed {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was to be done with it.
+        verb: Verb,
+        /// The missing field.
+        missing: &'static str,
+    },
+    /// A condition did not become true in time.
+    #[error("cluster {cluster}: {object} not ready after {} s: {reason}", waited.as_secs())]
+    NotInTime {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was waited for.
+        object: String,
+        /// How long.
+        waited: Duration,
+        /// Why it is not yet so.
+        reason: String,
+    },
+    /// A condition cannot become true any more.
+    #[error("cluster {cluster}: {object} will not become ready: {reason}")]
+    NeverReady {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was waited for.
+        object: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A request to a pod failed on the way.
+    #[error("cluster {cluster}: cannot reach port {port} of pod {pod}")]
+    Forward {
+        /// The cluster.
+        cluster: ClusterName,
+        /// `namespace/name`.
+        pod: String,
+        /// The port in the pod.
+        port: u16,
+        /// Why it failed.
+        #[source]
+        source: Box<Failure>,
+    },
+    /// The lease was lost to somebody else between two steps.
+    #[error("cluster {cluster}: the lease was taken over by {who}")]
+    LeaseLost {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Who has it now.
+        who: String,
+    },
+}
+
+impl Error {
+    /// Is it worth trying again?
+    pub fn recover(&self) -> Recover {
+        match self {
+            Self::Call { source, .. } | Self::Forward { source, .. } => source.recover(),
+            Self::UnknownKind { .. } | Self::NotInTime { .. } => Recover::Backoff,
+            _ => Recover::Never,
+        }
+    }
+
+    /// The failed exchange with the API server, where there was one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Call { source, .. } | Self::Forward { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What was tried when a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the word it prints")]
+pub enum Verb {
+    Read,
+    List,
+    Apply,
+    Create,
+    Replace,
+    Merge,
+    Delete,
+    Watch,
+    Review,
+    Identify,
+    IssueToken,
+    Discover,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Apply => "apply",
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Merge => "change",
+            Self::Delete => "delete",
+            Self::Watch => "watch",
+            Self::Review => "review access to",
+            Self::Identify => "identify",
+            Self::IssueToken => "issue a token for",
+            Self::Discover => "discover",
+        })
+    }
+}

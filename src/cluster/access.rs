@@ -1,0 +1,29 @@
+//! How one cluster's istiod may read another: a reader account there, a remote secret here.
+//!
+//! Each reading peer has an account of its own, so that one can be shut out without the others.
+//! Its rights are the least that a running istiod accepts: with any rule less it stays `syncing`,
+//! and a restarted istiod is not ready for 30 s. They include reading Secrets, because istiod's
+//! credentials controller cannot be switched off in the versions known.
+
+mod facts;
+mod reader;
+mod secret;
+mod tried;
+mod update;
+
+pub(crate) use facts::tokens;
+pub use facts::{Problem, RemoteSecretFacts, TokenFacts, parse, token_facts};
+pub use reader::{account, account_names, objects, roles, token_secret};
+pub use secret::{
+    Layout, Link, SHARD, packed_name, packed_patch, packed_secret, remote_name, remote_secret,
+    shard_for,
+};
+pub use tried::{Refused, try_kubeconfig};
+pub use update::{Update, update};
+
+/// The namespace of istiod, of reader accounts and of remote secrets.
+pub const ISTIO_SYSTEM: &str = "istio-system";
+/// The label on everything made for a peer: its cluster name.
+pub const PEER_LABEL: &str = "meshlink/peer";
+/// The label by which our objects are found again.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");

@@ -1,0 +1,178 @@
+//! Trying exactly what a remote secret will say, before it is written.
+//!
+//! istiod keeps dead endpoints for ever when a remote secret failed at first and was mended later,
+//! so nothing may be written that has not worked.
+
+use crate::cluster::{
+    Access, ConnectOptions, Error, Failure, Kind, Token, Transport, Verb, connect, wire::Call,
+};
+
+use super::Link;
+
+/// Why a remote secret would not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// 401: the token is not accepted.
+    #[error("{server} does not accept the token")]
+    Unauthorized {
+        /// The API server.
+        server: String,
+    },
+    /// The token is accepted, but lacks rights.
+    #[error("the token lacks rights: {}", list(missing))]
+    Forbidden {
+        /// The rights it lacks.
+        missing: Vec<Access>,
+    },
+    /// The server's certificate is not from this CA, or not for this name.
+    #[error("{server} is not the server its CA is for: {reason}")]
+    Tls {
+        /// The API server.
+        server: String,
+        /// What TLS says.
+        reason: String,
+    },
+    /// Nothing answers there.
+    #[error("{server} does not answer: {reason}")]
+    Dial {
+        /// The API server.
+        server: String,
+        /// Why not.
+        reason: String,
+    },
+    /// It answers, but not as an API server does.
+    #[error("{server} cannot be read")]
+    Other {
+        /// The API server.
+        server: String,
+        /// The error below.
+        #[source]
+        source: Box<Error>,
+    },
+}
+
+fn list(missing: &[Access]) -> String {
+    missing
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What istiod does with a remote secret, from here: exactly its server, CA and token.
+pub async fn try_kubeconfig(
+    link: &Link,
+    gateway_api: bool,
+    options: &ConnectOptions,
+) -> Result<(), Refused> {
+    let other = |source| Refused::Other {
+        server: link.server.clone(),
+        source: Box::new(source),
+    };
+    let token: Token = link.token.clone();
+    let tls = link.tls_server_name.as_deref();
+    let cluster = connect::from_parts(
+        &link.cluster,
+        &link.server,
+        Some(&link.ca),
+        tls,
+        connect::fixed(token),
+        options,
+    )
+    .map_err(other)?;
+    let one = Call {
+        query: &[("limit", "1")],
+        ..Call::get("/api/v1/namespaces")
+    };
+    let listed = cluster.call(one).await.map(drop);
+    let listed = listed.map_err(|source| cluster.failed(Verb::List, &Kind::NAMESPACE, source));
+    match listed.map_err(|error| sort(link, error)) {
+        // Forbidden is not told yet: the review names everything that is missing, not the first only.
+        Ok(()) | Err(Refused::Forbidden { .. }) => {}
+        Err(refused) => return Err(refused),
+    }
+    let missing = cluster
+        .review(&wanted(gateway_api))
+        .await
+        .map_err(|error| sort(link, error))?;
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Refused::Forbidden { missing })
+    }
+}
+
+fn sort(link: &Link, error: Error) -> Refused {
+    let server = link.server.clone();
+    match error.failure() {
+        Some(Failure::Status { code: 401, .. }) => Refused::Unauthorized { server },
+        Some(Failure::Status { code: 403, .. }) => Refused::Forbidden {
+            missing: Vec::new(),
+        },
+        Some(Failure::Transport {
+            kind: Transport::Tls,
+            source,
+        }) => Refused::Tls {
+            server,
+            reason: source.to_string(),
+        },
+        Some(Failure::Transport { source, .. }) => Refused::Dial {
+            server,
+            reason: source.to_string(),
+        },
+        Some(timeout @ Failure::Timeout(_)) => Refused::Dial {
+            server,
+            reason: timeout.to_string(),
+        },
+        _ => Refused::Other {
+            server,
+            source: Box::new(error),
+        },
+    }
+}
+
+/// The rights of [`super::roles`], as questions.
+fn wanted(gateway_api: bool) -> Vec<Access> {
+    let mut wanted = Vec::new();
+    for role in super::roles(gateway_api) {
+        let namespace = role["metadata"]["namespace"].as_str();
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let words = |key: &str| {
+                rule[key]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|word| word.as_str())
+            };
+            for (group, resource) in
+                words("apiGroups").flat_map(|group| words("resources").map(move |r| (group, r)))
+            {
+                for verb in words("verbs") {
+                    let mut access = Access::new(verb, group, resource);
+                    access.namespace = namespace.map(str::to_owned);
+                    access.name = words("resourceNames").next().map(str::to_owned);
+                    wanted.push(access);
+                }
+            }
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_asked_for() {
+        let wanted: Vec<_> = wanted(true).iter().map(ToString::to_string).collect();
+        assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 1 + 2 + 1));
+        for one in [
+            "watch secrets",
+            "list endpointslices.discovery.k8s.io",
+            "get configmaps/istio in istio-system",
+        ] {
+            assert!(wanted.contains(&one.to_owned()), "{one}");
+        }
+    }
+}

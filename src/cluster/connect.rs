@@ -1,0 +1,413 @@
+//! From a kubeconfig context, or from server + CA + token, to a [`Cluster`].
+
+use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Uri, header};
+use kube::{
+    Client, Config,
+    client::{AuthError, ClientBuilder},
+};
+
+use super::{Cluster, Error, Inner, Token, wire};
+use crate::name::ClusterName;
+
+mod kubeconfig;
+mod proxy;
+
+pub use kubeconfig::{ContextFacts, ExecFacts};
+pub use proxy::Proxies;
+
+/// How to connect; made by the command line, which alone reads the environment.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// The kubeconfig files in order of precedence: `KUBECONFIG`, or `~/.kube/config`.
+    pub kubeconfig: Vec<PathBuf>,
+    /// For each request: connect, send, and read the answer. Watches and forwards last longer.
+    pub timeout: Duration,
+    /// What we call ourselves in the API server's audit log.
+    pub user_agent: String,
+    /// A credential plugin may ask questions on the terminal.
+    pub interactive: bool,
+    /// Proxies of the environment, used where the kubeconfig names none.
+    pub proxies: Proxies,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            kubeconfig: Vec::new(),
+            timeout: Duration::from_secs(30),
+            user_agent: concat!("meshlink/", env!("CARGO_PKG_VERSION")).into(),
+            interactive: false,
+            proxies: Proxies::default(),
+        }
+    }
+}
+
+/// Why there was no token; shown as it is.
+pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Gives the token for the next request, renewed when it has to be. Called for every request, so
+/// it keeps the token between calls.
+pub type TokenProvider =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>> + Send + Sync>;
+
+/// A provider for a token that is never renewed.
+pub fn fixed(token: Token) -> TokenProvider {
+    Arc::new(move || {
+        let token = token.clone();
+        Box::pin(async move { Ok(token) })
+    })
+}
+
+/// Connects to the cluster of a kubeconfig context. Nothing is sent to it yet; a credential
+/// plugin is run.
+pub async fn connect(
+    name: &ClusterName,
+    context: &str,
+    options: &ConnectOptions,
+) -> Result<Cluster, Error> {
+    let found = kubeconfig::read(&options.kubeconfig)?.context(name, context, options)?;
+    let exec = found.exec.clone();
+    let (server, ca) = (found.server.clone(), found.ca.clone());
+    let mut config = found.config().await?;
+    config.proxy_url = match found_proxy(&config, options) {
+        Ok(proxy) => proxy,
+        Err(reason) => return Err(unusable(name, &server, reason)),
+    };
+    // The plugin is a blocking child process, so the builder gets a thread of its own.
+    let built = tokio::task::spawn_blocking(move || build(config)).await;
+    let client = match built {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => return Err(refused(name, &server, exec.as_ref(), error)),
+        Err(error) => return Err(unusable(name, &server, error.to_string())),
+    };
+    Ok(from_built(name, client, &server, ca, options, None))
+}
+
+/// As [`connect`], with these tokens instead of what the context's user says.
+pub async fn connect_as(
+    name: &ClusterName,
+    context: &str,
+    token: TokenProvider,
+    options: &ConnectOptions,
+) -> Result<Cluster, Error> {
+    let mut found = kubeconfig::read(&options.kubeconfig)?.context(name, context, options)?;
+    found.forget_users();
+    let (server, ca) = (found.server.clone(), found.ca.clone());
+    let mut config = found.config().await?;
+    let fail = |reason: String| unusable(name, &server, reason);
+    config.proxy_url = found_proxy(&config, options).map_err(fail)?;
+    let client = build(config).map_err(|error| unusable(name, &server, error))?;
+    Ok(from_built(name, client, &server, ca, options, Some(token)))
+}
+
+/// Connects with a server, its CA and a token that may be renewed while the program runs.
+pub fn from_parts(
+    name: &ClusterName,
+    server: &str,
+    ca_pem: Option<&[u8]>,
+    tls_server_name: Option<&str>,
+    token: TokenProvider,
+    options: &ConnectOptions,
+) -> Result<Cluster, Error> {
+    let fail = |reason: String| unusable(name, server, reason);
+    let uri: Uri = server
+        .parse()
+        .map_err(|error| fail(format!("the address: {error}")))?;
+    let mut config = Config::new(uri);
+    config.root_cert = ca_pem.map(certificates).transpose().map_err(fail)?;
+    config.tls_server_name = tls_server_name.map(str::to_owned);
+    config.proxy_url = found_proxy(&config, options).map_err(fail)?;
+    config.connect_timeout = Some(options.timeout);
+    config.default_retry = false;
+    let client = build(config).map_err(|error| fail(error.to_string()))?;
+    Ok(from_built(
+        name,
+        client,
+        server,
+        ca_pem.map(<[u8]>::to_vec),
+        options,
+        Some(token),
+    ))
+}
+
+/// A cluster behind a client that is already there: embedded clusters, and tests.
+pub fn from_client(
+    name: &ClusterName,
+    client: Client,
+    server: &str,
+    ca: Option<Vec<u8>>,
+) -> Cluster {
+    from_built(name, client, server, ca, &ConnectOptions::default(), None)
+}
+
+/// The contexts of the kubeconfig files, in the order they stand there.
+pub fn contexts(options: &ConnectOptions) -> Result<Vec<ContextFacts>, Error> {
+    Ok(kubeconfig::read(&options.kubeconfig)?.contexts())
+}
+
+fn build(config: Config) -> Result<Client, kube::Error> {
+    Ok(ClientBuilder::try_from(config)?.build())
+}
+
+fn from_built(
+    name: &ClusterName,
+    client: Client,
+    server: &str,
+    ca: Option<Vec<u8>>,
+    options: &ConnectOptions,
+    token: Option<TokenProvider>,
+) -> Cluster {
+    let counters = Arc::<wire::Counters>::default();
+    let mut headers = HeaderMap::new();
+    if let Ok(agent) = HeaderValue::from_str(&options.user_agent) {
+        headers.insert(header::USER_AGENT, agent);
+    }
+    let client = wire::counted(client, counters.clone(), headers, token);
+    Cluster(Arc::new(Inner {
+        name: name.clone(),
+        server: server.to_owned(),
+        ca,
+        client,
+        timeout: options.timeout,
+        counters,
+        kinds: Default::default(),
+        seen: Default::default(),
+    }))
+}
+
+fn found_proxy(config: &Config, options: &ConnectOptions) -> Result<Option<Uri>, String> {
+    match &config.proxy_url {
+        Some(proxy) => Ok(Some(proxy.clone())),
+        None => options.proxies.of(&config.cluster_url),
+    }
+}
+
+/// The certificates of a PEM bundle as DER.
+fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem)
+        .map(|der| der.map(|der| der.to_vec()))
+        .collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("the CA bundle holds no certificate".into()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("the CA bundle: {error}")),
+    }
+}
+
+fn unusable(name: &ClusterName, server: &str, reason: impl fmt::Display) -> Error {
+    Error::Connect {
+        cluster: name.clone(),
+        server: server.into(),
+        reason: reason.to_string(),
+    }
+}
+
+/// A client that could not be built. What a plugin printed on stdout is never shown: it may be a token.
+fn refused(
+    name: &ClusterName,
+    server: &str,
+    exec: Option<&ExecFacts>,
+    error: kube::Error,
+) -> Error {
+    let (Some(exec), kube::Error::Auth(error)) = (exec, &error) else {
+        return unusable(name, server, error);
+    };
+    let mut hint = None;
+    let reason = match error {
+        AuthError::AuthExecStart(io) if io.kind() == std::io::ErrorKind::NotFound => {
+            hint = exec.install_hint();
+            "is not installed, or not in PATH".into()
+        }
+        AuthError::AuthExecStart(io) => format!("could not be started: {io}"),
+        AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let last = said
+                .trim()
+                .lines()
+                .next_back()
+                .unwrap_or("it said nothing on stderr");
+            format!("failed ({}): {last}", out.status)
+        }
+        AuthError::AuthExecParse(_) => "printed something that is no ExecCredential".into(),
+        AuthError::ExecPluginFailed => "printed an ExecCredential without a status".into(),
+        other => format!("gave no usable credentials: {other}"),
+    };
+    Error::Plugin {
+        cluster: name.clone(),
+        command: exec.command.clone(),
+        reason,
+        hint,
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A server that answers every request with the Authorization header it got, and a kubeconfig
+    /// for it whose credentials come from `script`.
+    async fn setup(script: Option<&str>, extra: &str) -> (tempfile::TempDir, ConnectOptions) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(echo(stream));
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let plugin = dir.path().join("plugin");
+        if let Some(script) = script {
+            std::fs::write(&plugin, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let config = format!(
+            "{{apiVersion: v1, kind: Config, clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}], \
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             users: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: ./plugin, \
+             env: [{{name: WORD, value: token}}]{extra}}}}}}}]}}"
+        );
+        let file = dir.path().join("config");
+        std::fs::write(&file, config).unwrap();
+        (
+            dir,
+            ConnectOptions {
+                kubeconfig: vec![file],
+                ..Default::default()
+            },
+        )
+    }
+
+    async fn echo(mut stream: tokio::net::TcpStream) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut request = vec![0; 8192];
+        while let Ok(length @ 1..) = stream.read(&mut request).await {
+            let text = String::from_utf8_lossy(&request[..length]).to_ascii_lowercase();
+            let token = text
+                .lines()
+                .find_map(|line| line.strip_prefix("authorization: "))
+                .unwrap_or_default();
+            let body =
+                serde_json::json!({"metadata": {"resourceVersion": "1"}, "authorization": token})
+                    .to_string();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    async fn run(script: Option<&str>, extra: &str) -> Result<String, Error> {
+        let (_dir, options) = setup(script, extra).await;
+        let cluster = connect(&"eks-1".parse().unwrap(), "c", &options).await?;
+        let found = cluster
+            .find(&super::super::Ref::cluster(
+                &super::super::Kind::NAMESPACE,
+                "x",
+            ))
+            .await?
+            .unwrap();
+        Ok(found["authorization"].as_str().unwrap().to_owned())
+    }
+
+    const CREDENTIAL: &str = r#"printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}' "$WORD-$(echo "$KUBERNETES_EXEC_INFO" | grep -o '"interactive":[a-z]*' | cut -d: -f2)""#;
+
+    #[tokio::test]
+    async fn a_credential_plugin_gets_its_environment_and_no_terminal() {
+        assert_eq!(
+            run(Some(CREDENTIAL), "").await.unwrap(),
+            "bearer token-false"
+        );
+        assert_eq!(
+            run(Some(CREDENTIAL), ", interactiveMode: IfAvailable")
+                .await
+                .unwrap(),
+            "bearer token-false"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_fails_is_told_of_but_not_what_it_printed() {
+        for (script, extra, want, hint) in [
+            (
+                None,
+                ", installHint: brew install plugin",
+                "is not installed",
+                Some("brew install plugin"),
+            ),
+            (
+                Some("echo canary; echo 'sso session expired' >&2; exit 3"),
+                "",
+                "(exit status: 3): sso session expired",
+                None,
+            ),
+            (Some("echo canary"), "", "no ExecCredential", None),
+            (
+                Some("echo '{\"kind\":\"ExecCredential\"}'"),
+                "",
+                "without a status",
+                None,
+            ),
+        ] {
+            let error = run(script, extra).await.unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(want) && !text.contains("canary"), "{text}");
+            assert!(
+                matches!(&error, Error::Plugin { hint: found, .. } if found.as_deref() == hint),
+                "{text}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_parts_are_checked_before_anything_is_sent() {
+        let options = ConnectOptions::default();
+        let name: ClusterName = "eks-1".parse().unwrap();
+        let token = || fixed(Token::new("canary".into()));
+        for (server, ca, want) in [
+            ("not a url", None, "the address"),
+            ("https://a.b", Some(&b"nonsense"[..]), "no certificate"),
+            (
+                "https://a.b",
+                Some(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"),
+                "the CA bundle",
+            ),
+        ] {
+            let error = from_parts(&name, server, ca, None, token(), &options).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(want) && !text.contains("canary"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_there_is_said_plainly() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let options = ConnectOptions {
+            timeout: Duration::from_secs(2),
+            ..Default::default()
+        };
+        let cluster = from_parts(
+            &"a".parse().unwrap(),
+            &server,
+            None,
+            None,
+            fixed(Token::new("t".into())),
+            &options,
+        );
+        let error = cluster.unwrap().identity().await.unwrap_err();
+        let failure = error.failure().unwrap();
+        assert_eq!(
+            failure.to_string(),
+            "nothing answers at the server's address"
+        );
+        assert_eq!(error.recover(), super::super::Recover::Backoff);
+    }
+}

@@ -1,0 +1,437 @@
+//! Find, list, apply, create, replace, merge, delete.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Cluster, Error, Failure, Ref, Verb, wire::Call};
+
+mod place;
+mod read;
+
+/// Whose fields an apply claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// Our own objects.
+    Meshlink,
+    /// Objects rendered from charts, so that a later `helm upgrade` finds its own fields.
+    Helm,
+}
+
+impl Manager {
+    /// The name in `managedFields`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Meshlink => "meshlink",
+            Self::Helm => "helm",
+        }
+    }
+}
+
+/// What an apply, replace or merge did.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The object was not there before.
+    pub created: bool,
+    /// Something changed; also true where it cannot be told, because the object was never read.
+    pub changed: bool,
+    /// The object as it is now.
+    pub object: Value,
+}
+
+/// What a create did.
+#[derive(Debug, Clone)]
+pub enum Created {
+    /// It is there now, because of us.
+    Created(Value),
+    /// It was there already, like this.
+    Exists(Value),
+}
+
+/// How to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delete {
+    /// Wait for dependents to be deleted first (the object stays until then).
+    pub foreground: bool,
+    /// Delete only the object with this UID.
+    pub uid: Option<String>,
+    /// Delete only this version of the object.
+    pub resource_version: Option<String>,
+}
+
+impl Delete {
+    /// The object goes at once, its dependents after it.
+    pub fn background() -> Self {
+        Self {
+            foreground: false,
+            uid: None,
+            resource_version: None,
+        }
+    }
+
+    /// Dependents first.
+    pub fn foreground() -> Self {
+        Self {
+            foreground: true,
+            ..Self::background()
+        }
+    }
+
+    /// Only if it is still this object.
+    #[must_use]
+    pub fn only(mut self, object: &Value) -> Self {
+        self.uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+        self
+    }
+
+    fn options(&self) -> Value {
+        let policy = if self.foreground {
+            "Foreground"
+        } else {
+            "Background"
+        };
+        let mut options =
+            json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy});
+        for (key, value) in [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ] {
+            if let Some(value) = value {
+                options["preconditions"][key] = json!(value);
+            }
+        }
+        options
+    }
+}
+
+/// What a delete did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Gone,
+    /// It goes when these have let it go.
+    Deleting(Vec<String>),
+    /// It was not there, or is another object by now.
+    NotFound,
+}
+impl Cluster {
+    /// Server-side apply: the fields of `object` become ours. `force` takes those of others too.
+    pub async fn apply(
+        &self,
+        object: &Value,
+        manager: Manager,
+        force: bool,
+    ) -> Result<Applied, Error> {
+        let (r, path) = self.target(object, Verb::Apply).await?;
+        let query = [
+            ("fieldManager", manager.as_str()),
+            ("force", if force { "true" } else { "false" }),
+        ];
+        let call = Call {
+            query: &query,
+            content_type: "application/apply-patch+yaml",
+            body: Some(object),
+            ..Call::new(Method::PATCH, &path)
+        };
+        let answer = self
+            .call(call)
+            .await
+            .map_err(|source| self.failed(Verb::Apply, &r, source))?;
+        Ok(self.applied(&r, answer))
+    }
+
+    /// Creates an object, or returns the one that is there.
+    pub async fn create(&self, object: &Value) -> Result<Created, Error> {
+        let (r, place) = self.placed(object, Verb::Create).await?;
+        let path = place.collection(&r.kind, r.namespace.as_deref());
+        let query = [("fieldManager", Manager::Meshlink.as_str())];
+        let call = Call {
+            query: &query,
+            body: Some(object),
+            ..Call::new(Method::POST, &path)
+        };
+        match self.call(call).await {
+            Ok((_, object)) => {
+                self.note(&r, &object);
+                Ok(Created::Created(object))
+            }
+            Err(failure) if exists(&failure) => match self.find(&r).await? {
+                Some(object) => Ok(Created::Exists(object)),
+                // Deleted between the two requests: tell the conflict, which is tried again.
+                None => Err(self.failed(Verb::Create, &r, failure)),
+            },
+            Err(source) => Err(self.failed(Verb::Create, &r, source)),
+        }
+    }
+
+    /// Replaces an object as a whole; its `resourceVersion` guards against others' changes.
+    pub async fn replace(&self, object: &Value) -> Result<Applied, Error> {
+        let (r, path) = self.target(object, Verb::Replace).await?;
+        let query = [("fieldManager", Manager::Meshlink.as_str())];
+        let call = Call {
+            query: &query,
+            body: Some(object),
+            ..Call::new(Method::PUT, &path)
+        };
+        let answer = self
+            .call(call)
+            .await
+            .map_err(|source| self.failed(Verb::Replace, &r, source))?;
+        Ok(self.applied(&r, answer))
+    }
+
+    /// Changes only the fields in `patch` (RFC 7386: null removes).
+    pub async fn merge(&self, r: &Ref, patch: &Value) -> Result<Applied, Error> {
+        let path = self.known(r, Verb::Merge).await?;
+        let query = [("fieldManager", Manager::Meshlink.as_str())];
+        let call = Call {
+            query: &query,
+            content_type: "application/merge-patch+json",
+            body: Some(patch),
+            ..Call::new(Method::PATCH, &path)
+        };
+        let answer = self
+            .call(call)
+            .await
+            .map_err(|source| self.failed(Verb::Merge, r, source))?;
+        Ok(self.applied(r, answer))
+    }
+
+    /// Deletes an object; not being there is no error.
+    pub async fn delete(&self, r: &Ref, how: &Delete) -> Result<Deleted, Error> {
+        let Some(path) = self.path(r, Verb::Delete).await? else {
+            return Ok(Deleted::NotFound);
+        };
+        let options = how.options();
+        let call = Call {
+            body: Some(&options),
+            ..Call::new(Method::DELETE, &path)
+        };
+        let answer = match self.call(call).await {
+            Ok((_, answer)) => answer,
+            Err(failure) if failure.code() == Some(404) => return Ok(Deleted::NotFound),
+            // The precondition failed: the object with our UID is gone.
+            Err(failure)
+                if failure.code() == Some(409)
+                    && how.uid.is_some()
+                    && how.resource_version.is_none() =>
+            {
+                return Ok(Deleted::NotFound);
+            }
+            Err(source) => return Err(self.failed(Verb::Delete, r, source)),
+        };
+        self.forget(r);
+        let metadata = &answer["metadata"];
+        // A namespace has its finalizers in its spec.
+        let lists = [&metadata["finalizers"], &answer["spec"]["finalizers"]];
+        let held = lists.into_iter().filter_map(Value::as_array).flatten();
+        let held: Vec<String> = held
+            .filter_map(|one| Some(one.as_str()?.to_owned()))
+            .collect();
+        let grace = metadata["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+        match metadata["deletionTimestamp"].is_string() && (grace > 0 || !held.is_empty()) {
+            true => Ok(Deleted::Deleting(held)),
+            false => Ok(Deleted::Gone),
+        }
+    }
+    fn applied(&self, r: &Ref, (status, object): (StatusCode, Value)) -> Applied {
+        let before = self.note(r, &object);
+        let created = status == StatusCode::CREATED;
+        let changed = created || before != Some(fingerprint(&object));
+        Applied {
+            created,
+            changed,
+            object,
+        }
+    }
+
+    /// Remembers an object as it is and returns what it was before.
+    fn note(&self, r: &Ref, object: &Value) -> Option<u64> {
+        lock(&self.0.seen).insert(r.clone(), fingerprint(object))
+    }
+
+    fn forget(&self, r: &Ref) {
+        lock(&self.0.seen).remove(r);
+    }
+
+    pub(crate) fn failed(&self, verb: Verb, object: impl ToString, source: Failure) -> Error {
+        Error::Call {
+            cluster: self.name().clone(),
+            verb,
+            object: object.to_string(),
+            source: source.into(),
+        }
+    }
+}
+
+/// An object without what its controllers write: two versions that differ only there are the same
+/// to us.
+fn fingerprint(object: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let unhashed = |key: &str| matches!(key, "resourceVersion" | "generation" | "managedFields");
+    for (key, value) in object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "status")
+    {
+        key.hash(&mut hasher);
+        match value.as_object().filter(|_| key == "metadata") {
+            Some(metadata) => metadata
+                .iter()
+                .filter(|(key, _)| !unhashed(key))
+                .for_each(|one| one.hash(&mut hasher)),
+            None => value.hash(&mut hasher),
+        }
+    }
+    hasher.finish()
+}
+
+fn exists(failure: &Failure) -> bool {
+    matches!(failure, Failure::Status { code: 409, reason, .. } if reason == "AlreadyExists")
+}
+
+/// A poisoned lock only says that another task panicked; the map is whole.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+/// Names of the pods that run and are not on their way out.
+pub(crate) fn running(pods: &[Value]) -> Vec<String> {
+    let running = pods.iter().filter(|p| {
+        p["status"]["phase"] == "Running" && p["metadata"]["deletionTimestamp"].is_null()
+    });
+    running
+        .filter_map(|p| p["metadata"]["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::{
+        super::{
+            Kind,
+            testing::{Reply, cluster},
+        },
+        *,
+    };
+
+    fn secret(version: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"namespace": "istio-system", "name": "cacerts", "resourceVersion": version}})
+    }
+
+    fn cacerts() -> Ref {
+        Ref::namespaced(&Kind::SECRET, "istio-system", "cacerts")
+    }
+    #[tokio::test]
+    async fn errors_name_cluster_and_object_and_not_the_body() {
+        let (cluster, _) = cluster(|_| Reply::status(403, "Forbidden"));
+        let mut object = secret("1");
+        object["data"] = json!({"ca-key.pem": "canary"});
+        let error = cluster
+            .apply(&object, Manager::Meshlink, true)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cluster eks-1: cannot apply Secret istio-system/cacerts"
+        );
+        assert!(!format!("{error:?}").contains("canary"));
+        assert_eq!(error.failure().unwrap().code(), Some(403));
+    }
+    #[tokio::test]
+    async fn an_apply_tells_whether_it_changed_anything() {
+        let version = AtomicUsize::new(1);
+        let (cluster, log) = cluster(move |seen| {
+            // Controllers write all the time: the version alone says nothing.
+            let mut object = secret(&version.fetch_add(1, Relaxed).to_string());
+            object["status"] = json!(version.load(Relaxed));
+            object["data"] = seen.body["data"].clone();
+            Reply::json(200, object)
+        });
+        cluster.find(&cacerts()).await.unwrap();
+        let mut object = secret("1");
+        assert!(
+            !cluster
+                .apply(&object, Manager::Meshlink, true)
+                .await
+                .unwrap()
+                .changed
+        );
+        object["data"] = json!({"a": "b"});
+        assert!(
+            cluster
+                .apply(&object, Manager::Helm, false)
+                .await
+                .unwrap()
+                .changed
+        );
+        let log = log.lock().unwrap();
+        let path = "/api/v1/namespaces/istio-system/secrets/cacerts";
+        assert_eq!(
+            log[1].uri,
+            format!("{path}?fieldManager=meshlink&force=true")
+        );
+        assert_eq!(log[2].uri, format!("{path}?fieldManager=helm&force=false"));
+        assert_eq!(
+            log[2].headers["content-type"],
+            "application/apply-patch+yaml"
+        );
+        assert_eq!(log[2].body, object);
+    }
+    #[tokio::test]
+    async fn a_create_returns_what_was_there_first() {
+        let (cluster, _) = cluster(|seen| match seen.method {
+            Method::POST => Reply::status(409, "AlreadyExists"),
+            _ => Reply::json(200, secret("7")),
+        });
+        let created = cluster.create(&secret("")).await.unwrap();
+        assert!(matches!(created, Created::Exists(object) if object == secret("7")));
+    }
+    #[tokio::test]
+    async fn deletes_say_what_holds_an_object() {
+        for (answer, want) in [
+            (
+                Reply::json(200, json!({"kind": "Status", "status": "Success"})),
+                Deleted::Gone,
+            ),
+            (
+                Reply::json(
+                    200,
+                    json!({"kind": "Service", "metadata": {"deletionTimestamp": "t", "finalizers": ["lb"]}}),
+                ),
+                Deleted::Deleting(vec!["lb".into()]),
+            ),
+            (
+                Reply::json(
+                    200,
+                    json!({"metadata": {"deletionTimestamp": "t", "deletionGracePeriodSeconds": 30}}),
+                ),
+                Deleted::Deleting(vec![]),
+            ),
+            (
+                Reply::json(
+                    200,
+                    json!({"metadata": {"deletionTimestamp": "t"}, "spec": {"finalizers": ["kubernetes"]}}),
+                ),
+                Deleted::Deleting(vec!["kubernetes".into()]),
+            ),
+            (Reply::status(409, "Conflict"), Deleted::NotFound),
+        ] {
+            let answer = std::sync::Mutex::new(Some(answer));
+            let (cluster, log) = cluster(move |_| answer.lock().unwrap().take().unwrap());
+            let how = Delete::foreground().only(&json!({"metadata": {"uid": "u"}}));
+            assert_eq!(cluster.delete(&cacerts(), &how).await.unwrap(), want);
+            let body = &log.lock().unwrap()[0].body;
+            assert_eq!(
+                (&body["propagationPolicy"], &body["preconditions"]["uid"]),
+                (&json!("Foreground"), &json!("u"))
+            );
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! One request: counted, timed, its refusal read. Everything else in this room is built on it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Cluster, Failure, Recover, failure::NoToken};
+
+/// How often a read is tried before its failure is told.
+const READS: u32 = 4;
+/// A longer `Retry-After` than this is the caller's affair.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was asked of an API server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// GETs that are not watches.
+    pub reads: u64,
+    /// Requests that may change an object.
+    pub writes: u64,
+    /// Access reviews: POSTs that change nothing.
+    pub reviews: u64,
+    /// Tokens asked for.
+    pub tokens: u64,
+    /// Watches opened.
+    pub watches: u64,
+    /// Ports forwarded.
+    pub forwards: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    reviews: AtomicU64,
+    tokens: AtomicU64,
+    watches: AtomicU64,
+    forwards: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count(&self, method: &Method, path: &str, query: &str) {
+        let counter = match *method {
+            Method::GET if path.ends_with("/portforward") => &self.forwards,
+            Method::GET
+                if query
+                    .split('&')
+                    .any(|pair| matches!(pair, "watch=1" | "watch=true")) =>
+            {
+                &self.watches
+            }
+            Method::GET | Method::HEAD => &self.reads,
+            Method::POST if path.contains("/authorization.k8s.io/") => &self.reviews,
+            Method::POST if path.ends_with("/token") => &self.tokens,
+            Method::POST if path.ends_with("/portforward") => &self.forwards,
+            _ => &self.writes,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Counts {
+        Counts {
+            reads: self.reads.load(Relaxed),
+            writes: self.writes.load(Relaxed),
+            reviews: self.reviews.load(Relaxed),
+            tokens: self.tokens.load(Relaxed),
+            watches: self.watches.load(Relaxed),
+            forwards: self.forwards.load(Relaxed),
+        }
+    }
+}
+
+/// Puts the counters before a client. Its headers are set here too, since every request passes.
+pub(crate) fn counted(
+    inner: kube::Client,
+    counters: Arc<Counters>,
+    headers: HeaderMap,
+    token: Option<super::connect::TokenProvider>,
+) -> kube::Client {
+    let namespace = inner.default_namespace().to_owned();
+    let service = tower::service_fn(move |mut request: Request<Body>| {
+        counters.count(
+            request.method(),
+            request.uri().path(),
+            request.uri().query().unwrap_or_default(),
+        );
+        let (inner, token) = (inner.clone(), token.clone());
+        request.headers_mut().extend(headers.clone());
+        async move {
+            if let Some(token) = token {
+                request.headers_mut().insert(
+                    header::AUTHORIZATION,
+                    token().await.map_err(NoToken)?.bearer()?,
+                );
+            }
+            inner.send(request).await.map_err(tower::BoxError::from)
+        }
+    });
+    kube::Client::new(service, namespace)
+}
+
+/// A request without its host, which the client adds.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) path: &'a str,
+    pub(crate) query: &'a [(&'a str, &'a str)],
+    pub(crate) content_type: &'static str,
+    pub(crate) accept: &'static str,
+    pub(crate) body: Option<&'a Value>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(method: Method, path: &'a str) -> Self {
+        let (content_type, accept) = ("application/json", "application/json");
+        Self {
+            method,
+            path,
+            query: &[],
+            content_type,
+            accept,
+            body: None,
+        }
+    }
+
+    pub(crate) fn get(path: &'a str) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    fn request(&self) -> Result<Request<Body>, Failure> {
+        let mut uri = self.path.to_owned();
+        for (n, (key, value)) in self.query.iter().enumerate() {
+            uri.push(if n == 0 { '?' } else { '&' });
+            uri.push_str(key);
+            uri.push('=');
+            encode(value, &mut uri);
+        }
+        let body = self
+            .body
+            .map(|body| Body::from(body.to_string().into_bytes()));
+        Request::builder()
+            .method(self.method.clone())
+            .uri(uri)
+            .header(header::CONTENT_TYPE, self.content_type)
+            .header(header::ACCEPT, self.accept)
+            .body(body.unwrap_or_else(Body::empty))
+            .map_err(|error| Failure::Answer(error.to_string()))
+    }
+}
+
+/// Percent-encodes a query value.
+fn encode(text: &str, into: &mut String) {
+    use std::fmt::Write;
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                into.push(byte.into())
+            }
+            _ => _ = write!(into, "%{byte:02X}"),
+        }
+    }
+}
+
+impl Cluster {
+    /// One JSON answer. Reads are tried a few times; writes are the caller's to repeat.
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<(StatusCode, Value), Failure> {
+        let mut attempt = 1;
+        loop {
+            let failure = match self.once(&call).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let pause = match failure.recover() {
+                Recover::After(pause) if pause <= PATIENCE => pause,
+                // These may pass with time, but to a read they are the answer.
+                Recover::Backoff if !matches!(failure.code(), Some(404 | 409 | 410)) => {
+                    Duration::from_millis(50 << attempt)
+                }
+                _ => return Err(failure),
+            };
+            if call.method != Method::GET || attempt == READS {
+                return Err(failure);
+            }
+            tracing::debug!(path = call.path, attempt, %failure, "reading again");
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn once(&self, call: &Call<'_>) -> Result<(StatusCode, Value), Failure> {
+        let exchange = async {
+            let response = self.open(call.request()?).await?;
+            let status = response.status();
+            let body = collect(response).await?;
+            let value = serde_json::from_slice(&body)
+                .map_err(|error| Failure::Answer(error.to_string()))?;
+            Ok((status, value))
+        };
+        let limit = self.0.timeout;
+        tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or(Err(Failure::Timeout(limit)))
+    }
+
+    /// The answer's head; refusals are already errors. No time limit.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let response = self.client().send(request).await.map_err(Failure::of)?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let after = retry_after(response.headers());
+        let body = collect(response).await.unwrap_or_default();
+        Err(Failure::refused(status.as_u16(), &body, after))
+    }
+
+    /// A watch: its answer as it comes.
+    pub(crate) async fn stream(&self, call: Call<'_>) -> Result<Response<Body>, Failure> {
+        let limit = self.0.timeout;
+        let request = call.request()?;
+        tokio::time::timeout(limit, self.open(request))
+            .await
+            .unwrap_or(Err(Failure::Timeout(limit)))
+    }
+}
+
+async fn collect(response: Response<Body>) -> Result<Bytes, Failure> {
+    let body = response.into_body().collect().await.map_err(Failure::of)?;
+    Ok(body.to_bytes())
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_request_counts_once() {
+        let counters = Counters::default();
+        for (method, path, query) in [
+            (Method::GET, "/api/v1/secrets", "limit=1"),
+            (Method::GET, "/api/v1/secrets", "watch=1&limit=1"),
+            (
+                Method::PATCH,
+                "/api/v1/namespaces/a/secrets/b",
+                "fieldManager=meshlink",
+            ),
+            (Method::DELETE, "/api/v1/namespaces/a/secrets/b", ""),
+            (
+                Method::POST,
+                "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+                "",
+            ),
+            (
+                Method::POST,
+                "/api/v1/namespaces/a/serviceaccounts/b/token",
+                "",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/pods/b/portforward",
+                "ports=15000",
+            ),
+        ] {
+            counters.count(&method, path, query);
+        }
+        let want = Counts {
+            reads: 1,
+            writes: 2,
+            reviews: 1,
+            tokens: 1,
+            watches: 1,
+            forwards: 1,
+        };
+        assert_eq!(counters.read(), want);
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        let mut out = String::new();
+        encode("istio/multiCluster=true,a b", &mut out);
+        assert_eq!(out, "istio%2FmultiCluster%3Dtrue%2Ca%20b");
+    }
+
+    use std::sync::atomic::AtomicUsize;
+
+    use serde_json::json;
+
+    use super::super::testing::{Reply, cluster};
+
+    /// Answers each request with the next of these, the last for ever.
+    fn scripted(replies: &'static [(u16, Option<u64>)]) -> (Cluster, super::super::testing::Log) {
+        let next = AtomicUsize::new(0);
+        cluster(move |_| {
+            let n = next.fetch_add(1, Relaxed).min(replies.len() - 1);
+            let (code, retry_after) = replies[n];
+            Reply {
+                retry_after,
+                ..Reply::json(code, json!({"n": n}))
+            }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_are_repeated_and_writes_are_not() {
+        for (replies, reads, writes) in [
+            (&[(503, None), (200, None)][..], Ok(2), Err(1)),
+            (&[(429, Some(3)), (200, None)], Ok(2), Err(1)),
+            (&[(429, Some(60)), (200, None)], Err(1), Err(1)),
+            (&[(500, None)], Err(4), Err(1)),
+            (&[(403, None)], Err(1), Err(1)),
+            (&[(404, None)], Err(1), Err(1)),
+        ] {
+            for (method, want) in [(Method::GET, reads), (Method::POST, writes)] {
+                let (cluster, log) = scripted(replies);
+                let answer = cluster.call(Call::new(method.clone(), "/x")).await;
+                let asked = log.lock().unwrap().len();
+                assert_eq!(
+                    answer.map(|_| asked).map_err(|_| asked),
+                    want,
+                    "{method} {replies:?}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_after_is_heeded() {
+        let (cluster, _) = scripted(&[(429, Some(3)), (200, None)]);
+        let start = tokio::time::Instant::now();
+        cluster.call(Call::get("/x")).await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_ends_times_out() {
+        let (cluster, log) = cluster(|_| Reply {
+            open: true,
+            ..Reply::json(200, json!({}))
+        });
+        let failure = cluster
+            .call(Call::new(Method::PUT, "/x"))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(failure, Failure::Timeout(limit) if limit.as_secs() == 30),
+            "{failure}"
+        );
+        assert_eq!(log.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn every_request_names_us_and_carries_the_token_of_the_moment() {
+        let (outer, log) = cluster(|_| Reply::json(200, json!({})));
+        let turn = Arc::new(AtomicUsize::new(0));
+        let provider: super::super::connect::TokenProvider = Arc::new(move || {
+            let token = super::super::Token::new(format!("token-{}", turn.fetch_add(1, Relaxed)));
+            Box::pin(async move { Ok(token) })
+        });
+        let client = counted(
+            outer.client().clone(),
+            Default::default(),
+            HeaderMap::new(),
+            Some(provider),
+        );
+        for n in 0..2 {
+            client
+                .send(Request::get("/x").body(Body::empty()).unwrap())
+                .await
+                .unwrap();
+            let seen = log.lock().unwrap()[n].headers.clone();
+            assert_eq!(seen["authorization"], format!("Bearer token-{n}"));
+            assert_eq!(
+                seen["user-agent"],
+                concat!("meshlink/", env!("CARGO_PKG_VERSION"))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_token_nothing_is_sent() {
+        let (outer, log) = cluster(|_| Reply::json(200, json!({})));
+        let provider: super::super::connect::TokenProvider =
+            Arc::new(|| Box::pin(async { Err("sso expired".into()) }));
+        let client = counted(
+            outer.client().clone(),
+            Default::default(),
+            HeaderMap::new(),
+            Some(provider),
+        );
+        let error = client
+            .send(Request::get("/x").body(Body::empty()).unwrap())
+            .await
+            .unwrap_err();
+        let failure = Failure::of(error);
+        assert!(
+            matches!(
+                failure,
+                Failure::Transport {
+                    kind: super::super::Transport::Credentials,
+                    ..
+                }
+            ),
+            "{failure:?}"
+        );
+        assert_eq!(failure.recover(), Recover::Never);
+        assert!(log.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,123 @@
+//! The only room that causes effects.
+//!
+//! [`survey()`] reads the members and says what they should hold; [`run()`] does the steps of a plan, each
+//! as soon as what it needs is done, clusters side by side. Every effect is written to the
+//! [`journal`] before and after, and is done in one place, `effect`, so that a test can kill the
+//! process around each of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    aws::Members,
+    cluster::{Cluster, ConnectOptions, wait::Deadline},
+    manifest::Texts,
+    name::ClusterName,
+    observe::Layout,
+    pki::Vault,
+    plan::{Desired, leave::Leave},
+    resolve::Resolver,
+    spec::Mesh,
+    verify::Depth,
+};
+
+pub mod crashpoint;
+mod effect;
+mod error;
+pub mod event;
+pub mod journal;
+mod lock;
+mod recorder;
+mod run;
+pub mod sample;
+mod survey;
+
+pub use error::Error;
+pub use lock::{Lock, lock};
+pub use recorder::{Recorder, Sink};
+pub use run::run;
+pub use survey::{Failed, survey};
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Everything effects are made with.
+pub struct Shop {
+    /// The mesh as it is to be: without those who leave.
+    pub mesh: Mesh,
+    /// The members' API servers, the leavers' too.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// What the members should hold; empty for a leave.
+    pub desired: Desired,
+    /// The gateways' addresses are looked up here when tried from this machine.
+    pub resolver: Resolver,
+    /// Where keys rest.
+    pub vault: Arc<Vault>,
+    /// Our own manifests.
+    pub texts: Texts,
+    /// How remote secrets are laid out in this mesh.
+    pub layout: Layout,
+    /// How each member can be found again, as the record says it.
+    pub reaches: BTreeMap<ClusterName, String>,
+    /// The members as AWS knows them; none where there is no AWS to ask.
+    pub aws: Option<Members>,
+    /// For trying a remote secret from here.
+    pub connect: ConnectOptions,
+    /// The members are embedded.
+    pub embedded: bool,
+    /// How far a leave goes; says nothing in a join.
+    pub leave: Leave,
+    /// Where the leavers' gateways answered before: no proxy may hold that at the end.
+    pub left: BTreeSet<String>,
+    /// How closely a proof looks.
+    pub depth: Depth,
+    /// When the run must be over.
+    pub deadline: Deadline,
+    /// The time.
+    pub clock: Clock,
+    /// Where the process is to die, for tests.
+    pub crash: crashpoint::Crash,
+}
+
+impl fmt::Debug for Shop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shop")
+            .field("mesh", &self.mesh.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shop {
+    /// A member's API server.
+    fn cluster(&self, name: &ClusterName) -> Result<&Cluster, Error> {
+        self.clusters.get(name).ok_or_else(|| Error::NotAMember {
+            cluster: name.clone(),
+        })
+    }
+
+    /// What a member should hold.
+    fn wanted(&self, name: &ClusterName) -> Result<&crate::plan::Wanted, Error> {
+        let wanted = self.desired.clusters.get(name);
+        wanted.ok_or_else(|| Error::NotAMember {
+            cluster: name.clone(),
+        })
+    }
+
+    fn member(&self, name: &ClusterName) -> Result<&crate::spec::Member, Error> {
+        let mut members = self.mesh.clusters.iter();
+        members
+            .find(|m| m.name == *name)
+            .ok_or_else(|| Error::NotAMember {
+                cluster: name.clone(),
+            })
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}

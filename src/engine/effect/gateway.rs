@@ -1,0 +1,104 @@
+//! The east-west gateway: its load balancer first, its pods when istiod can inject them.
+
+use super::{Act, Evidence, seen};
+use crate::{
+    aws::{Members, nlb},
+    chart,
+    cluster::{Kind, Manager, Ref, wait},
+    engine::{Error, error::causes},
+    name::ClusterName,
+};
+
+impl Act<'_> {
+    /// Only the Service, marked as the release's own so that the release takes it over.
+    pub(super) async fn open_gateway(&self, name: &ClusterName) -> Evidence {
+        let release = &self.shop.wanted(name)?.gateway;
+        let service = release.service().ok_or_else(|| Error::Missing {
+            cluster: name.clone(),
+            what: format!(
+                "chart {} renders no Service",
+                release.chart.chart.metadata.name
+            ),
+        })?;
+        let mut service = service.clone();
+        chart::apply::own(&mut service, &release.name, &release.namespace);
+        self.cluster(name)?
+            .apply(&service, Manager::Helm, false)
+            .await?;
+        seen(format!(
+            "Service {}/{} asks for a load balancer",
+            release.namespace, release.name
+        ))
+    }
+
+    pub(super) async fn install_gateway(&self, name: &ClusterName) -> Evidence {
+        self.install(name, &self.shop.wanted(name)?.gateway).await
+    }
+
+    pub(super) async fn expose_services(&self, name: &ClusterName) -> Evidence {
+        for object in &self.shop.wanted(name)?.expose {
+            self.cluster(name)?
+                .apply(object, Manager::Meshlink, true)
+                .await?;
+        }
+        seen("Gateway cross-network-gateway opens 15443")
+    }
+
+    /// The Service has an address, and the gateway's pods are ready: on EKS, only ready pods are
+    /// registered as targets.
+    pub(super) async fn await_nlb(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let gateway = &self.shop.mesh.gateway;
+        let at =
+            |kind: &Kind| Ref::namespaced(kind, gateway.namespace.as_str(), gateway.name.as_str());
+        let deadline = self.deadline;
+        let service = at(&Kind::SERVICE);
+        let addresses = wait::until(
+            cluster,
+            &service,
+            deadline,
+            wait::service_has_address,
+            self.say,
+        );
+        let deployment = at(&Kind::DEPLOYMENT);
+        let available = wait::available(cluster, &deployment, deadline, self.say);
+        let (addresses, ()) = tokio::try_join!(addresses, available)?;
+        let list: Vec<_> = addresses.iter().map(wait::Address::as_str).collect();
+        let mut lines = vec![format!("gateway is available at {}", list.join(", "))];
+        let on_aws = |host: &&str| nlb::Host::read(host).is_some();
+        if let (Some(members), Some(_)) = (&self.shop.aws, list.iter().find(|h| on_aws(h))) {
+            lines.push(self.await_targets(name, members).await?);
+        }
+        Ok(lines)
+    }
+
+    /// The load balancer's own word for it. Who may not ask AWS goes on: whether the gateway is reached is proved later.
+    async fn await_targets(&self, name: &ClusterName, members: &Members) -> Result<String, Error> {
+        let cluster = self.cluster(name)?;
+        let gateway = &self.shop.mesh.gateway;
+        let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
+        let policy = nlb::Policy::default();
+        let mut watch = members.watch(name, (namespace, service), policy.port);
+        let see = || nlb::see(cluster, namespace, service, policy.port);
+        let limits = nlb::Limits {
+            deadline: self.shop.deadline.left(),
+            ..nlb::Limits::default()
+        };
+        let heard = |p: nlb::Progress<'_>| (self.say)(p.reason);
+        match nlb::wait(name.as_str(), &mut watch, see, &policy, &limits, heard).await {
+            Ok(lb) => {
+                let healthy = lb.targets.iter().filter(|t| t.is_healthy()).count();
+                Ok(format!(
+                    "{healthy} of {} targets healthy on {}",
+                    lb.targets.len(),
+                    policy.port
+                ))
+            }
+            Err(error) if error.is_blind() => Ok(format!(
+                "target health not looked at: {}",
+                causes(&error).join(": ")
+            )),
+            Err(error) => Err(Box::new(error).into()),
+        }
+    }
+}

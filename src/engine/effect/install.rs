@@ -1,0 +1,90 @@
+//! Namespaces, CRDs and istiod.
+
+use serde_json::{Value, json};
+
+use super::{Act, Evidence, seen};
+use crate::{
+    cluster::{Created, Kind, Manager, Ref, wait},
+    engine::Error,
+    name::ClusterName,
+    plan::desire::reference,
+};
+
+impl Act<'_> {
+    /// Namespaces we make are marked, so that a later leave takes away those and no others.
+    pub(super) async fn prepare_namespaces(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let mut evidence = vec![];
+        for namespace in &self.shop.wanted(name)?.namespaces {
+            let mut made = namespace.clone();
+            made["metadata"]["labels"]["meshlink/made"] = json!("true");
+            let created = cluster.create(&made).await?;
+            cluster.apply(namespace, Manager::Meshlink, true).await?;
+            let verb = if matches!(created, Created::Created(_)) {
+                "created"
+            } else {
+                "is there"
+            };
+            evidence.push(format!(
+                "namespace {} {verb}",
+                namespace["metadata"]["name"].as_str().unwrap_or_default()
+            ));
+        }
+        Ok(evidence)
+    }
+
+    pub(super) async fn install_base(&self, name: &ClusterName) -> Evidence {
+        self.install(name, &self.shop.wanted(name)?.base).await
+    }
+
+    pub(super) async fn install_istiod(&self, name: &ClusterName) -> Evidence {
+        self.install(name, &self.shop.wanted(name)?.istiod).await
+    }
+
+    /// istiod is ready when its pods are, and its webhooks when istiod has written its CA into
+    /// them: a gateway pod made earlier would keep the image `auto` for ever.
+    pub(super) async fn await_istiod(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let deadline = self.deadline;
+        let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
+        wait::available(cluster, &deployment, deadline, self.say).await?;
+        for webhook in self.webhooks(name)? {
+            wait::until(cluster, &webhook, deadline, wait::webhook_has_ca, self.say).await?;
+        }
+        self.await_published_root(name).await?;
+        seen("istiod is available and its webhooks serve")
+    }
+
+    fn webhooks(&self, name: &ClusterName) -> Result<Vec<Ref>, Error> {
+        let istiod = &self.shop.wanted(name)?.istiod;
+        let hooks = istiod
+            .objects()
+            .filter(|o| o["kind"] == "MutatingWebhookConfiguration");
+        Ok(hooks
+            .filter_map(|o| reference(o, &istiod.namespace))
+            .collect())
+    }
+
+    /// What istiod publishes is what it signs under: until that is our root, it is not our istiod.
+    async fn await_published_root(&self, name: &ClusterName) -> Result<(), Error> {
+        let Some(root) = self.shop.vault.root()? else {
+            return Ok(());
+        };
+        let want = root.facts().spki_sha256.clone();
+        let map = self.in_istio(&Kind::CONFIG_MAP, "istio-ca-root-cert");
+        let publishes = |map: Option<&Value>| match map.and_then(crate::observe::published_root) {
+            Some(root) if root == want => wait::Verdict::Done(()),
+            Some(_) => wait::Verdict::NotYet("istiod still publishes another root".into()),
+            None => wait::Verdict::NotYet("istiod has not published its root yet".into()),
+        };
+        wait::until(
+            self.cluster(name)?,
+            &map,
+            self.deadline,
+            publishes,
+            self.say,
+        )
+        .await?;
+        Ok(())
+    }
+}

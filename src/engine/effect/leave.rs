@@ -1,0 +1,507 @@
+//! Taking a member out again, and seeing that it is gone.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Act, Evidence, prove::Answer, seen};
+use crate::{
+    aws::{call, remains::Former},
+    cluster::{
+        self, Cluster, Delete, Kind, Ref, Token,
+        access::{self, ISTIO_SYSTEM},
+        connect, object,
+        wait::{self, Deadline, Verdict},
+    },
+    engine::Error,
+    name::ClusterName,
+    observe::{CLAIM, Keeper, RECORD, istio_crds, keepers, record},
+    verify::istiod,
+};
+
+/// How long a load balancer is waited for that may be left behind.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long an istiod may keep a deleted cluster before it is taken to have forgotten to let go.
+const LINGER: Duration = Duration::from_secs(5);
+
+impl Act<'_> {
+    /// Takes one cluster's entry out of whichever Secret holds it; the others are not touched.
+    pub(super) async fn unshare_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
+        let cluster = self.cluster(to)?;
+        let label = Some("istio/multiCluster=true");
+        let secrets = cluster
+            .list(&Kind::SECRET, Some(self.istio()), label)
+            .await?;
+        let mut evidence = vec![];
+        for secret in secrets
+            .iter()
+            .filter(|s| !s["data"][from.as_str()].is_null())
+        {
+            let name = secret["metadata"]["name"].as_str().unwrap_or_default();
+            let place = self.in_istio(&Kind::SECRET, name);
+            if secret["data"]
+                .as_object()
+                .is_some_and(|data| data.len() == 1)
+            {
+                cluster
+                    .delete(&place, &Delete::background().only(secret))
+                    .await?;
+                evidence.push(format!("{place} deleted"));
+            } else {
+                let left = cluster
+                    .merge(&place, &access::packed_patch(from, None))
+                    .await?
+                    .object;
+                // Others may be taken out at the same time: whoever takes out the last, takes it away.
+                if left["data"].as_object().is_none_or(|data| data.is_empty()) {
+                    cluster
+                        .delete(&place, &Delete::background().only(&left))
+                        .await?;
+                }
+                evidence.push(format!("{from} taken out of {place}"));
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Looks at every istiod replica. One that keeps endpoints of a cluster whose secret is gone
+    /// never lets go of them by itself, so it is restarted.
+    pub(super) async fn await_unlinked(
+        &self,
+        name: &ClusterName,
+        leaver: &ClusterName,
+    ) -> Evidence {
+        let begun = Instant::now();
+        let what = format!("{leaver} is gone from {name}'s istiod");
+        let let_go = self.until(&what, || async move {
+            Ok(match self.left_of(name, leaver).await? {
+                None => Answer::Yes(None),
+                Some(left) if begun.elapsed() > LINGER => Answer::Yes(Some(left)),
+                Some(left) => Answer::No(left, vec![]),
+            })
+        });
+        let Some(left) = let_go.await? else {
+            let mut evidence = vec![format!("no istiod replica in {name} knows {leaver}")];
+            evidence.extend(self.until_taken(name).await?);
+            return Ok(evidence);
+        };
+        (self.say)(&format!("{left}: restarting istiod"));
+        self.restart_istiod(name).await?;
+        let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
+        wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
+        self.until(
+            &format!("{leaver} is gone from {name}'s restarted istiod"),
+            || async move {
+                Ok(self
+                    .left_of(name, leaver)
+                    .await?
+                    .map_or(Answer::Yes(()), |l| Answer::No(l, vec![])))
+            },
+        )
+        .await?;
+        let mut evidence = vec![format!(
+            "no istiod replica in {name} knows {leaver}, after a restart: {left}"
+        )];
+        evidence.extend(self.until_taken(name).await?);
+        Ok(evidence)
+    }
+
+    /// Whether every proxy has taken what its istiod last sent. One that does not answer at all is
+    /// named and not waited for: it is not the leaver's fault.
+    async fn until_taken(&self, name: &ClusterName) -> Result<Option<String>, Error> {
+        let begun = Instant::now();
+        let what = format!("the proxies in {name} have taken the last endpoints");
+        let taken = self.until(&what, || async move {
+            let proxies = self.proxies(name).await?;
+            let behind: Vec<_> = proxies.iter().filter(|p| !p.taken()).collect();
+            let all = proxies.len();
+            Ok(match behind.as_slice() {
+                [] if all == 0 => Answer::Yes(None),
+                [] => Answer::Yes(Some(format!(
+                    "{all} of {all} proxies in {name} have taken the last endpoints"
+                ))),
+                [first, ..] => {
+                    let said = format!(
+                        "{} of {all} proxies in {name} have taken the last endpoints, {} has not",
+                        all - behind.len(),
+                        first.name
+                    );
+                    match begun.elapsed() > LINGER {
+                        true => Answer::Yes(Some(said)),
+                        false => Answer::No(said, vec![]),
+                    }
+                }
+            })
+        });
+        taken.await
+    }
+
+    /// Every proxy that an istiod replica serves.
+    async fn proxies(&self, name: &ClusterName) -> Result<Vec<istiod::Proxy>, Error> {
+        let cluster = self.cluster(name)?;
+        let pods = cluster
+            .list(&Kind::POD, Some(self.istio()), Some("app=istiod"))
+            .await?;
+        let mut all = vec![];
+        for pod in object::running(&pods) {
+            all.extend(istiod::proxies(cluster, self.istio(), &pod).await?);
+        }
+        Ok(all)
+    }
+
+    /// What is left of a cluster in another's istiods. A real istiod goes on listing the gateway of
+    /// a network that is gone until its networks next change; with no endpoint behind it, nothing
+    /// is sent there, so that alone is no reason to restart it.
+    async fn left_of(
+        &self,
+        name: &ClusterName,
+        leaver: &ClusterName,
+    ) -> Result<Option<String>, Error> {
+        let cluster = self.cluster(name)?;
+        let pods = cluster
+            .list(&Kind::POD, Some(self.istio()), Some("app=istiod"))
+            .await?;
+        for pod in object::running(&pods) {
+            let replica = istiod::ask(cluster, self.istio(), &pod).await?;
+            if replica.clusters.iter().any(|c| c.id == leaver.as_str()) {
+                return Ok(Some(format!("{pod} still reads {leaver}")));
+            }
+            if istiod::holds_endpoints(cluster, self.istio(), &pod, leaver).await? {
+                return Ok(Some(format!("{pod} still holds endpoints of {leaver}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes the account, and sees its token refused.
+    pub(super) async fn revoke_reader(&self, name: &ClusterName, peer: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let place = access::token_secret(peer);
+        let token = cluster
+            .find(&place)
+            .await?
+            .and_then(|secret| token(&secret));
+        for reference in access::account_names(peer) {
+            cluster.delete(&reference, &Delete::background()).await?;
+        }
+        self.drop_roles(cluster).await?;
+        let Some(token) = token else {
+            return seen(format!("{peer}'s account is gone"));
+        };
+        self.until_refused(cluster, token).await?;
+        seen(format!(
+            "{peer}'s account is gone and its token answers 401"
+        ))
+    }
+
+    /// The rights all readers share go with the last of them.
+    async fn drop_roles(&self, cluster: &Cluster) -> Result<(), Error> {
+        let accounts = cluster
+            .names(
+                &Kind::SERVICE_ACCOUNT,
+                Some(ISTIO_SYSTEM),
+                Some(access::PEER_LABEL),
+            )
+            .await?;
+        if accounts.is_empty() {
+            for role in access::roles(false) {
+                if let Some(reference) = Ref::of(&role) {
+                    cluster.delete(&reference, &Delete::background()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_refused(&self, cluster: &Cluster, token: Token) -> Result<(), Error> {
+        let ca = cluster.ca().map(<[u8]>::to_vec);
+        let with_it = connect::from_parts(
+            cluster.name(),
+            cluster.server(),
+            ca.as_deref(),
+            None,
+            connect::fixed(token),
+            &self.shop.connect,
+        )?;
+        let with_it = &with_it;
+        self.until("the deleted account's token is refused", || async move {
+            let code = |e: &cluster::Error| e.failure().and_then(cluster::Failure::code);
+            match with_it.identity().await {
+                Err(error) if code(&error) == Some(401) => Ok(Answer::Yes(())),
+                Err(error) if code(&error) != Some(403) => Err(error.into()),
+                _ => Ok(Answer::No(
+                    "the API server still accepts the token".into(),
+                    vec![],
+                )),
+            }
+        })
+        .await
+    }
+
+    /// Until the Service is gone, and with it the load balancer its finalizer stands for.
+    pub(super) async fn close_gateway(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let gateway = &self.shop.mesh.gateway;
+        let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
+        let opened = Ref::namespaced(&Kind::GATEWAY, namespace, "cross-network-gateway");
+        cluster.delete(&opened, &Delete::background()).await?;
+        let service = Ref::namespaced(&Kind::SERVICE, namespace, service);
+        let former = self.former(name, cluster.find(&service).await?).await;
+        let left = self.close_balancer(cluster).await?;
+        self.uninstall(name, &gateway.name, &gateway.namespace)
+            .await?;
+        match (left, former) {
+            (Some(left), Ok(Some(former))) => {
+                Ok([left].into_iter().chain(former.delete()).collect())
+            }
+            (Some(left), _) => seen(left),
+            (None, Ok(None)) => seen("the gateway and its load balancer are gone"),
+            (None, Ok(Some(former))) => self.until_gone(name, &former).await,
+            (None, Err(error)) => seen(unseen(&error)),
+        }
+    }
+
+    /// What the load balancer is known by, where AWS may be asked about it.
+    async fn former(
+        &self,
+        name: &ClusterName,
+        service: Option<Value>,
+    ) -> Result<Option<Former>, call::Error> {
+        match (&self.shop.aws, service) {
+            (Some(members), Some(service)) => members.former(name, &service).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Until AWS has nothing left of it: what stays holds subnets and VPCs back.
+    async fn until_gone(&self, name: &ClusterName, former: &Former) -> Evidence {
+        let begun = Instant::now();
+        let now = || self.shop.now().into();
+        let gone = former.gone(self.deadline.left(), now, |text| (self.say)(text));
+        match gone.await {
+            Ok(left) if left.is_empty() => seen(
+                "the gateway is gone, and so are its load balancer, interfaces and security groups in AWS",
+            ),
+            Ok(left) => Err(Error::NotInTime {
+                what: format!("{name}'s load balancer gone from AWS"),
+                waited: begun.elapsed(),
+                reason: left.join(", "),
+                hints: vec![former.hint()],
+            }),
+            Err(error) => seen(unseen(&error)),
+        }
+    }
+
+    /// Until the Service is gone; says what stays of a load balancer that nobody removed.
+    async fn close_balancer(&self, cluster: &Cluster) -> Result<Option<String>, Error> {
+        let gateway = &self.shop.mesh.gateway;
+        let (namespace, name) = (gateway.namespace.as_str(), gateway.name.as_str());
+        let service = Ref::namespaced(&Kind::SERVICE, namespace, name);
+        cluster.delete(&service, &Delete::background()).await?;
+        let deadline = match self.shop.leave.abandon {
+            true => Deadline::after(GRACE.min(self.deadline.left())),
+            false => self.deadline,
+        };
+        let error = match wait::until(cluster, &service, deadline, released, self.say).await {
+            Ok(()) => return Ok(None),
+            Err(error) => error,
+        };
+        match error {
+            cluster::Error::NotInTime { .. } if self.shop.leave.abandon => {
+                self.abandon(cluster, &service).await.map(Some)
+            }
+            cluster::Error::NotInTime { waited, reason, .. } => {
+                let leaver = cluster.name();
+                Err(Error::NotInTime {
+                    what: format!("{leaver}: {service} gone with its load balancer"),
+                    waited,
+                    reason,
+                    hints: vec![
+                        format!(
+                            "kubectl --context {leaver} -n {namespace} describe service {name}"
+                        ),
+                        format!(
+                            "meshlink leave {leaver} --abandon-load-balancer   # where nobody will remove it"
+                        ),
+                    ],
+                })
+            }
+            error => Err(error.into()),
+        }
+    }
+
+    /// Takes the finalizers off, as it was told to: what they stood for stays in the cloud.
+    async fn abandon(&self, cluster: &Cluster, service: &Ref) -> Result<String, Error> {
+        let Some(found) = cluster.find(service).await? else {
+            return Ok("the gateway and its load balancer are gone".into());
+        };
+        let names: Vec<_> = keepers(&found).into_iter().map(|k| k.finalizer).collect();
+        let free = json!({"metadata": {"finalizers": null}});
+        cluster.merge(service, &free).await?;
+        wait::until(cluster, service, self.deadline, wait::gone, self.say).await?;
+        Ok(format!(
+            "the gateway is gone; {} taken off {service}, so its load balancer may still be in the cloud",
+            names.join(", ")
+        ))
+    }
+
+    pub(super) async fn uninstall_istiod(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let count = self.uninstall(name, "istiod", self.istio()).await?;
+        // As long as one runs, it writes again what is taken away next.
+        let ours = Some("app=istiod,istio.io/rev=default");
+        let pods = cluster.names(&Kind::POD, Some(self.istio()), ours);
+        for pod in pods.await? {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let pod = self.in_istio(&Kind::POD, name);
+            wait::until(cluster, &pod, self.deadline, wait::gone, self.say).await?;
+        }
+        seen(format!("{count} objects of release istiod are gone"))
+    }
+
+    pub(super) async fn uninstall_base(&self, name: &ClusterName) -> Evidence {
+        let count = self.uninstall(name, "istio-base", self.istio()).await?;
+        let mut evidence = vec![format!("{count} objects of release istio-base are gone")];
+        if self.shop.leave.crds {
+            let cluster = self.cluster(name)?;
+            let kind = &Kind::CUSTOM_RESOURCE_DEFINITION;
+            let crds = istio_crds(&cluster.names(kind, None, None).await?);
+            let refs = crds.iter().map(|n| Ref::cluster(kind, n)).collect();
+            self.delete_all(cluster, refs).await?;
+            evidence.push(format!("{} CRDs are gone", crds.len()));
+        }
+        Ok(evidence)
+    }
+
+    /// Deletes side by side, and waits until each is gone.
+    pub(super) async fn delete_all(
+        &self,
+        cluster: &Cluster,
+        refs: Vec<Ref>,
+    ) -> Result<usize, Error> {
+        let one = |reference: Ref| async move {
+            cluster.delete(&reference, &Delete::background()).await?;
+            wait::until(cluster, &reference, self.deadline, wait::gone, self.say).await
+        };
+        let count = refs.len();
+        futures::future::try_join_all(refs.into_iter().map(one)).await?;
+        Ok(count)
+    }
+
+    /// Our Secret, our claim, and what istiod wrote while it ran and leaves behind.
+    pub(super) async fn remove_cacerts(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let mut refs = self.leftovers(cluster).await?;
+        let cacerts = self.in_istio(&Kind::SECRET, "cacerts");
+        if cluster
+            .find(&cacerts)
+            .await?
+            .is_some_and(|secret| crate::observe::is_ours(&secret))
+        {
+            refs.push(cacerts);
+        }
+        refs.push(self.in_istio(&Kind::CONFIG_MAP, CLAIM));
+        let count = self.delete_all(cluster, refs).await?;
+        seen(format!(
+            "cacerts, the claim and istiod's leftovers are gone, {count} objects"
+        ))
+    }
+
+    async fn leftovers(&self, cluster: &Cluster) -> Result<Vec<Ref>, Error> {
+        let istio = self.istio();
+        let (published, elections, leases) = tokio::try_join!(
+            cluster.names(&Kind::CONFIG_MAP, None, Some("istio.io/config=true")),
+            cluster.names(&Kind::CONFIG_MAP, Some(istio), None),
+            cluster.names(&Kind::LEASE, Some(istio), None),
+        )?;
+        let elected = |o: &&Value| {
+            let name = o["metadata"]["name"].as_str().unwrap_or_default();
+            name.starts_with("istio-") && (name.ends_with("-leader") || name.ends_with("-election"))
+        };
+        let reference = |kind: &Kind, o: &Value| {
+            let text = |key: &str| o["metadata"][key].as_str().unwrap_or_default().to_owned();
+            Ref::namespaced(kind, text("namespace"), text("name"))
+        };
+        let maps = published.iter().chain(elections.iter().filter(elected));
+        let mut refs: Vec<_> = maps.map(|o| reference(&Kind::CONFIG_MAP, o)).collect();
+        refs.extend(
+            leases
+                .iter()
+                .filter(elected)
+                .map(|o| reference(&Kind::LEASE, o)),
+        );
+        refs.push(self.in_istio(&Kind::SECRET, "istio-ca-secret"));
+        refs.sort();
+        refs.dedup();
+        Ok(refs)
+    }
+
+    /// A leaver forgets the mesh; the others forget the leaver, and prove themselves again when
+    /// they next join, since what was proved covered it.
+    pub(super) async fn forget_member(&self, name: &ClusterName, leaver: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        // A run that died between a reader's account and the rights they share left these.
+        self.drop_roles(cluster).await?;
+        let place = self.in_istio(&Kind::CONFIG_MAP, RECORD);
+        let found = cluster.find(&place).await?;
+        let known = found.as_ref().and_then(record);
+        match known.filter(|_| name != leaver) {
+            None => {
+                cluster.delete(&place, &Delete::background()).await?;
+                seen(format!("{place} is gone"))
+            }
+            Some(mut record) => {
+                record.members.remove(leaver);
+                record.proof.clear();
+                self.write_record(cluster, &record).await?;
+                seen(format!("{place} names {leaver} no more"))
+            }
+        }
+    }
+
+    pub(super) async fn remove_namespaces(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let made = cluster
+            .names(&Kind::NAMESPACE, None, Some("meshlink/made=true"))
+            .await?;
+        let names: Vec<_> = made
+            .iter()
+            .filter_map(|n| n["metadata"]["name"].as_str().map(str::to_owned))
+            .collect();
+        self.delete_all(
+            cluster,
+            names
+                .iter()
+                .map(|n| Ref::cluster(&Kind::NAMESPACE, n))
+                .collect(),
+        )
+        .await?;
+        seen(format!("namespaces {} are gone", names.join(", ")))
+    }
+}
+
+/// No Service any more; until then, who holds it and by what.
+fn released(service: Option<&Value>) -> Verdict<()> {
+    let held: Vec<_> = service.map(keepers).into_iter().flatten().collect();
+    match wait::gone(service) {
+        Verdict::NotYet(_) if !held.is_empty() => {
+            let each =
+                |k: &Keeper| format!("{} to remove the load balancer ({})", k.who, k.finalizer);
+            let all: Vec<_> = held.iter().map(each).collect();
+            Verdict::NotYet(format!("waiting for {}", all.join(" and for ")))
+        }
+        verdict => verdict,
+    }
+}
+
+fn token(secret: &Value) -> Option<Token> {
+    let bytes = STANDARD.decode(secret["data"]["token"].as_str()?).ok()?;
+    String::from_utf8(bytes).ok().map(Token::new)
+}
+
+/// AWS was not asked about the load balancer: that its Service is gone is all that is known.
+fn unseen(error: &call::Error) -> String {
+    format!("the gateway is gone; its load balancer was not looked for: {error}")
+}

@@ -1,0 +1,153 @@
+//! The root, who is bound to it, and the certificates istiod signs with.
+
+use serde_json::{Value, json};
+
+use super::{Act, Evidence, seen};
+use crate::{
+    cluster::{Created, Kind, Manager, access, wait},
+    engine::Error,
+    name::ClusterName,
+    observe::{CLAIM, Claim, claim},
+    pki::{NewIntermediate, NewRoot, Profile},
+    plan::Refusal,
+};
+
+impl Act<'_> {
+    pub(super) fn create_root(&self) -> Evidence {
+        let (mesh, trust) = (&self.shop.mesh.id, &self.shop.mesh.trust);
+        let root = match self.shop.vault.root()? {
+            // Another run, or this one before it died, has made it meanwhile.
+            Some(root) => root,
+            None => self.shop.vault.create_root(&NewRoot {
+                mesh,
+                key: trust.key,
+                lifetime: trust.root_lifetime,
+                embedded: self.shop.embedded,
+                profile: &Profile::root()?,
+                now: self.shop.now(),
+            })?,
+        };
+        let facts = root.facts();
+        let until = facts.not_after.strftime("%Y-%m-%d");
+        seen(format!(
+            "root {} until {until}",
+            facts.spki_sha256.get(..12).unwrap_or_default()
+        ))
+    }
+
+    /// Creating is the vote: whoever comes second finds the first one's root and must agree.
+    pub(super) async fn claim_root(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let root = self.root_hash(name)?;
+        let mine = Claim {
+            mesh: self.shop.mesh.id.to_string(),
+            root,
+        };
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": CLAIM, "namespace": self.istio(),
+                "labels": {access::MANAGED_BY.0: access::MANAGED_BY.1}},
+            "immutable": true,
+            "data": {"mesh": mine.mesh, "root": mine.root},
+        });
+        let there = match cluster.create(&map).await? {
+            Created::Created(map) | Created::Exists(map) => claim(&map),
+        };
+        let short = |root: &str| root.get(..12).unwrap_or_default().to_owned();
+        if there != mine {
+            let reason = format!(
+                "was bound to root {} of mesh {} by somebody else meanwhile",
+                short(&there.root),
+                there.mesh
+            );
+            let hints = vec![format!("meshlink status --mesh {}", there.mesh)];
+            return Err(Refusal {
+                cluster: Some(name.clone()),
+                reason,
+                hints,
+            }
+            .into());
+        }
+        seen(format!("bound to root {}", short(&mine.root)))
+    }
+
+    fn root_hash(&self, name: &ClusterName) -> Result<String, Error> {
+        let root = self.shop.vault.root()?;
+        let root = root.ok_or_else(|| Error::Missing {
+            cluster: name.clone(),
+            what: "the vault has lost the mesh's root".into(),
+        })?;
+        Ok(root.facts().spki_sha256.clone())
+    }
+
+    pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
+        let (mesh, trust) = (&self.shop.mesh, &self.shop.mesh.trust);
+        let held = self.shop.vault.issue_intermediate(&NewIntermediate {
+            mesh: &mesh.id,
+            cluster: name,
+            namespace: &mesh.istio.namespace,
+            names: &trust.dns_names,
+            key: trust.key,
+            lifetime: trust.intermediate_lifetime,
+            profile: &Profile::intermediate()?,
+            now: self.shop.now(),
+        })?;
+        let facts = held.facts();
+        let until = facts.not_after.strftime("%Y-%m-%d");
+        seen(format!(
+            "intermediate {} until {until}",
+            facts.sha256.get(..12).unwrap_or_default()
+        ))
+    }
+
+    /// All keys of the Secret in one write: the kubelet swaps them as one.
+    pub(super) async fn install_cacerts(&self, name: &ClusterName) -> Evidence {
+        let held = self
+            .shop
+            .vault
+            .intermediate(name)?
+            .ok_or_else(|| Error::Missing {
+                cluster: name.clone(),
+                what: "the vault has lost its intermediate".into(),
+            })?;
+        let cacerts = held.cacerts()?;
+        let data: serde_json::Map<String, Value> = cacerts
+            .secret_data()
+            .iter()
+            .map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
+            .collect();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": "cacerts", "namespace": self.istio(),
+                "labels": {access::MANAGED_BY.0: access::MANAGED_BY.1}},
+            "data": data,
+        });
+        self.cluster(name)?
+            .apply(&secret, Manager::Meshlink, true)
+            .await?;
+        let signer = held.facts().sha256.get(..12).unwrap_or_default();
+        seen(format!(
+            "Secret {}/cacerts signs with {signer}",
+            self.istio()
+        ))
+    }
+
+    /// Pods are deleted one by one by the Deployment's own rollout.
+    pub(super) async fn restart_istiod(&self, name: &ClusterName) -> Evidence {
+        let cluster = self.cluster(name)?;
+        let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
+        let at = self.shop.now().to_string();
+        let patch = json!({"spec": {"template": {"metadata": {"annotations":
+            {"meshlink/restarted-at": at}}}}});
+        cluster.merge(&deployment, &patch).await?;
+        seen(format!("Deployment {}/istiod restarts", self.istio()))
+    }
+
+    /// What a changed remote secret has broken in an istiod, a new process reads afresh.
+    pub(super) async fn refresh_istiod(&self, name: &ClusterName) -> Evidence {
+        self.restart_istiod(name).await?;
+        let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
+        wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
+        seen(format!("Deployment {}/istiod was restarted", self.istio()))
+    }
+}

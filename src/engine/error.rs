@@ -1,0 +1,193 @@
+//! Why a step failed, whether trying again may help, and what to do about it.
+
+use std::time::Duration;
+
+use super::event::Severity;
+use crate::{
+    aws::nlb,
+    chart,
+    cluster::{self, Recover, access},
+    manifest,
+    name::ClusterName,
+    pki,
+    plan::{Refusal, desire},
+};
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A cluster's API server, or something in the cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// A load balancer on AWS.
+    #[error(transparent)]
+    Nlb(#[from] Box<nlb::Error>),
+    /// The vault on this machine.
+    #[error("cannot use the vault")]
+    Vault(#[from] pki::vault::Error),
+    /// A key or certificate.
+    #[error("cannot make the certificate")]
+    Pki(#[from] pki::Error),
+    /// A release record.
+    #[error("cluster {cluster}: cannot write down release {release}")]
+    Release {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The release.
+        release: String,
+        /// Why not.
+        #[source]
+        source: Box<chart::Error>,
+    },
+    /// What the members should hold.
+    #[error("cannot work out what the clusters should hold")]
+    Desire(#[from] desire::Error),
+    /// One of our own texts.
+    #[error("cannot render meshlink's own objects")]
+    Text(#[from] manifest::Error),
+    /// A remote secret that would not work.
+    #[error("the remote secret of {from} would not work in {to}, so it is not written")]
+    Untrusted {
+        /// Whose API server it opens.
+        from: ClusterName,
+        /// Where it would be used.
+        to: ClusterName,
+        /// Why not.
+        #[source]
+        source: Box<access::Refused>,
+    },
+    /// A fact did not come about in time.
+    #[error("{what} not so after {} s: {reason}", waited.as_secs())]
+    NotInTime {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// Why it is not yet so.
+        reason: String,
+        /// What to look at.
+        hints: Vec<String>,
+    },
+    /// The members could not be read.
+    #[error(transparent)]
+    Unseen(#[from] crate::observe::Unseen),
+    /// Something stands against it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A cluster that is not in the mesh was asked for.
+    #[error("cluster {cluster} is not a member of the mesh")]
+    NotAMember {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Something that must be there is not.
+    #[error("cluster {cluster}: {what}")]
+    Missing {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What is missing.
+        what: String,
+    },
+    /// The run was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Is it worth trying again?
+    pub fn recover(&self) -> Recover {
+        match self {
+            Self::Cluster(source) => source.recover(),
+            Self::Missing { .. } => Recover::Backoff,
+            _ => Recover::Never,
+        }
+    }
+
+    /// An API server refused a right.
+    pub(super) fn is_forbidden(&self) -> bool {
+        let failure = match self {
+            Self::Cluster(source) => source.failure(),
+            _ => None,
+        };
+        failure.and_then(cluster::Failure::code) == Some(403)
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::NotInTime { .. } | Self::Cluster(cluster::Error::NotInTime { .. }) => {
+                Severity::NotInTime
+            }
+            Self::Nlb(error) if matches!(**error, nlb::Error::NotInTime { .. }) => {
+                Severity::NotInTime
+            }
+            Self::Refused(_) => Severity::Refused,
+            _ => Severity::Failed,
+        }
+    }
+
+    /// Commands a user can paste.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotInTime { hints, .. } => hints.clone(),
+            Self::Refused(refusal) => refusal.hints.clone(),
+            Self::Vault(error) => error.hint().into_iter().collect(),
+            Self::Nlb(error) => error.hint().into_iter().collect(),
+            Self::Cluster(
+                cluster::Error::NotInTime {
+                    cluster, object, ..
+                }
+                | cluster::Error::NeverReady {
+                    cluster, object, ..
+                },
+            ) => look_at(cluster, object).into_iter().collect(),
+            _ => vec![],
+        }
+    }
+}
+
+/// `Deployment istio-system/istiod` as the command that describes it.
+fn look_at(cluster: &ClusterName, object: &str) -> Option<String> {
+    let (kind, name) = object.split_once(' ')?;
+    let kind = kind.to_lowercase();
+    Some(match name.split_once('/') {
+        Some((namespace, name)) => {
+            format!("kubectl --context {cluster} -n {namespace} describe {kind} {name}")
+        }
+        None => format!("kubectl --context {cluster} describe {kind} {name}"),
+    })
+}
+
+/// An error and its causes, outermost first.
+pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let text = error.to_string();
+    let lines = text.lines().map(|line| line.trim_end_matches([':', ' ']));
+    let mut causes: Vec<_> = lines.map(str::to_owned).collect();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        source = cause.source();
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_object_comes_with_the_command_that_looks_at_it() {
+        let cluster: ClusterName = "eks-1".parse().unwrap();
+        let want = "kubectl --context eks-1 -n istio-system describe deployment istiod";
+        assert_eq!(
+            look_at(&cluster, "Deployment istio-system/istiod").unwrap(),
+            want
+        );
+        let want = "kubectl --context eks-1 describe namespace x";
+        assert_eq!(look_at(&cluster, "Namespace x").unwrap(), want);
+    }
+}

@@ -1,0 +1,142 @@
+//! What happens during a run, as it happens: one type for the terminal, the journal and the report.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::verify::Verdict;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// Of which run: the same in every event of one command.
+    pub run: String,
+    /// What.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What can happen. Step ids are text here, so that an old journal can always be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A run begins.
+    RunStarted {
+        /// The command, as a user would type it; never holds a secret.
+        command: String,
+        /// The mesh.
+        mesh: String,
+        /// Its members.
+        clusters: Vec<String>,
+        /// Every step of the plan, in order.
+        steps: Vec<Planned>,
+    },
+    /// A step begins; its effect may exist from here on.
+    StepStarted {
+        /// The step's id.
+        step: String,
+    },
+    /// A step waits for a fact.
+    StepWaiting {
+        /// The step's id.
+        step: String,
+        /// Why the fact is not there yet.
+        reason: String,
+    },
+    /// A step's effect failed in a way that heals, and is tried again.
+    StepRetry {
+        /// The step's id.
+        step: String,
+        /// What failed.
+        reason: String,
+    },
+    /// A step's effect was observed.
+    StepFinished {
+        /// The step's id.
+        step: String,
+        /// What was seen: the evidence, a line each.
+        evidence: Vec<String>,
+        /// How long it took.
+        millis: u64,
+    },
+    /// A step failed for good.
+    StepFailed {
+        /// The step's id.
+        step: String,
+        /// The error and its causes, outermost first.
+        causes: Vec<String>,
+        /// Commands a user can paste.
+        hints: Vec<String>,
+        /// How bad it is.
+        severity: Severity,
+    },
+    /// A step found out what is so, whether or not it is as it should be.
+    StepJudged {
+        /// The step's id.
+        step: String,
+        /// Claim by claim.
+        verdict: Verdict,
+    },
+    /// A step was not tried.
+    StepSkipped {
+        /// The step's id.
+        step: String,
+        /// The failed step it needs.
+        because: String,
+    },
+    /// The run was asked to stop.
+    Interrupted,
+    /// The run is over.
+    RunFinished {
+        /// Whether every step was done.
+        done: bool,
+        /// How long it took.
+        millis: u64,
+    },
+}
+
+/// A step as the plan announces it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The step's id.
+    pub step: String,
+    /// The cluster whose lane it is shown in.
+    pub cluster: Option<String>,
+    /// What it does, for people.
+    pub describe: String,
+}
+
+/// How bad a failure is: decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Not ready in time; running again is safe and may be enough.
+    NotInTime,
+    /// Failed.
+    Failed,
+    /// Refused, to protect something that is not ours.
+    Refused,
+}
+
+impl Kind {
+    /// The step this is about, if any.
+    pub fn step(&self) -> Option<&str> {
+        match self {
+            Self::StepStarted { step }
+            | Self::StepWaiting { step, .. }
+            | Self::StepRetry { step, .. }
+            | Self::StepFinished { step, .. }
+            | Self::StepFailed { step, .. }
+            | Self::StepJudged { step, .. }
+            | Self::StepSkipped { step, .. } => Some(step),
+            Self::RunStarted { .. } | Self::Interrupted | Self::RunFinished { .. } => None,
+        }
+    }
+
+    /// Whether it belongs in the journal: what was done, not what was waited for.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, Self::StepWaiting { .. } | Self::StepRetry { .. })
+    }
+}

@@ -1,0 +1,129 @@
+//! One run at a time: a Lease in every member, taken in one order by everybody.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Clock, Error};
+use crate::{
+    cluster::{
+        Cluster, Created,
+        lease::{self, Held, Outcome},
+    },
+    name::ClusterName,
+    observe::Observed,
+    plan::Refusal,
+};
+
+/// How long a Lease outlives a run that died.
+const TTL: Duration = Duration::from_secs(30);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(10);
+
+/// The Leases of a run; renewed until given up.
+#[derive(Debug)]
+pub struct Lock {
+    keepers: Vec<(ClusterName, JoinHandle<Result<Held, crate::cluster::Error>>)>,
+    done: CancellationToken,
+}
+
+/// Takes the Lease of every member, in the order of their UIDs: two runs that share members meet at
+/// the first of them, so one goes on and the other changes nothing. `lost` is cancelled should
+/// somebody take a Lease over.
+pub async fn lock(
+    clusters: &BTreeMap<ClusterName, Cluster>,
+    observed: &Observed,
+    namespace: &str,
+    who: &str,
+    clock: &Clock,
+    lost: &CancellationToken,
+) -> Result<Lock, Error> {
+    let mut order: Vec<_> = clusters.iter().collect();
+    order.sort_by_key(|(name, _)| observed.clusters.get(*name).map(|s| s.uid.clone()));
+    let mut lock = Lock {
+        keepers: vec![],
+        done: CancellationToken::new(),
+    };
+    for (name, cluster) in order {
+        match take(cluster, namespace, who, clock).await {
+            Ok(held) => lock.keep(name, held, clock, lost),
+            Err(error) => {
+                lock.release(false).await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(lock)
+}
+
+async fn take(cluster: &Cluster, namespace: &str, who: &str, clock: &Clock) -> Result<Held, Error> {
+    // The Lease needs its namespace, which is the first thing a join would make anyway.
+    let made = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
+        {"name": namespace, "labels": {"meshlink/made": "true"}}});
+    let attempt = lease::acquire(cluster, who, TTL, clock()).await;
+    let outcome = match attempt {
+        Err(error) if error.failure().and_then(crate::cluster::Failure::code) == Some(404) => {
+            let (Created::Created(_) | Created::Exists(_)) = cluster.create(&made).await?;
+            lease::acquire(cluster, who, TTL, clock()).await?
+        }
+        other => other?,
+    };
+    match outcome {
+        Outcome::Held(held) => Ok(held),
+        Outcome::HeldBy(holder) => Err(Refusal {
+            cluster: Some(cluster.name().clone()),
+            reason: format!(
+                "{} is changing this mesh, until {} at the latest",
+                holder.who, holder.until
+            ),
+            hints: vec!["run it again when that is over".into()],
+        }
+        .into()),
+    }
+}
+
+impl Lock {
+    fn keep(
+        &mut self,
+        name: &ClusterName,
+        mut held: Held,
+        clock: &Clock,
+        lost: &CancellationToken,
+    ) {
+        let (clock, done, lost) = (clock.clone(), self.done.clone(), lost.clone());
+        let keeper = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = done.cancelled() => return Ok(held),
+                    () = tokio::time::sleep(RENEW) => {}
+                }
+                // A cluster may be away for a while; a Lease that was taken over, or that ran out
+                // meanwhile and could be taken any moment, ends the run.
+                if let Err(error) = held.renew(clock()).await {
+                    let taken = matches!(error, crate::cluster::Error::LeaseLost { .. });
+                    if taken || held.until().is_some_and(|until| until <= clock()) {
+                        lost.cancel();
+                        return Err(error);
+                    }
+                }
+            }
+        });
+        self.keepers.push((name.clone(), keeper));
+    }
+
+    /// Gives the Leases up; with `remove`, leaves none behind.
+    pub async fn release(self, remove: bool) {
+        self.done.cancel();
+        for (_, keeper) in self.keepers {
+            if let Ok(Ok(held)) = keeper.await {
+                // A Lease that cannot be given up runs out by itself.
+                let _ = if remove {
+                    held.remove().await
+                } else {
+                    held.release().await
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Doing a plan: each step as soon as what it needs is done.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error, Recorder, Shop, effect,
+    error::causes,
+    event::{self, Kind},
+    journal,
+};
+use crate::{
+    cluster::Recover,
+    plan::{Plan, Planned, Step},
+};
+
+/// The first pause before a step is tried again; it doubles up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(5);
+/// How often a step that fails in a way that heals is tried again.
+const TRIES: u32 = 12;
+/// How often of these it may have been forbidden: some six seconds.
+const FORBIDDEN: u32 = 5;
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running,
+    Done,
+    /// Failed or skipped: what needs it is skipped too.
+    Undone,
+}
+
+/// Does the plan. Failures are events; the error is for a journal that cannot be written.
+pub async fn run(
+    command: &str,
+    plan: &Plan,
+    shop: &Arc<Shop>,
+    recorder: &Arc<Recorder>,
+    stop: &CancellationToken,
+) -> Result<(), journal::Error> {
+    let begun = Instant::now();
+    recorder.record(started(command, plan, shop))?;
+    let mut board = Board {
+        state: plan
+            .steps
+            .iter()
+            .map(|p| (p.step.clone(), State::Waiting))
+            .collect(),
+        plan,
+        recorder,
+    };
+    let mut running = JoinSet::new();
+    loop {
+        for step in board.ready(stop)? {
+            let (shop, recorder, stop) = (shop.clone(), recorder.clone(), stop.clone());
+            running.spawn(async move {
+                let done = one(&step, &shop, &recorder, &stop).await;
+                (step, done)
+            });
+        }
+        match running.join_next().await {
+            None => break,
+            Some(Ok((step, done))) => {
+                board.settle(&step, if done? { State::Done } else { State::Undone })
+            }
+            Some(Err(_)) => board.lost(),
+        }
+    }
+    if stop.is_cancelled() {
+        recorder.record(Kind::Interrupted)?;
+    }
+    let done = board.state.values().all(|s| *s == State::Done);
+    recorder.record(Kind::RunFinished {
+        done,
+        millis: millis(begun),
+    })
+}
+
+fn started(command: &str, plan: &Plan, shop: &Shop) -> Kind {
+    let planned = |p: &Planned| event::Planned {
+        step: p.step.to_string(),
+        cluster: p.step.cluster().map(ToString::to_string),
+        describe: p.describe.clone(),
+    };
+    Kind::RunStarted {
+        command: command.to_owned(),
+        mesh: shop.mesh.id.to_string(),
+        clusters: shop
+            .mesh
+            .clusters
+            .iter()
+            .map(|m| &m.name)
+            .chain(&shop.leave.leavers)
+            .map(ToString::to_string)
+            .collect(),
+        steps: plan.steps.iter().map(planned).collect(),
+    }
+}
+
+/// Which steps wait, run, are done.
+struct Board<'a> {
+    state: BTreeMap<Step, State>,
+    plan: &'a Plan,
+    recorder: &'a Recorder,
+}
+
+impl Board<'_> {
+    fn settle(&mut self, step: &Step, state: State) {
+        self.state.insert(step.clone(), state);
+    }
+
+    /// A step's task died: nothing is known of it, so it is not done.
+    fn lost(&mut self) {
+        for state in self.state.values_mut().filter(|s| **s == State::Running) {
+            *state = State::Undone;
+        }
+    }
+
+    /// Marks and returns the steps that can begin; skips those that cannot any more.
+    fn ready(&mut self, stop: &CancellationToken) -> Result<Vec<Step>, journal::Error> {
+        let mut ready = vec![];
+        for planned in &self.plan.steps {
+            if self.state[&planned.step] != State::Waiting {
+                continue;
+            }
+            let needs = planned.needs.iter().map(|n| (n, self.state[n]));
+            let settled = needs
+                .clone()
+                .all(|(_, s)| matches!(s, State::Done | State::Undone));
+            let undone = needs
+                .clone()
+                .find(|(_, s)| *s == State::Undone)
+                .map(|(n, _)| n.clone());
+            let state = match undone {
+                _ if planned.step.always() && settled => State::Running,
+                _ if planned.step.always() => continue,
+                Some(because) => self.skip(planned, &because.to_string())?,
+                None if stop.is_cancelled() => self.skip(planned, "interrupted")?,
+                None if settled => State::Running,
+                None => continue,
+            };
+            if state == State::Running {
+                ready.push(planned.step.clone());
+            }
+            self.state.insert(planned.step.clone(), state);
+        }
+        Ok(ready)
+    }
+
+    fn skip(&self, planned: &Planned, because: &str) -> Result<State, journal::Error> {
+        let step = planned.step.to_string();
+        self.recorder.record(Kind::StepSkipped {
+            step,
+            because: because.to_owned(),
+        })?;
+        Ok(State::Undone)
+    }
+}
+
+/// Does one step, recorded before and after.
+async fn one(
+    step: &Step,
+    shop: &Shop,
+    recorder: &Recorder,
+    stop: &CancellationToken,
+) -> Result<bool, journal::Error> {
+    let begun = Instant::now();
+    let id = step.to_string();
+    recorder.record(Kind::StepStarted { step: id.clone() })?;
+    shop.crash.pass(&id, "before");
+    let result = tokio::select! {
+        result = persist(step, shop, recorder) => result,
+        () = stop.cancelled(), if !step.always() => Err(Error::Interrupted),
+    };
+    shop.crash.pass(&id, "after");
+    let done = result.is_ok();
+    recorder.record(match result {
+        Ok(evidence) => Kind::StepFinished {
+            step: id.clone(),
+            evidence,
+            millis: millis(begun),
+        },
+        Err(error) => Kind::StepFailed {
+            step: id.clone(),
+            causes: causes(&error),
+            hints: error.hints(),
+            severity: error.severity(),
+        },
+    })?;
+    shop.crash.pass(&id, "journalled");
+    Ok(done)
+}
+
+/// Tries a step again while what fails can heal and there is time.
+async fn persist(step: &Step, shop: &Shop, recorder: &Recorder) -> Result<Vec<String>, Error> {
+    let id = step.to_string();
+    let say = |reason: &str| {
+        // A reason that cannot be recorded changes nothing: it is not for the journal.
+        let _ = recorder.record(Kind::StepWaiting {
+            step: id.clone(),
+            reason: reason.to_owned(),
+        });
+    };
+    let judged = |verdict| {
+        let _ = recorder.record(Kind::StepJudged {
+            step: id.clone(),
+            verdict,
+        });
+    };
+    let mut pause = FIRST;
+    for tried in 1..TRIES {
+        let error = match effect::perform(step, shop, &say, &judged).await {
+            Ok(evidence) => return Ok(evidence),
+            Err(error) => error,
+        };
+        let wait = match error.recover() {
+            // The rights were asked for before the first write, and an API server that has just
+            // started forbids everything until it has read its roles.
+            Recover::Never if error.is_forbidden() && tried <= FORBIDDEN => pause,
+            Recover::Never => return Err(error),
+            Recover::After(time) => time,
+            Recover::Backoff => pause,
+        };
+        if wait >= shop.deadline.left() {
+            return Err(error);
+        }
+        let reason = causes(&error).join(": ");
+        let _ = recorder.record(Kind::StepRetry {
+            step: id.clone(),
+            reason,
+        });
+        tokio::time::sleep(wait).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+    effect::perform(step, shop, &say, &judged).await
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

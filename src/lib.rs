@@ -1,0 +1,37 @@
+//! Turn Kubernetes clusters on different networks into one Istio mesh, and prove that it works.
+//!
+//! The rooms, from the inside out; each may use only those above it:
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`name`] | names, checked where they enter |
+//! | [`spec`] | `mesh.yaml` to a checked [`spec::Mesh`] |
+//! | [`manifest`] | our own objects, as text people can override |
+//! | [`pki`], [`chart`], [`cluster`], [`aws`], [`resolve`] | one craft each, knowing nothing of plans |
+//! | [`observe`], [`verify`], [`probe`] | what is there, and what is proved |
+//! | [`plan`] | the steps that are missing; pure |
+//! | [`engine`] | the only place that causes effects |
+//! | [`report`] | what happened, for people and machines |
+//! | `cli` | arguments in, output and exit code out |
+//!
+//! `sandbox` stands apart: embedded clusters, spoken to over HTTP like any other.
+
+pub mod aws;
+pub mod chart;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod cluster;
+pub mod digest;
+pub mod engine;
+pub mod manifest;
+pub mod name;
+pub mod observe;
+pub mod pki;
+pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod resolve;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
+pub mod spec;
+pub mod verify;

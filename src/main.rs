@@ -1,0 +1,7 @@
+//! The `meshlink` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meshlink::cli::main()
+}

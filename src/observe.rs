@@ -1,0 +1,281 @@
+//! What is there now: one reading of every member, taken side by side. Read-only.
+//!
+//! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint
+//! stands for it. The plan is made from it alone, so whatever a step depends on is read here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    cluster::Ref,
+    name::{ClusterName, MeshId},
+    spec::Mesh,
+};
+
+mod facts;
+mod lens;
+
+#[cfg(feature = "cli")]
+pub(crate) use facts::RENDERED;
+pub(crate) use facts::{
+    ADOPTED_LABEL, CLAIM, DIGEST_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, is_ours,
+    istio_crds, istio_version, keepers, label_digest, published_root, record,
+};
+pub use lens::{Lens, Tokens, Unseen};
+
+/// Everything the plan is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// The vault on this machine.
+    pub vault: VaultSeen,
+    /// Each member, by name.
+    pub clusters: BTreeMap<ClusterName, Seen>,
+}
+
+/// What the vault on this machine holds for the mesh.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct VaultSeen {
+    /// The root's public-key hash.
+    pub root: Option<String>,
+    /// Fingerprint of the intermediate held for each member.
+    pub intermediates: BTreeMap<ClusterName, String>,
+    /// Until when each of these is valid.
+    pub until: BTreeMap<ClusterName, Timestamp>,
+    /// The root was made for embedded clusters.
+    pub embedded: bool,
+}
+
+/// One member, as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// UID of the kube-system namespace: what tells two clusters apart, whatever they are called.
+    pub uid: String,
+    /// The API server's version, `v1.36.3`.
+    pub kubernetes: String,
+    /// The address the API server was reached at.
+    pub server: String,
+    /// Whether it is one of the sandbox's.
+    pub embedded: bool,
+    /// The root this cluster is bound to.
+    pub claim: Option<Claim>,
+    /// What meshlink wrote down at the end of a join.
+    pub record: Option<Record>,
+    /// The Secret `cacerts`.
+    pub cacerts: Option<CacertsSeen>,
+    /// Hash of the root istiod publishes; it is what istiod really runs with.
+    pub published_root: Option<String>,
+    /// Helm releases in the control plane's and the gateway's namespaces, by name.
+    pub releases: BTreeMap<String, ReleaseSeen>,
+    /// The control plane.
+    pub istiod: IstiodSeen,
+    /// The east-west gateway.
+    pub gateway: GatewaySeen,
+    /// The Gateway API is served here, so a reader must be able to read its gateways.
+    pub serves_gateway_api: bool,
+    /// Reader accounts here, by the peer that uses them.
+    pub readers: BTreeMap<String, ReaderSeen>,
+    /// Remote secrets here, by the cluster they open.
+    pub remote_secrets: BTreeMap<String, RemoteSecretSeen>,
+    /// A witness is still here.
+    pub witness: bool,
+    /// Istio's CRDs; only looked for where it matters.
+    pub crds: Vec<String>,
+    /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
+    pub injected_pods: Vec<String>,
+    /// The objects the plan wants, as they are now.
+    pub live: BTreeMap<Ref, Value>,
+}
+
+/// ConfigMap `meshlink-root`: made once, never changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The mesh.
+    pub mesh: String,
+    /// The root's public-key hash.
+    pub root: String,
+}
+
+/// ConfigMap `meshlink`: what a finished join leaves for the next run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// Its members, with how to find each of them again.
+    pub members: BTreeMap<ClusterName, String>,
+    /// How remote secrets are laid out; chosen when the mesh is made, never switched.
+    pub layout: Layout,
+    /// Digest of the facts the last proof covered.
+    pub proof: String,
+    /// When it was proved.
+    pub proved_at: Timestamp,
+}
+
+/// How remote secrets are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// One Secret per peer, as istioctl writes them.
+    PerPeer,
+    /// Many peers per Secret: N writes instead of N².
+    Packed,
+}
+
+impl Layout {
+    /// What a new mesh of this size gets.
+    pub fn for_size(members: usize) -> Self {
+        if members > 10 {
+            Self::Packed
+        } else {
+            Self::PerPeer
+        }
+    }
+}
+
+/// The Secret `cacerts`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CacertsSeen {
+    /// Hash of the root's public key, where one can be read.
+    pub root: Option<String>,
+    /// Fingerprint of the signing certificate.
+    pub signer: Option<String>,
+    /// Until when the signing certificate is valid.
+    pub not_after: Option<Timestamp>,
+    /// What istiod would refuse it for.
+    pub problems: Vec<String>,
+    /// Written by meshlink.
+    pub ours: bool,
+}
+
+/// The newest record of a Helm release.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReleaseSeen {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its revision.
+    pub revision: u32,
+    /// `deployed`, `pending-install`, …
+    pub status: String,
+    /// Chart version.
+    pub version: String,
+    /// Digest of the chart and values, where meshlink wrote the record.
+    pub digest: Option<String>,
+    /// It holds values somebody else gave it, though meshlink wrote the record.
+    pub adopted: bool,
+    /// The values it was made with, where some of them are somebody else's.
+    pub config: Value,
+}
+
+impl ReleaseSeen {
+    /// Whether the last run of whoever made it came to its end.
+    pub fn is_deployed(&self) -> bool {
+        self.status == "deployed"
+    }
+
+    /// Whether somebody else gave it values, which are theirs to keep.
+    pub fn is_adopted(&self) -> bool {
+        self.adopted || self.digest.is_none()
+    }
+}
+
+/// The control plane.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct IstiodSeen {
+    /// Its Deployment exists.
+    pub present: bool,
+    /// Every wanted replica is available.
+    pub available: bool,
+    /// Who manages it, where that is not a Helm release.
+    pub foreign: Option<String>,
+    /// Running replicas.
+    pub pods: Vec<String>,
+    /// The versions that run, by image tag, else by label.
+    pub versions: BTreeSet<Version>,
+    /// When the oldest running replica started.
+    pub started: Option<Timestamp>,
+}
+
+/// The east-west gateway.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GatewaySeen {
+    /// Its Service exists.
+    pub present: bool,
+    /// Addresses in the Service's status: names or IPs.
+    pub addresses: Vec<String>,
+    /// A `Gateway` object opens 15443 on it.
+    pub opened: bool,
+    /// Every wanted replica is available.
+    pub available: bool,
+    /// Who holds the Service until its load balancer is gone.
+    pub keepers: Vec<Keeper>,
+}
+
+/// A finalizer of the gateway's Service, and who must take it off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keeper {
+    /// The finalizer.
+    pub finalizer: String,
+    /// Whose it is.
+    pub who: &'static str,
+    /// Whether it runs; none where that cannot be seen from the cluster, or was not looked for.
+    pub runs: Option<bool>,
+}
+
+/// A reader account.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReaderSeen {
+    /// Hash of its token, once there is one.
+    pub token: Option<String>,
+    /// Hash of the CA certificates handed out with it.
+    pub ca: Option<String>,
+}
+
+/// A remote secret's entry for one cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RemoteSecretSeen {
+    /// The Secret it is in.
+    pub secret: String,
+    /// API server address in it.
+    pub server: String,
+    /// Hash of the certificates in it.
+    pub ca: Option<String>,
+    /// Hash of the token in it.
+    pub token: Option<String>,
+    /// When the Secret was last changed, if it was after it was made.
+    pub changed: Option<Timestamp>,
+    /// When the token expires; none for one that never does.
+    pub expires: Option<Timestamp>,
+    /// Hash of the entry as a whole.
+    pub digest: String,
+    /// What istiod would refuse it for.
+    pub problems: Vec<String>,
+}
+
+/// Digest of what a proof in `cluster` covers: if any of it changes, the proof is void.
+pub fn proof_digest(mesh: &Mesh, cluster: &ClusterName, seen: &Seen) -> String {
+    let links: BTreeMap<_, _> = mesh
+        .clusters
+        .iter()
+        .filter(|m| m.name != *cluster)
+        .map(|m| {
+            let digest = seen
+                .remote_secrets
+                .get(m.name.as_str())
+                .map(|s| s.digest.as_str());
+            (m.name.as_str(), digest)
+        })
+        .collect();
+    let releases: BTreeMap<_, _> = seen
+        .releases
+        .iter()
+        .map(|(name, r)| (name.as_str(), r.revision))
+        .collect();
+    let root = seen.cacerts.as_ref().and_then(|c| c.root.as_deref());
+    let facts = serde_json::json!({
+        "mesh": mesh.id, "root": root, "links": links, "releases": releases,
+    });
+    crate::digest::sha256_hex(facts.to_string().as_bytes())
+}

@@ -1,0 +1,425 @@
+//! From objects to facts. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use semver::Version;
+use serde_json::Value;
+
+use super::{
+    CacertsSeen, Claim, GatewaySeen, IstiodSeen, Keeper, ReaderSeen, Record, ReleaseSeen,
+    RemoteSecretSeen,
+};
+use crate::{
+    chart,
+    cluster::{
+        access::{self, Problem},
+        object,
+        wait::{Verdict, deployment_available, service_has_address},
+    },
+    digest::sha256_hex,
+    pki::{self, Cert, Severity},
+    spec,
+};
+
+/// ConfigMap that binds a cluster to a root.
+pub(crate) const CLAIM: &str = "meshlink-root";
+/// ConfigMap that says what was proved.
+pub(crate) const RECORD: &str = "meshlink";
+/// Label on release records meshlink wrote: digest of chart and values.
+pub(crate) const DIGEST_LABEL: &str = "meshlink/digest";
+/// Label on release records meshlink wrote: the chart's version.
+pub(crate) const VERSION_LABEL: &str = "meshlink/chart-version";
+/// Label on release records meshlink wrote: their revision. Helm hands labels on to the revisions it makes itself; this
+/// one then is not theirs.
+pub(crate) const REVISION_LABEL: &str = "meshlink/revision";
+/// Label on release records that hold values of somebody else's.
+pub(crate) const ADOPTED_LABEL: &str = "meshlink/adopted";
+/// Annotation on objects that meshlink wrote as files for somebody else to apply: the mesh.
+pub(crate) const RENDERED: &str = "meshlink/rendered";
+
+/// What a digest looks like as a label, whose values may be 63 characters long.
+pub(crate) fn label_digest(digest: &str) -> String {
+    digest.chars().take(40).collect()
+}
+
+pub(super) fn named<'v>(list: &'v [Value], name: &str) -> Option<&'v Value> {
+    list.iter().find(|o| o["metadata"]["name"] == name)
+}
+
+pub(crate) fn is_ours(object: &Value) -> bool {
+    object["metadata"]["labels"][access::MANAGED_BY.0] == access::MANAGED_BY.1
+}
+
+pub(crate) fn claim(map: &Value) -> Claim {
+    let text = |key: &str| map["data"][key].as_str().unwrap_or_default().to_owned();
+    Claim {
+        mesh: text("mesh"),
+        root: text("root"),
+    }
+}
+
+pub(crate) fn record(map: &Value) -> Option<Record> {
+    serde_json::from_str(map["data"]["record"].as_str()?).ok()
+}
+
+/// The root istiod hands to every namespace, by its public key.
+pub(crate) fn published_root(map: &Value) -> Option<String> {
+    let certs = Cert::from_pem(map["data"]["root-cert.pem"].as_str()?.as_bytes()).ok()?;
+    certs.first().map(|c| c.facts().spki_sha256.clone())
+}
+
+pub(crate) fn cacerts(secret: &Value, now: Timestamp) -> CacertsSeen {
+    let ours = is_ours(secret);
+    let files = match pki::secret_files(&secret["data"]) {
+        Ok(files) => files,
+        Err(error) => {
+            return CacertsSeen {
+                problems: vec![error.to_string()],
+                ours,
+                ..Default::default()
+            };
+        }
+    };
+    let first = |name: &str| {
+        let pem = files.get(name)?;
+        Cert::from_pem(pem.as_ref()).ok()?.into_iter().next()
+    };
+    let signer = first("ca-cert.pem").or_else(|| first("tls.crt"));
+    let root = first("root-cert.pem").or_else(|| first("ca.crt"));
+    let refused = pki::check_cacerts(&files, now)
+        .into_iter()
+        .filter(|p| p.severity != Severity::Warning)
+        .map(|p| p.text);
+    CacertsSeen {
+        problems: refused.collect(),
+        root: root.map(|c| c.facts().spki_sha256.clone()),
+        not_after: signer.as_ref().map(|c| c.facts().not_after),
+        signer: signer.map(|c| c.facts().sha256.clone()),
+        ours,
+    }
+}
+
+pub(super) fn istiod(deployment: Option<&Value>, pods: &[Value], released: bool) -> IstiodSeen {
+    let Some(deployment) = deployment else {
+        return IstiodSeen::default();
+    };
+    let live = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+    let mut versions: BTreeSet<_> = pods.iter().filter(live).filter_map(istio_version).collect();
+    if versions.is_empty() {
+        versions.extend(istio_version(&deployment["spec"]["template"]));
+    }
+    let started = pods
+        .iter()
+        .filter(live)
+        .filter_map(|p| time(&p["status"]["startTime"]));
+    IstiodSeen {
+        started: started.min(),
+        versions,
+        present: true,
+        available: matches!(deployment_available(Some(deployment)), Verdict::Done(())),
+        foreign: if released { None } else { owner(deployment) },
+        pods: object::running(pods),
+    }
+}
+
+/// The Istio version a pod or a pod template runs: the image's tag, which a variant may follow
+/// (`1.31.0-distroless`), else what Istio's charts write on it.
+pub(crate) fn istio_version(pod: &Value) -> Option<Version> {
+    let image = pod["spec"]["containers"][0]["image"].as_str();
+    let image = image.and_then(|i| i.split('@').next());
+    let tag = image.and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag);
+    let labels = &pod["metadata"]["labels"];
+    let label = labels["app.kubernetes.io/version"].as_str();
+    let chart = labels["helm.sh/chart"].as_str();
+    let chart = chart.and_then(|c| c.strip_prefix("istiod-"));
+    let read = |text: &str| {
+        let mut version = Version::parse(text).ok()?;
+        let early = ["alpha", "beta", "rc"]
+            .iter()
+            .any(|p| version.pre.starts_with(p));
+        if !early {
+            version.pre = semver::Prerelease::EMPTY;
+        }
+        Some(version)
+    };
+    [tag, label, chart].into_iter().flatten().find_map(read)
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+/// When an object was last changed, by what its field managers say; none if never since it was made.
+fn changed(object: &Value) -> Option<Timestamp> {
+    let metadata = &object["metadata"];
+    let entries = metadata["managedFields"].as_array();
+    let last = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|f| time(&f["time"]))
+        .max();
+    last.filter(|last| time(&metadata["creationTimestamp"]).is_some_and(|made| *last > made))
+}
+
+/// Who else manages an object, by the marks they leave.
+fn owner(object: &Value) -> Option<String> {
+    let metadata = &object["metadata"];
+    // Whoever applied it: it is what we rendered, and what a join would make.
+    if metadata["annotations"][RENDERED].is_string() {
+        return None;
+    }
+    let marks = [
+        (
+            "labels",
+            "install.operator.istio.io/owning-resource",
+            "istioctl",
+        ),
+        ("labels", "argocd.argoproj.io/instance", "Argo CD"),
+        ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
+        ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux"),
+    ];
+    let sail = metadata["ownerReferences"]
+        .as_array()
+        .and_then(|owners| owners.iter().find(|o| o["kind"] == "IstioRevision"));
+    let marked = marks
+        .iter()
+        .find(|(place, key, _)| !metadata[place][key].is_null());
+    match (sail, marked) {
+        (Some(_), _) => Some("the Sail operator".into()),
+        (None, Some((.., who))) => Some((*who).into()),
+        // Ours before its record was written: the objects carry the release's name already.
+        (None, None) if metadata["annotations"]["meta.helm.sh/release-name"].is_string() => None,
+        (None, None) => Some("somebody (no Helm release, no known mark)".into()),
+    }
+}
+
+pub(super) fn gateway(service: Option<&Value>, deployment: Option<&Value>) -> GatewaySeen {
+    let addresses = match service_has_address(service) {
+        Verdict::Done(addresses) => addresses.iter().map(|a| a.as_str().to_owned()).collect(),
+        _ => vec![],
+    };
+    GatewaySeen {
+        present: service.is_some(),
+        addresses,
+        available: matches!(deployment_available(deployment), Verdict::Done(())),
+        opened: false,
+        keepers: service.map(keepers).unwrap_or_default(),
+    }
+}
+
+/// The names of Istio's CRDs.
+pub(crate) fn istio_crds(crds: &[Value]) -> Vec<String> {
+    let names = crds.iter().filter_map(|c| c["metadata"]["name"].as_str());
+    let istio = names.filter(|n| n.ends_with(".istio.io"));
+    istio.map(str::to_owned).collect()
+}
+
+/// The finalizer of the AWS Load Balancer Controller, the one keeper that runs in the cluster.
+pub(super) const LBC: &str = "service.k8s.aws/resources";
+
+/// Who holds a Service, by its finalizers.
+pub(crate) fn keepers(service: &Value) -> Vec<Keeper> {
+    let finalizers = service["metadata"]["finalizers"].as_array();
+    let names = finalizers.into_iter().flatten().filter_map(Value::as_str);
+    let keeper = |finalizer: &str| Keeper {
+        finalizer: finalizer.to_owned(),
+        who: match finalizer {
+            LBC => "the AWS Load Balancer Controller",
+            "service.eks.amazonaws.com/resources" => "EKS Auto Mode",
+            "service.kubernetes.io/load-balancer-cleanup" => "the cloud controller manager",
+            _ => "somebody",
+        },
+        runs: None,
+    };
+    names.map(keeper).collect()
+}
+
+/// Whether a `Gateway` object lets other networks in.
+pub(super) fn opens(gateway: &Value) -> bool {
+    let servers = gateway["spec"]["servers"].as_array();
+    servers.into_iter().flatten().any(|server| {
+        server["port"]["number"] == 15443 && server["tls"]["mode"] == "AUTO_PASSTHROUGH"
+    })
+}
+
+pub(super) fn readers(secrets: &[Value]) -> BTreeMap<String, ReaderSeen> {
+    let tokens = secrets
+        .iter()
+        .filter(|s| s["type"] == "kubernetes.io/service-account-token");
+    let hash = |secret: &Value, key: &str| {
+        let bytes = STANDARD.decode(secret["data"][key].as_str()?).ok()?;
+        (!bytes.is_empty()).then(|| sha256_hex(&bytes))
+    };
+    tokens
+        .filter_map(|secret| {
+            let peer = secret["metadata"]["labels"][access::PEER_LABEL].as_str()?;
+            let seen = ReaderSeen {
+                token: hash(secret, "token"),
+                ca: hash(secret, "ca.crt"),
+            };
+            Some((peer.to_owned(), seen))
+        })
+        .collect()
+}
+
+pub(crate) fn remote_secrets(
+    secrets: &[Value],
+    embedded: bool,
+) -> BTreeMap<String, RemoteSecretSeen> {
+    let entries = secrets.iter().flat_map(|secret| {
+        // Of several in one Secret, it cannot be told which was changed.
+        let alone = secret["data"].as_object().is_some_and(|d| d.len() == 1);
+        let changed = changed(secret).filter(|_| alone);
+        access::parse(secret).into_iter().map(move |e| (e, changed))
+    });
+    entries
+        .map(|(e, changed)| {
+            let parts = (&e.server, &e.ca_sha256, &e.token_sha256);
+            let digest = sha256_hex(format!("{parts:?}").as_bytes());
+            // In one process, loopback means the same to everybody.
+            let problems = e
+                .problems
+                .iter()
+                .filter(|p| !(embedded && **p == Problem::LoopbackServer));
+            let expires = e.token.as_ref().and_then(|t| t.expires);
+            let seen = RemoteSecretSeen {
+                digest,
+                problems: problems.map(ToString::to_string).collect(),
+                secret: e.secret,
+                server: e.server.unwrap_or_default(),
+                ca: e.ca_sha256,
+                token: e.token_sha256,
+                changed,
+                expires: expires.and_then(|s| Timestamp::from_second(s).ok()),
+            };
+            (e.cluster, seen)
+        })
+        .collect()
+}
+
+/// Keeps the record with the highest revision of each release.
+pub(super) fn keep_newest(newest: &mut BTreeMap<String, ReleaseSeen>, record: &Value) {
+    let metadata = &record["metadata"];
+    let label = |key: &str| metadata["labels"][key].as_str().map(str::to_owned);
+    let revision = label("version").and_then(|v| v.parse().ok());
+    let (Some(name), Some(revision)) = (label("name"), revision) else {
+        return;
+    };
+    if newest.get(&name).is_some_and(|r| r.revision >= revision) {
+        return;
+    }
+    let release = ReleaseSeen {
+        namespace: metadata["namespace"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        revision,
+        status: label("status").unwrap_or_default(),
+        version: label(VERSION_LABEL).unwrap_or_default(),
+        digest: label(DIGEST_LABEL).filter(|_| label(REVISION_LABEL) == label("version")),
+        adopted: label(ADOPTED_LABEL).is_some(),
+        config: Value::Null,
+    };
+    newest.insert(name, release);
+}
+
+/// Fills in what the labels do not say.
+pub(super) fn read_record(release: &mut ReleaseSeen, secret: &Value) {
+    if let Ok(record) = chart::release::Record::from_secret(secret) {
+        release.version = record.chart.version;
+        release.config = Value::Object(record.config);
+    }
+}
+
+/// Pods whose requests pass a sidecar; gateways and the witness are ours to take away.
+pub(super) fn sidecars(pods: &[Value], gateway: &spec::Gateway) -> Vec<String> {
+    let mut names: Vec<_> = pods
+        .iter()
+        .filter(|p| {
+            let namespace = &p["metadata"]["namespace"];
+            let is_gateway = *namespace == gateway.namespace.as_str()
+                && p["metadata"]["labels"]["app"] == gateway.name.as_str();
+            !is_gateway && *namespace != crate::probe::NAMESPACE
+        })
+        .map(|p| {
+            let text = |key: &str| p["metadata"][key].as_str().unwrap_or_default();
+            format!("{}/{}", text("namespace"), text("name"))
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_of_somebody_elses_stay_theirs_after_we_upgraded() {
+        let seen = |labels: Value| {
+            let mut newest = BTreeMap::new();
+            let mut record = json!({"metadata": {"labels": {"name": "r", "version": "2"}}});
+            for (key, value) in labels.as_object().unwrap() {
+                record["metadata"]["labels"][key] = value.clone();
+            }
+            keep_newest(&mut newest, &record);
+            newest.remove("r").unwrap()
+        };
+        let (digest, revision) = (DIGEST_LABEL, REVISION_LABEL);
+        assert!(!seen(json!({digest: "d", revision: "2"})).is_adopted());
+        assert!(seen(json!({digest: "d", revision: "2", ADOPTED_LABEL: "true"})).is_adopted());
+        let by_helm_over_ours = seen(json!({digest: "d", revision: "1"}));
+        assert!(by_helm_over_ours.is_adopted() && by_helm_over_ours.digest.is_none());
+    }
+
+    #[test]
+    fn the_version_istiod_runs_is_in_its_tag_or_on_its_label() {
+        let pod = |image: &str, labels: Value| {
+            let pod =
+                json!({"metadata": {"labels": labels}, "spec": {"containers": [{"image": image}]}});
+            istio_version(&pod).map(|v| v.to_string())
+        };
+        let none = json!({});
+        let version = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            pod("docker.io/istio/pilot:1.30.2", none.clone()),
+            version("1.30.2")
+        );
+        assert_eq!(
+            pod("r:5000/pilot:1.30.2-distroless", none.clone()),
+            version("1.30.2")
+        );
+        assert_eq!(
+            pod("pilot:1.31.0-alpha.1", none.clone()),
+            version("1.31.0-alpha.1")
+        );
+        assert_eq!(
+            pod("pilot:1.30.2@sha256:00", none.clone()),
+            version("1.30.2")
+        );
+        let label = json!({"app.kubernetes.io/version": "1.29.1"});
+        assert_eq!(pod("pilot@sha256:00", label), version("1.29.1"));
+        let chart = json!({"helm.sh/chart": "istiod-1.28.3"});
+        assert_eq!(pod("pilot:latest", chart), version("1.28.3"));
+        assert_eq!(pod("pilot:latest", none), None);
+    }
+
+    #[test]
+    fn a_secret_counts_as_changed_only_after_it_was_made() {
+        let secret = |times: &[&str]| {
+            let fields: Vec<_> = times.iter().map(|t| json!({"time": t})).collect();
+            changed(
+                &json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:05Z",
+                "managedFields": fields}}),
+            )
+        };
+        assert_eq!(secret(&["2026-01-01T00:00:05Z"]), None);
+        assert_eq!(secret(&[]), None);
+        let later = secret(&["2026-01-01T00:00:05Z", "2026-01-01T00:00:09Z"]);
+        assert_eq!(later, Some("2026-01-01T00:00:09Z".parse().unwrap()));
+    }
+}

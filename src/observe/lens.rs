@@ -1,0 +1,346 @@
+//! Reading the members: which lists are asked for, and what becomes of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures::future;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::{GatewaySeen, Observed, ReleaseSeen, Seen, VaultSeen, facts};
+use crate::{
+    cluster::{self, Cluster, Kind, Ref, Token, access},
+    name::ClusterName,
+    pki::{Vault, vault},
+    spec::Mesh,
+};
+
+/// A reading of every member. Lists are taken once, whoever asks for them.
+pub struct Lens<'a> {
+    mesh: &'a Mesh,
+    vault: &'a Vault,
+    clusters: &'a BTreeMap<ClusterName, Cluster>,
+    embedded: bool,
+    now: Timestamp,
+    lists: Mutex<BTreeMap<ListKey, Arc<OnceCell<Arc<Vec<Value>>>>>>,
+}
+
+/// Cluster, kind, namespace, labels.
+type ListKey = (ClusterName, Kind, Option<String>, Option<&'static str>);
+
+/// The label of our own objects.
+const OURS: &str = "app.kubernetes.io/managed-by=meshlink";
+/// The label by which istiod finds remote secrets.
+const REMOTE: &str = "istio/multiCluster=true";
+
+/// The tokens each member's istiod uses, by the cluster each is for.
+pub type Tokens = BTreeMap<ClusterName, BTreeMap<String, Token>>;
+
+/// Why the members could not be read: every reason, not only the first.
+#[derive(Debug, thiserror::Error)]
+pub enum Unseen {
+    /// The vault on this machine.
+    #[error("cannot read the vault")]
+    Vault(#[source] vault::Error),
+    /// Some members did not answer.
+    #[error("cannot read {}", names(.0))]
+    Clusters(Vec<(ClusterName, cluster::Error)>),
+}
+
+fn names(failed: &[(ClusterName, cluster::Error)]) -> String {
+    failed
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect::<Vec<_>>()
+        .join(" and ")
+}
+
+impl<'a> Lens<'a> {
+    /// A lens on the members of a mesh.
+    pub fn new(
+        mesh: &'a Mesh,
+        vault: &'a Vault,
+        clusters: &'a BTreeMap<ClusterName, Cluster>,
+        embedded: bool,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            mesh,
+            vault,
+            clusters,
+            embedded,
+            now,
+            lists: Mutex::default(),
+        }
+    }
+
+    /// The mesh that is looked at.
+    pub fn mesh(&self) -> &'a Mesh {
+        self.mesh
+    }
+
+    /// The tokens in the members' remote secrets; no list is taken twice for them.
+    pub async fn tokens(&self) -> Tokens {
+        let istio = Some(self.mesh.istio.namespace.as_str());
+        let held = self.clusters.values().map(|cluster| async move {
+            let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(REMOTE));
+            let secrets = secrets.await.unwrap_or_default();
+            let tokens = secrets.iter().flat_map(access::tokens).collect();
+            (cluster.name().clone(), tokens)
+        });
+        future::join_all(held).await.into_iter().collect()
+    }
+
+    /// Everything but the objects a plan will ask for by name.
+    pub async fn look(&self) -> Result<Observed, Unseen> {
+        let vault = self.vault().map_err(Unseen::Vault)?;
+        let mut observed = Observed {
+            vault,
+            clusters: BTreeMap::new(),
+        };
+        let looks = self
+            .clusters
+            .values()
+            .map(|c| async move { (c, self.member(c).await) });
+        let mut failed = vec![];
+        for (cluster, result) in future::join_all(looks).await {
+            match result {
+                Ok(seen) => drop(observed.clusters.insert(cluster.name().clone(), seen)),
+                Err(error) => failed.push((cluster.name().clone(), error)),
+            }
+        }
+        if failed.is_empty() {
+            Ok(observed)
+        } else {
+            Err(Unseen::Clusters(failed))
+        }
+    }
+
+    /// Adds the named objects, as they are now.
+    pub async fn look_at(
+        &self,
+        observed: &mut Observed,
+        refs: &BTreeMap<ClusterName, Vec<Ref>>,
+    ) -> Result<(), Unseen> {
+        let looks = refs.iter().filter_map(|(name, refs)| {
+            let cluster = self.clusters.get(name)?;
+            Some(async move { (name, self.objects(cluster, refs).await) })
+        });
+        let mut failed = vec![];
+        for (name, result) in future::join_all(looks).await {
+            match (result, observed.clusters.get_mut(name)) {
+                (Ok(live), Some(seen)) => seen.live.extend(live),
+                (Ok(_), None) => {}
+                (Err(error), _) => failed.push((name.clone(), error)),
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Unseen::Clusters(failed))
+        }
+    }
+
+    /// Adds the pods with a sidecar, which only a leave needs to know.
+    pub async fn look_for_sidecars(&self, observed: &mut Observed) -> Result<(), Unseen> {
+        for (name, seen) in &mut observed.clusters {
+            let Some(cluster) = self.clusters.get(name) else {
+                continue;
+            };
+            let label = Some("security.istio.io/tlsMode=istio");
+            let pods = cluster.list(&Kind::POD, None, label).await;
+            let pods = pods.map_err(|e| Unseen::Clusters(vec![(name.clone(), e)]))?;
+            seen.injected_pods = facts::sidecars(&pods, &self.mesh.gateway);
+        }
+        Ok(())
+    }
+
+    /// Adds Istio's CRDs, and whether those run who must take load balancers away: only a leave
+    /// needs to know.
+    pub async fn look_for_leftovers(
+        &self,
+        observed: &mut Observed,
+        leavers: &[ClusterName],
+    ) -> Result<(), Unseen> {
+        for name in leavers {
+            let (Some(cluster), Some(seen)) =
+                (self.clusters.get(name), observed.clusters.get_mut(name))
+            else {
+                continue;
+            };
+            let unseen = |e| Unseen::Clusters(vec![(name.clone(), e)]);
+            let crds = cluster.names(&Kind::CUSTOM_RESOURCE_DEFINITION, None, None);
+            seen.crds = facts::istio_crds(&crds.await.map_err(unseen)?);
+            let keepers = &mut seen.gateway.keepers;
+            for keeper in keepers.iter_mut().filter(|k| k.finalizer == facts::LBC) {
+                let label = Some("app.kubernetes.io/name=aws-load-balancer-controller");
+                let found = cluster.list(&Kind::DEPLOYMENT, None, label).await;
+                let ready = |d: &Value| d["status"]["readyReplicas"].as_u64() > Some(0);
+                keeper.runs = Some(found.map_err(unseen)?.iter().any(ready));
+            }
+        }
+        Ok(())
+    }
+
+    fn vault(&self) -> Result<VaultSeen, vault::Error> {
+        let root = self.vault.root()?;
+        let mut intermediates = BTreeMap::new();
+        let mut until = BTreeMap::new();
+        for member in &self.mesh.clusters {
+            if let Some(held) = self.vault.intermediate(&member.name)? {
+                intermediates.insert(member.name.clone(), held.facts().sha256.clone());
+                until.insert(member.name.clone(), held.facts().not_after);
+            }
+        }
+        let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
+        Ok(VaultSeen {
+            root: root.map(|r| r.facts().spki_sha256.clone()),
+            intermediates,
+            until,
+            embedded,
+        })
+    }
+
+    async fn member(&self, cluster: &Cluster) -> Result<Seen, cluster::Error> {
+        let istio = self.mesh.istio.namespace.as_str();
+        let ingress = self.mesh.gateway.namespace.as_str();
+        let cacerts = Ref::namespaced(&Kind::SECRET, istio, "cacerts");
+        let gateway_api = "gateways.gateway.networking.k8s.io";
+        let gateway_api = Ref::cluster(&Kind::CUSTOM_RESOURCE_DEFINITION, gateway_api);
+        let (version, cacerts, gateway_api, spaces, ours, remote) = tokio::try_join!(
+            cluster.version(),
+            cluster.find(&cacerts),
+            cluster.find(&gateway_api),
+            self.list(cluster, &Kind::NAMESPACE, None),
+            self.list(cluster, &Kind::SECRET, Some(istio)),
+            self.listed(cluster, &Kind::SECRET, Some(istio), Some(REMOTE)),
+        )?;
+        let (releases, pods, maps, deployments, gateways, services, opened) = tokio::try_join!(
+            self.releases(cluster),
+            cluster.list(&Kind::POD, Some(istio), Some("app=istiod")),
+            self.list(cluster, &Kind::CONFIG_MAP, Some(istio)),
+            self.list(cluster, &Kind::DEPLOYMENT, Some(istio)),
+            self.list(cluster, &Kind::DEPLOYMENT, Some(ingress)),
+            self.list(cluster, &Kind::SERVICE, Some(ingress)),
+            self.list(cluster, &Kind::GATEWAY, Some(ingress)),
+        )?;
+        let name = self.mesh.gateway.name.as_str();
+        let istiod = facts::named(&deployments, "istiod");
+        Ok(Seen {
+            uid: facts::named(&spaces, "kube-system")
+                .and_then(|ns| ns["metadata"]["uid"].as_str())
+                .ok_or_else(|| cluster.unidentified("no namespace kube-system"))?
+                .to_owned(),
+            kubernetes: format!("v{}", version.0),
+            server: cluster.server().to_owned(),
+            embedded: self.embedded,
+            claim: facts::named(&maps, facts::CLAIM).map(facts::claim),
+            record: facts::named(&maps, facts::RECORD).and_then(facts::record),
+            cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now)),
+            published_root: facts::named(&maps, "istio-ca-root-cert")
+                .and_then(facts::published_root),
+            istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
+            gateway: GatewaySeen {
+                opened: opened.iter().any(facts::opens),
+                ..facts::gateway(facts::named(&services, name), facts::named(&gateways, name))
+            },
+            readers: facts::readers(&ours),
+            remote_secrets: facts::remote_secrets(&remote, self.embedded),
+            serves_gateway_api: gateway_api.is_some(),
+            witness: facts::named(&spaces, crate::probe::NAMESPACE).is_some_and(facts::is_ours),
+            releases,
+            ..Seen::default()
+        })
+    }
+
+    /// The newest record of each Helm release, by labels; the content is read only where somebody
+    /// else wrote it and its values matter.
+    async fn releases(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<BTreeMap<String, ReleaseSeen>, cluster::Error> {
+        let spaces: BTreeSet<&str> = [
+            self.mesh.istio.namespace.as_str(),
+            self.mesh.gateway.namespace.as_str(),
+        ]
+        .into();
+        let lists = spaces
+            .into_iter()
+            .map(|ns| cluster.names(&Kind::SECRET, Some(ns), Some("owner=helm")));
+        let mut newest = BTreeMap::new();
+        for record in future::try_join_all(lists).await?.into_iter().flatten() {
+            facts::keep_newest(&mut newest, &record);
+        }
+        for (name, release) in newest.iter_mut().filter(|(_, r)| r.is_adopted()) {
+            let record = format!("sh.helm.release.v1.{name}.v{}", release.revision);
+            let record = Ref::namespaced(&Kind::SECRET, release.namespace.as_str(), record);
+            if let Some(secret) = cluster.find(&record).await? {
+                facts::read_record(release, &secret);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The named objects: one list per kind and namespace, and nothing else of those lists kept.
+    async fn objects(
+        &self,
+        cluster: &Cluster,
+        refs: &[Ref],
+    ) -> Result<BTreeMap<Ref, Value>, cluster::Error> {
+        let places: BTreeSet<(&Kind, Option<&str>)> = refs
+            .iter()
+            .map(|r| (&r.kind, r.namespace.as_deref()))
+            .collect();
+        let wanted: BTreeSet<&Ref> = refs.iter().collect();
+        let lists = places.into_iter().map(|(kind, namespace)| async move {
+            let list = self.list(cluster, kind, namespace).await?;
+            Ok::<_, cluster::Error>((kind, list))
+        });
+        let mut live = BTreeMap::new();
+        for (kind, list) in future::try_join_all(lists).await? {
+            for object in list.iter() {
+                // Items of a list may not say what they are.
+                let metadata = &object["metadata"];
+                let reference = Ref {
+                    kind: kind.clone(),
+                    namespace: metadata["namespace"].as_str().map(str::to_owned),
+                    name: metadata["name"].as_str().unwrap_or_default().to_owned(),
+                };
+                if wanted.contains(&reference) {
+                    live.insert(reference, object.clone());
+                }
+            }
+        }
+        Ok(live)
+    }
+
+    async fn list(
+        &self,
+        cluster: &Cluster,
+        kind: &Kind,
+        namespace: Option<&str>,
+    ) -> Result<Arc<Vec<Value>>, cluster::Error> {
+        // Secrets are read by label only: nobody's token passes through here without need.
+        let labels = (*kind == Kind::SECRET).then_some(OURS);
+        self.listed(cluster, kind, namespace, labels).await
+    }
+
+    async fn listed(
+        &self,
+        cluster: &Cluster,
+        kind: &Kind,
+        namespace: Option<&str>,
+        labels: Option<&'static str>,
+    ) -> Result<Arc<Vec<Value>>, cluster::Error> {
+        let (name, space) = (cluster.name().clone(), namespace.map(str::to_owned));
+        let key = (name, kind.clone(), space, labels);
+        let cell = self.lists.lock().await.entry(key).or_default().clone();
+        let list = cell
+            .get_or_try_init(|| async { cluster.list(kind, namespace, labels).await.map(Arc::new) })
+            .await?;
+        Ok(list.clone())
+    }
+}

@@ -1,0 +1,152 @@
+//! Keys, certificates and the vault they rest in.
+//!
+//! One [`Root`] per mesh, one [`Intermediate`] per cluster, made by rcgen on aws-lc after the
+//! profiles under `certs/`, and read back by another parser. [`check_cacerts`] says what istiod or
+//! the proxies would choke on before they do; [`Vault`] keeps keys on this machine and refuses
+//! to read what others could have read or written; [`status`] lays out who trusts whom.
+//!
+//! Keys have no `Serialize`, their `Debug` is `Key(..)`, and they are wiped when dropped.
+//! The time is always passed in.
+//!
+//! ```
+//! use meshlink::{pki::{NewIntermediate, NewRoot, Profile, Root}, spec::KeyType};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let now = "2026-01-01T00:00:00Z".parse()?;
+//! let (mesh, day) = ("shop".parse()?, std::time::Duration::from_secs(24 * 3600));
+//! let root = Root::create(&NewRoot {
+//!     mesh: &mesh,
+//!     key: KeyType::P256,
+//!     lifetime: day * 3650,
+//!     embedded: false,
+//!     profile: &Profile::root()?,
+//!     now,
+//! })?;
+//! let east = root.issue(&NewIntermediate {
+//!     mesh: &mesh,
+//!     cluster: &"east".parse()?,
+//!     namespace: "istio-system",
+//!     names: &[],
+//!     key: KeyType::P256,
+//!     lifetime: day * 365,
+//!     profile: &Profile::intermediate()?,
+//!     now,
+//! })?;
+//! assert!(meshlink::pki::check_cacerts(east.cacerts()?.files(), now).is_empty());
+//! # Ok(())
+//! # }
+//! ```
+
+mod authority;
+pub mod chain;
+mod check;
+mod key;
+mod pem;
+mod profile;
+mod read;
+mod status;
+pub mod vault;
+
+use jiff::Timestamp;
+
+pub use self::{
+    authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
+    check::{Files, Problem, Severity, check_cacerts, secret_files},
+    key::Key,
+    profile::{EMBEDDED, Profile},
+    read::{Algorithm, Cert, CertFacts, NameConstraints, bundle},
+    status::{Proof, Row, Status, same_root, status},
+    vault::Vault,
+};
+
+/// What went wrong with a key or a certificate. The vault has its own [`vault::Error`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A certificate profile is not as it must be.
+    #[error("cannot read the certificate profile {file}")]
+    Profile {
+        /// The profile.
+        file: String,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A profile's backdating is no length of time.
+    #[error(
+        "cannot read the certificate profile {file}: backdate {text:?} is no length of time; write \"1h\""
+    )]
+    Backdate {
+        /// The profile.
+        file: String,
+        /// What stands there.
+        text: String,
+    },
+    /// The machine gave no randomness.
+    #[error("cannot generate a key ({algorithm})")]
+    Generate {
+        /// What was to be made.
+        algorithm: String,
+    },
+    /// Signing failed.
+    #[error("cannot sign the certificate of {subject}")]
+    Sign {
+        /// Whose certificate.
+        subject: String,
+        /// What rcgen says.
+        source: rcgen::Error,
+    },
+    /// A key that cannot be used.
+    #[error("the private key {reason}")]
+    ReadKey {
+        /// Why; never what stands in it.
+        reason: String,
+    },
+    /// A certificate that cannot be used.
+    #[error("the certificate {reason}")]
+    ReadCertificate {
+        /// Why.
+        reason: String,
+    },
+    /// A key of another certificate.
+    #[error("the private key is not the key of {subject:?}")]
+    Mismatch {
+        /// The certificate.
+        subject: String,
+    },
+    /// A certificate that may not sign.
+    #[error("{subject:?} is not a certificate authority")]
+    NotAnAuthority {
+        /// The certificate.
+        subject: String,
+    },
+    /// An intermediate of another root.
+    #[error("{subject:?} was signed by none of the roots at hand")]
+    OtherRoot {
+        /// The intermediate.
+        subject: String,
+    },
+    /// A name no certificate can be constrained to.
+    #[error("{name:?} is no DNS name: write letters, digits, '-' and dots, without '*'")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A root too old, or too young, to sign.
+    #[error(
+        "the root {subject:?} signs no more: it is valid until {until}, or not yet valid by this machine's clock"
+    )]
+    RootNotValid {
+        /// The root.
+        subject: String,
+        /// The end of its life.
+        until: Timestamp,
+    },
+    /// A lifetime beyond the calendar of X.509.
+    #[error("a certificate cannot live until second {seconds} of the era: shorten its lifetime")]
+    Lifetime {
+        /// The end, in seconds since 1970.
+        seconds: i64,
+    },
+}
+
+#[cfg(test)]
+mod tests;

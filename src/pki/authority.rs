@@ -1,0 +1,333 @@
+//! Those who sign: the root of a mesh, and the intermediate of each cluster.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_lc_rs::rand;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use rcgen::{CertificateParams, Issuer, SerialNumber};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::{Cert, CertFacts, Error, Key, Profile, profile::Fill, read};
+use crate::{
+    name::{ClusterName, MeshId},
+    spec::KeyType,
+};
+
+/// A root with less than this left signs no more intermediates.
+const LEAST_LEFT: i64 = 24 * 3600;
+
+/// What a new root shall be.
+#[derive(Debug, Clone)]
+pub struct NewRoot<'a> {
+    /// The mesh it will be the root of.
+    pub mesh: &'a MeshId,
+    /// Kind of its key.
+    pub key: KeyType,
+    /// How long it lives.
+    pub lifetime: Duration,
+    /// Whether it belongs to embedded clusters; its subject then says so for ever.
+    pub embedded: bool,
+    /// What it says.
+    pub profile: &'a Profile,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a new intermediate shall be.
+#[derive(Debug, Clone)]
+pub struct NewIntermediate<'a> {
+    /// The mesh.
+    pub mesh: &'a MeshId,
+    /// The cluster whose istiod will sign with it.
+    pub cluster: &'a ClusterName,
+    /// The namespace of that istiod.
+    pub namespace: &'a str,
+    /// Further DNS names that may stand in certificates of that cluster.
+    pub names: &'a [String],
+    /// Kind of its key.
+    pub key: KeyType,
+    /// How long it lives, if the root lives that long.
+    pub lifetime: Duration,
+    /// What it says.
+    pub profile: &'a Profile,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl NewIntermediate<'_> {
+    /// The DNS names it will permit.
+    pub(crate) fn permitted(&self) -> Vec<String> {
+        self.profile.permitted(self.fill(""), self.names).collect()
+    }
+
+    fn fill<'a>(&'a self, tag: &'a str) -> Fill<'a> {
+        let (mesh, cluster) = (self.mesh.as_str(), self.cluster.as_str());
+        Fill {
+            mesh,
+            cluster,
+            namespace: self.namespace,
+            tag,
+        }
+    }
+}
+
+/// A root: certificate and key.
+#[derive(Debug)]
+pub struct Root {
+    pair: Pair,
+}
+
+/// An intermediate: certificate, key, and the root it leads to.
+#[derive(Debug)]
+pub struct Intermediate {
+    pair: Pair,
+    root: Cert,
+}
+
+#[derive(Debug)]
+struct Pair {
+    cert: Cert,
+    key: Key,
+}
+
+impl Pair {
+    /// Puts a certificate and its key together, and only those that belong together.
+    fn of(cert: Cert, key: Key) -> Result<Self, Error> {
+        let subject = cert.facts().subject.clone();
+        if cert.public_key().as_deref() != Some(rcgen::PublicKeyData::der_bytes(&key)) {
+            return Err(Error::Mismatch { subject });
+        }
+        if !cert.facts().is_ca {
+            return Err(Error::NotAnAuthority { subject });
+        }
+        Ok(Self { cert, key })
+    }
+}
+
+impl Root {
+    /// Makes a root that nobody has seen before.
+    pub fn create(new: &NewRoot<'_>) -> Result<Self, Error> {
+        let key = Key::generate(new.key)?;
+        let serial = serial()?;
+        let tag = tag(&serial);
+        let fill = Fill {
+            mesh: new.mesh.as_str(),
+            tag: &tag,
+            ..Fill::default()
+        };
+        let mut params = new.profile.params(fill, &[], new.embedded);
+        let backdate = new.profile.backdate_seconds().unwrap_or_default();
+        let now = new.now.as_second();
+        date(&mut params, now - backdate, after(now, new.lifetime))?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        let cert = params.self_signed(&key).map_err(|source| Error::Sign {
+            subject: tag,
+            source,
+        })?;
+        Ok(Self {
+            pair: Pair::of(Cert::from_der(cert.der())?, key)?,
+        })
+    }
+
+    /// Takes up a root that was made before.
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            pair: Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?,
+        })
+    }
+
+    /// Makes an intermediate below this root, with a new key.
+    pub fn issue(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
+        let root = self.facts();
+        let now = new.now.as_second();
+        if root.not_after.as_second() - now < LEAST_LEFT || new.now < root.not_before {
+            return Err(Error::RootNotValid {
+                subject: root.subject.clone(),
+                until: root.not_after,
+            });
+        }
+        if let Some(name) = new.permitted().into_iter().find(|name| !is_dns(name)) {
+            return Err(Error::Name { name });
+        }
+        let key = Key::generate(new.key)?;
+        let serial = serial()?;
+        let tag = tag(&serial);
+        let mut params = new.profile.params(new.fill(&tag), new.names, root.embedded);
+        let backdate = new.profile.backdate_seconds().unwrap_or_default();
+        let from = (now - backdate).max(root.not_before.as_second());
+        date(
+            &mut params,
+            from,
+            after(now, new.lifetime).min(root.not_after.as_second()),
+        )?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        let fail = |source| Error::Sign {
+            subject: new.cluster.to_string(),
+            source,
+        };
+        let der = self.pair.cert.der().into();
+        let issuer = Issuer::from_ca_cert_der(&der, &self.pair.key).map_err(fail)?;
+        let cert = params.signed_by(&key, &issuer).map_err(fail)?;
+        Ok(Intermediate {
+            pair: Pair::of(Cert::from_der(cert.der())?, key)?,
+            root: self.pair.cert.clone(),
+        })
+    }
+
+    /// The certificate.
+    pub fn cert(&self) -> &Cert {
+        &self.pair.cert
+    }
+
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.pair.key
+    }
+
+    /// What stands in the certificate.
+    pub fn facts(&self) -> &CertFacts {
+        self.pair.cert.facts()
+    }
+}
+
+impl Intermediate {
+    /// Takes up an intermediate that was made before, and only if one of these roots signed it.
+    pub fn from_pem(cert: &[u8], key: &[u8], roots: &[Cert]) -> Result<Self, Error> {
+        let pair = Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?;
+        match roots.iter().find(|root| pair.cert.signed_by(root)) {
+            Some(root) => Ok(Self {
+                root: root.clone(),
+                pair,
+            }),
+            None => Err(Error::OtherRoot {
+                subject: pair.cert.facts().subject.clone(),
+            }),
+        }
+    }
+
+    /// The certificate.
+    pub fn cert(&self) -> &Cert {
+        &self.pair.cert
+    }
+
+    /// The root it leads to.
+    pub fn root(&self) -> &Cert {
+        &self.root
+    }
+
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.pair.key
+    }
+
+    /// What stands in the certificate.
+    pub fn facts(&self) -> &CertFacts {
+        self.pair.cert.facts()
+    }
+
+    /// What its istiod is to be given, trusting its own root.
+    pub fn cacerts(&self) -> Result<Cacerts, Error> {
+        self.cacerts_trusting([&self.root])
+    }
+
+    /// What its istiod is to be given, trusting these roots: more than one while roots change.
+    pub fn cacerts_trusting<'a>(
+        &self,
+        roots: impl IntoIterator<Item = &'a Cert>,
+    ) -> Result<Cacerts, Error> {
+        let cert = self.pair.cert.to_pem();
+        Ok(Cacerts {
+            ca_key: self.pair.key.to_pem()?,
+            // Without the root: istiod appends its roots itself, and would send it twice.
+            cert_chain: cert.clone(),
+            ca_cert: cert,
+            root_cert: read::bundle(roots),
+        })
+    }
+}
+
+/// The contents of the Secret `cacerts`, in the names istiod reads.
+pub struct Cacerts {
+    /// `ca-cert.pem`: what istiod signs with.
+    pub ca_cert: String,
+    /// `ca-key.pem`: its key.
+    pub ca_key: Zeroizing<String>,
+    /// `cert-chain.pem`: from the signing certificate upwards, without the root.
+    pub cert_chain: String,
+    /// `root-cert.pem`: whom to trust.
+    pub root_cert: String,
+}
+
+impl Cacerts {
+    /// The files by name, as they are.
+    pub fn files(&self) -> [(&'static str, &str); 4] {
+        [
+            ("ca-cert.pem", &self.ca_cert),
+            ("ca-key.pem", &self.ca_key),
+            ("cert-chain.pem", &self.cert_chain),
+            ("root-cert.pem", &self.root_cert),
+        ]
+    }
+
+    /// The `data` of the Secret: base64 by name. Holds the key; not for logs.
+    pub fn secret_data(&self) -> BTreeMap<&'static str, Zeroizing<String>> {
+        let encode = |text: &str| Zeroizing::new(STANDARD.encode(text));
+        self.files()
+            .into_iter()
+            .map(|(name, text)| (name, encode(text)))
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Cacerts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cacerts(..)")
+    }
+}
+
+fn only(mut certs: Vec<Cert>) -> Result<Cert, Error> {
+    match (certs.pop(), certs.is_empty()) {
+        (Some(cert), true) => Ok(cert),
+        _ => Err(Error::ReadCertificate {
+            reason: "holds more than one certificate".into(),
+        }),
+    }
+}
+
+/// Names of the letters, digits and dashes DNS is made of; others have no place in a constraint.
+fn is_dns(name: &str) -> bool {
+    let label = |part: &str| {
+        (1..=63).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// 126 random bits: positive, and of the same length for everybody.
+fn serial() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Error::Generate {
+        algorithm: "serial number".into(),
+    })?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(bytes)
+}
+
+fn tag(serial: &[u8; 16]) -> String {
+    read::hex(&serial[..4])
+}
+
+fn after(now: i64, lifetime: Duration) -> i64 {
+    now.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn date(params: &mut CertificateParams, from: i64, until: i64) -> Result<(), Error> {
+    let moment = |seconds| {
+        OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| Error::Lifetime { seconds: until })
+    };
+    params.not_before = moment(from)?;
+    params.not_after = moment(until)?;
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! The folder the keys of one mesh rest in.
+//!
+//! ```text
+//! <data>/<mesh>/           0700, as every folder below it
+//!   lock                   held by who writes; says who that is
+//!   roots/1/               cert.pem, key.pem (0600); the highest number is the root of the mesh
+//!   clusters/east/1/       cert.pem, key.pem; the highest number is what the cluster signs with
+//! ```
+//!
+//! A number is never written twice and nothing is ever replaced: certificate and key go into a
+//! folder of another name, are synced, and that folder is renamed to the next number. Killed at
+//! any point, a writer leaves either the old state with a scrap that the next writer sweeps up,
+//! or the new state. What others could read or write, or own, or have linked here, is refused.
+
+mod files;
+mod lock;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use jiff::Timestamp;
+
+use super::{Cert, CertFacts, Intermediate, NewIntermediate, NewRoot, Root};
+use crate::name::ClusterName;
+
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
+/// An intermediate is made anew when less than this is left of it, or a third of its lifetime.
+const RENEW: i64 = 30 * 24 * 3600;
+
+/// What went wrong with the vault.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading failed.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Writing failed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No room is left.
+    #[error("no room left on the disk for {}; nothing was changed", path.display())]
+    Full {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Others may read or write it.
+    #[error("{} is open to others (mode {mode:04o}): run `chmod go= {}` if nobody has read it", path.display(), path.display())]
+    Exposed {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Somebody else owns it.
+    #[error("{} belongs to user {owner}, not to the one meshlink runs as ({me})", path.display())]
+    Foreign {
+        /// The file or folder.
+        path: PathBuf,
+        /// Who owns it.
+        owner: u32,
+        /// Who we are.
+        me: u32,
+    },
+    /// It is a link, a pipe or another thing that is not what should be there.
+    #[error("{} is not a plain {expected}: links and devices are refused here", path.display())]
+    NotPlain {
+        /// What lies there.
+        path: PathBuf,
+        /// What should.
+        expected: &'static str,
+    },
+    /// Another run writes to this vault.
+    #[error("{} is in use by {holder}", path.display())]
+    Busy {
+        /// The lock.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// A root is there already, and is never overwritten.
+    #[error("there is a root already: {}", path.display())]
+    RootExists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Nothing can be issued without a root.
+    #[error("there is no root in {}", path.display())]
+    NoRoot {
+        /// The vault.
+        path: PathBuf,
+    },
+    /// What lies there is damaged.
+    #[error("{} is damaged", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// How.
+        source: super::Error,
+    },
+    /// A file that must be there is not.
+    #[error("{} is missing", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate for {}", path.display())]
+    Make {
+        /// Where it was to rest.
+        path: PathBuf,
+        /// Why.
+        source: super::Error,
+    },
+}
+
+impl Error {
+    /// A command that can be pasted.
+    pub fn hint(&self) -> Option<String> {
+        let path = |path: &Path| path.display().to_string();
+        match self {
+            Self::Full { path: p, .. } => {
+                let folder = p.ancestors().find(|p| p.is_dir());
+                Some(format!("df -h {}", path(folder.unwrap_or(p))))
+            }
+            Self::Exposed { path: p, .. } => Some(format!("chmod go= {}", path(p))),
+            Self::Read { path: p, .. }
+            | Self::Write { path: p, .. }
+            | Self::Foreign { path: p, .. }
+            | Self::NotPlain { path: p, .. } => Some(format!("ls -ld {}", path(p))),
+            Self::Damaged { .. } | Self::Missing { .. } => Some("meshlink ca status".into()),
+            _ => None,
+        }
+    }
+}
+
+/// The keys of one mesh on this machine. Reading takes no lock; the first write takes the one
+/// lock of the vault and keeps it until the vault is dropped.
+#[derive(Debug)]
+pub struct Vault {
+    dir: PathBuf,
+    lock: Mutex<Option<lock::Lock>>,
+}
+
+impl Vault {
+    /// Opens the vault in this folder, which need not exist yet.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
+        let dir = dir.into();
+        files::folder(&dir)?;
+        Ok(Self {
+            dir,
+            lock: Mutex::default(),
+        })
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The root of the mesh, if it is here.
+    pub fn root(&self) -> Result<Option<Root>, Error> {
+        let Some(dir) = self.newest(&self.dir.join("roots"))? else {
+            return Ok(None);
+        };
+        let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
+        Root::from_pem(&cert, &key)
+            .map(Some)
+            .map_err(|source| Error::Damaged { path: dir, source })
+    }
+
+    /// The certificates of all roots there have been, by number, oldest first.
+    pub fn roots(&self) -> Result<Vec<(u32, Cert)>, Error> {
+        let dir = self.dir.join("roots");
+        let read = |number: u32| {
+            let path = dir.join(number.to_string()).join(CERT);
+            let certs = Cert::from_pem(&files::need(&path)?);
+            let first = certs.map(|certs| certs.into_iter().next());
+            match first.map_err(|source| Error::Damaged {
+                path: path.clone(),
+                source,
+            })? {
+                Some(cert) => Ok((number, cert)),
+                None => Err(Error::Missing { path }),
+            }
+        };
+        self.checked(&dir)?.into_iter().map(read).collect()
+    }
+
+    /// Makes the root of the mesh. If there is one, it stays, and that is an error.
+    pub fn create_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
+        self.write_lock()?;
+        if let Some(path) = self.newest(&self.dir.join("roots"))? {
+            return Err(Error::RootExists { path });
+        }
+        self.add_root(new)
+    }
+
+    /// Makes a further root, which is the root of the mesh from then on. Those before it stay.
+    pub fn add_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
+        self.write_lock()?;
+        let dir = self.dir.join("roots");
+        let fail = |source| Error::Make {
+            path: dir.clone(),
+            source,
+        };
+        let root = Root::create(new).map_err(fail)?;
+        let key = root.key().to_pem().map_err(fail)?;
+        self.put(&dir, root.cert(), key.as_bytes())?;
+        Ok(root)
+    }
+
+    /// The clusters that have an intermediate here, by name.
+    pub fn clusters(&self) -> Result<Vec<ClusterName>, Error> {
+        let dir = self.dir.join("clusters");
+        if !(files::folder(&self.dir)? && files::folder(&dir)?) {
+            return Ok(Vec::new());
+        }
+        let mut names: Vec<ClusterName> = files::names(&dir)?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a cluster signs with, if that is here.
+    pub fn intermediate(&self, cluster: &ClusterName) -> Result<Option<Intermediate>, Error> {
+        let Some(dir) = self.newest(&self.cluster_dir(cluster))? else {
+            return Ok(None);
+        };
+        let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
+        let roots: Vec<_> = self.roots()?.into_iter().map(|(_, root)| root).collect();
+        Intermediate::from_pem(&cert, &key, &roots)
+            .map(Some)
+            .map_err(|source| Error::Damaged { path: dir, source })
+    }
+
+    /// What a cluster shall sign with: the one that is here if it still serves, else a new one
+    /// under the root of the mesh. Those before it stay.
+    pub fn issue_intermediate(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
+        self.write_lock()?;
+        let Some(root) = self.root()? else {
+            return Err(Error::NoRoot {
+                path: self.dir.clone(),
+            });
+        };
+        if let Some(found) = self.intermediate(new.cluster)?
+            && serves(&found, &root, new)
+        {
+            return Ok(found);
+        }
+        let dir = self.cluster_dir(new.cluster);
+        let fail = |source| Error::Make {
+            path: dir.clone(),
+            source,
+        };
+        let made = root.issue(new).map_err(fail)?;
+        let key = made.key().to_pem().map_err(fail)?;
+        self.put(&dir, made.cert(), key.as_bytes())?;
+        Ok(made)
+    }
+
+    fn cluster_dir(&self, cluster: &ClusterName) -> PathBuf {
+        self.dir.join("clusters").join(cluster.as_str())
+    }
+
+    /// The numbers in a folder of the vault, after a look at every folder on the way.
+    fn checked(&self, dir: &Path) -> Result<Vec<u32>, Error> {
+        let below: Vec<_> = dir
+            .ancestors()
+            .take_while(|path| path.starts_with(&self.dir))
+            .collect();
+        for path in below.into_iter().rev() {
+            if !files::folder(path)? {
+                return Ok(Vec::new());
+            }
+        }
+        let names = files::names(dir)?;
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        for number in &numbers {
+            files::folder(&dir.join(number.to_string()))?;
+        }
+        Ok(numbers)
+    }
+
+    fn newest(&self, dir: &Path) -> Result<Option<PathBuf>, Error> {
+        Ok(self
+            .checked(dir)?
+            .last()
+            .map(|number| dir.join(number.to_string())))
+    }
+
+    fn put(&self, dir: &Path, cert: &Cert, key: &[u8]) -> Result<(), Error> {
+        files::make_folder(dir, &self.dir)?;
+        let number = self.checked(dir)?.last().map_or(1, |last| last + 1);
+        let cert = cert.to_pem();
+        // The key first: a certificate without its key would be worth nothing.
+        files::put(
+            dir,
+            &number.to_string(),
+            &[(KEY, key), (CERT, cert.as_bytes())],
+        )
+    }
+
+    /// Takes the lock, once per vault, and sweeps up what killed writers left.
+    fn write_lock(&self) -> Result<(), Error> {
+        let mut held = self
+            .lock
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if held.is_none() {
+            files::make_folder(&self.dir, &self.dir)?;
+            *held = Some(lock::Lock::take(self.dir.join("lock"))?);
+            files::sweep(&self.dir.join("roots"))?;
+            for cluster in self.clusters()? {
+                files::sweep(&self.cluster_dir(&cluster))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an intermediate is still what would be asked for now.
+fn serves(found: &Intermediate, root: &Root, new: &NewIntermediate<'_>) -> bool {
+    let facts = found.facts();
+    found.root() == root.cert() && same_kind(facts, new) && lasts(facts, root.facts(), new.now)
+}
+
+fn same_kind(facts: &CertFacts, new: &NewIntermediate<'_>) -> bool {
+    let permitted = facts
+        .name_constraints
+        .iter()
+        .flat_map(|names| &names.permitted);
+    let wanted = new
+        .permitted()
+        .into_iter()
+        .map(|name| format!("DNS:{name}"));
+    facts.algorithm == new.key.into() && wanted.eq(permitted.cloned())
+}
+
+fn lasts(facts: &CertFacts, root: &CertFacts, now: Timestamp) -> bool {
+    let (from, until) = (facts.not_before.as_second(), facts.not_after.as_second());
+    let left = until - now.as_second();
+    // One that ends with the root cannot be made to last longer.
+    let wanted = if facts.not_after >= root.not_after {
+        0
+    } else {
+        RENEW.min((until - from) / 3)
+    };
+    from <= now.as_second() && left > wanted
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! From a mesh and what was observed to the steps that are missing. Pure.
+//!
+//! [`desire`] says what every member should hold, [`join`] and [`leave`] compare that with what
+//! was observed and keep the steps whose effect is not there yet. A plan carries no secret: where
+//! one would show in a change, its fingerprint stands for it.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{cluster::subset::Change, name::ClusterName};
+
+pub mod desire;
+pub mod join;
+pub mod leave;
+mod refresh;
+pub mod step;
+
+pub use desire::{Desired, Wanted};
+pub use step::Step;
+
+/// What is to be done, in an order that respects every need.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Planned>,
+    /// What a person should know though nothing is to be done about it.
+    pub notes: Vec<String>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Planned {
+    /// What to do.
+    #[schemars(with = "String")]
+    pub step: Step,
+    /// The steps of this plan that must be done before.
+    #[schemars(with = "Vec<String>")]
+    pub needs: Vec<Step>,
+    /// What it does, for people.
+    pub describe: String,
+    /// Why it is missing.
+    pub why: String,
+    /// Field by field, where objects differ from what they should be.
+    pub changes: Vec<ObjectChange>,
+}
+
+/// An object that is not as it should be.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ObjectChange {
+    /// `Deployment istio-system/istiod`.
+    pub object: String,
+    /// It does not exist.
+    pub missing: bool,
+    /// The fields that differ.
+    pub fields: Vec<Change>,
+}
+
+/// A reason to change nothing at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{}{reason}", cluster.as_ref().map(|c| format!("cluster {c}: ")).unwrap_or_default())]
+pub struct Refusal {
+    /// The cluster that stands against it, if it is one.
+    pub cluster: Option<ClusterName>,
+    /// What is in the way.
+    pub reason: String,
+    /// Ways on that can be pasted.
+    pub hints: Vec<String>,
+}
+
+impl Refusal {
+    /// A refusal by what was seen in a cluster.
+    fn by(cluster: &ClusterName, reason: impl Into<String>, hints: &[&str]) -> Self {
+        Self {
+            cluster: Some(cluster.clone()),
+            reason: reason.into(),
+            hints: hints.iter().map(|h| (*h).to_owned()).collect(),
+        }
+    }
+}
+
+impl Plan {
+    /// Nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether a step is in the plan.
+    pub fn holds(&self, step: &Step) -> bool {
+        self.steps.iter().any(|p| p.step == *step)
+    }
+
+    /// Adds a step; needs outside the plan are dropped when it is finished.
+    fn add(&mut self, step: Step, needs: Vec<Step>, why: impl Into<String>) {
+        self.add_with(step, needs, why, vec![]);
+    }
+
+    fn add_with(
+        &mut self,
+        step: Step,
+        needs: Vec<Step>,
+        why: impl Into<String>,
+        changes: Vec<ObjectChange>,
+    ) {
+        let describe = step.describe();
+        self.steps.push(Planned {
+            step,
+            needs,
+            describe,
+            why: why.into(),
+            changes,
+        });
+    }
+
+    /// Keeps only needs that are steps of this plan, and puts every step behind its needs.
+    fn finished(mut self) -> Self {
+        let all: BTreeSet<Step> = self.steps.iter().map(|p| p.step.clone()).collect();
+        for planned in &mut self.steps {
+            planned.needs.retain(|need| all.contains(need));
+            planned.needs.sort();
+            planned.needs.dedup();
+        }
+        let mut waiting = std::mem::take(&mut self.steps);
+        let mut placed = BTreeSet::new();
+        while !waiting.is_empty() {
+            let (ready, rest): (Vec<_>, Vec<_>) = waiting
+                .into_iter()
+                .partition(|p| p.needs.iter().all(|n| placed.contains(n)));
+            debug_assert!(!ready.is_empty(), "needs run in a circle");
+            if ready.is_empty() {
+                self.steps.extend(rest);
+                break;
+            }
+            placed.extend(ready.iter().map(|p| p.step.clone()));
+            self.steps.extend(ready);
+            waiting = rest;
+        }
+        self
+    }
+}

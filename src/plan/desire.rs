@@ -1,0 +1,378 @@
+//! What every member should hold, as objects: rendered from charts and from our own texts.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use crate::{
+    chart::{self, Capabilities, Fetched, Rendered},
+    cluster::{Kind, Ref, access},
+    digest::sha256_hex,
+    manifest::{self, Texts},
+    name::ClusterName,
+    observe::{Observed, Seen, label_digest},
+    spec::{Member, Mesh},
+};
+
+/// The three charts of a join.
+#[derive(Debug, Clone)]
+pub struct Charts {
+    /// CRDs.
+    pub base: Arc<Fetched>,
+    /// The control plane.
+    pub istiod: Arc<Fetched>,
+    /// The east-west gateway.
+    pub gateway: Arc<Fetched>,
+}
+
+/// What the owner and the cloud add to the charts' values.
+#[derive(Debug, Clone, Default)]
+pub struct Additions {
+    /// For istiod, in every member.
+    pub istiod: Value,
+    /// For the gateway, in every member.
+    pub gateway: Value,
+    /// For one member's gateway Service: class and annotations the cloud asks for.
+    pub exposure: BTreeMap<ClusterName, Value>,
+}
+
+/// What every member should hold.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// By member.
+    pub clusters: BTreeMap<ClusterName, Wanted>,
+}
+
+/// What one member should hold.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Namespaces of the control plane and the gateway.
+    pub namespaces: Vec<Value>,
+    /// The base release.
+    pub base: Release,
+    /// The istiod release.
+    pub istiod: Release,
+    /// The gateway release.
+    pub gateway: Release,
+    /// What opens 15443.
+    pub expose: Vec<Value>,
+    /// Reader accounts, by the peer that uses them.
+    pub readers: BTreeMap<ClusterName, Vec<Value>>,
+}
+
+/// A Helm release as it should be.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The chart it is made from.
+    pub chart: Arc<Fetched>,
+    /// The values it is made with.
+    pub values: Value,
+    /// What the chart renders to, in Helm's order.
+    pub rendered: Rendered,
+    /// Digest of chart and values: equal digests render equal manifests.
+    pub digest: String,
+    /// It holds values of somebody else's, which later revisions keep.
+    pub adopted: bool,
+}
+
+/// What kept the desired state from being worked out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A chart did not render.
+    #[error("cluster {cluster}: chart {chart} does not render")]
+    Render {
+        /// The member.
+        cluster: ClusterName,
+        /// The chart.
+        chart: String,
+        /// Why not.
+        #[source]
+        source: Box<chart::Error>,
+    },
+    /// One of our own texts did not render.
+    #[error("cluster {cluster}: meshlink's own objects do not render")]
+    Text {
+        /// The member.
+        cluster: ClusterName,
+        /// Why not.
+        #[source]
+        source: manifest::Error,
+    },
+}
+
+impl Release {
+    /// The rendered objects.
+    pub fn objects(&self) -> impl Iterator<Item = &Value> {
+        self.rendered.manifests.iter().map(|m| &m.object)
+    }
+
+    /// The one Service of the release.
+    pub fn service(&self) -> Option<&Value> {
+        self.objects().find(|o| o["kind"] == "Service")
+    }
+}
+
+impl Wanted {
+    /// References to every object, to read them as they are.
+    pub fn refs(&self) -> Vec<Ref> {
+        let releases = [&self.base, &self.istiod, &self.gateway];
+        let rendered = releases.into_iter().flat_map(|r| {
+            r.objects()
+                .filter_map(|object| reference(object, &r.namespace))
+        });
+        let own = self
+            .namespaces
+            .iter()
+            .chain(&self.expose)
+            .chain(self.readers.values().flatten());
+        rendered.chain(own.filter_map(Ref::of)).collect()
+    }
+}
+
+/// An object's reference; namespaced kinds that name none live in the release's namespace.
+pub fn reference(object: &Value, namespace: &str) -> Option<Ref> {
+    let mut reference = Ref::of(object)?;
+    if reference.namespace.is_none() && reference.kind.place().is_none_or(|p| p.namespaced) {
+        reference.namespace = Some(namespace.to_owned());
+    }
+    Some(reference)
+}
+
+/// Works out what every member should hold.
+pub fn desire(
+    mesh: &Mesh,
+    charts: &Charts,
+    additions: &Additions,
+    texts: &Texts,
+    observed: &Observed,
+) -> Result<Desired, Error> {
+    let mut desired = Desired::default();
+    for member in &mesh.clusters {
+        let seen = observed
+            .clusters
+            .get(&member.name)
+            .cloned()
+            .unwrap_or_default();
+        let wanted = Desk {
+            mesh,
+            charts,
+            additions,
+            texts,
+            member,
+            seen: &seen,
+        }
+        .wanted()?;
+        desired.clusters.insert(member.name.clone(), wanted);
+    }
+    Ok(desired)
+}
+
+/// Everything that bears on one member.
+struct Desk<'a> {
+    mesh: &'a Mesh,
+    charts: &'a Charts,
+    additions: &'a Additions,
+    texts: &'a Texts,
+    member: &'a Member,
+    seen: &'a Seen,
+}
+
+impl Desk<'_> {
+    fn wanted(&self) -> Result<Wanted, Error> {
+        let istio = &self.mesh.istio.namespace;
+        let gateway = &self.mesh.gateway;
+        Ok(Wanted {
+            namespaces: self.text(
+                "namespaces",
+                &json!({"istio_namespace": istio, "gateway_namespace": gateway.namespace,
+                    "network": self.member.network}),
+            )?,
+            base: self.release("istio-base", istio, &self.charts.base, json!({}))?,
+            istiod: self.release("istiod", istio, &self.charts.istiod, self.istiod_values())?,
+            gateway: self.release(
+                &gateway.name,
+                &gateway.namespace,
+                &self.charts.gateway,
+                self.gateway_values(),
+            )?,
+            expose: self.text(
+                "expose",
+                &json!({"gateway_namespace": gateway.namespace, "hosts": gateway.hosts,
+                    "gateway_selector": self.selector()}),
+            )?,
+            readers: self.readers(),
+        })
+    }
+
+    fn readers(&self) -> BTreeMap<ClusterName, Vec<Value>> {
+        let peers = self
+            .mesh
+            .clusters
+            .iter()
+            .filter(|m| m.name != self.member.name);
+        let gateway_api = self.seen.serves_gateway_api;
+        peers
+            .map(|p| (p.name.clone(), access::objects(&p.name, gateway_api)))
+            .collect()
+    }
+
+    fn text(&self, name: &str, facts: &Value) -> Result<Vec<Value>, Error> {
+        self.texts
+            .render(name, facts)
+            .map_err(|source| Error::Text {
+                cluster: self.member.name.clone(),
+                source,
+            })
+    }
+
+    /// The gateway chart derives this label from its name.
+    fn selector(&self) -> &str {
+        let name = self.mesh.gateway.name.as_str();
+        name.strip_prefix("istio-").unwrap_or(name)
+    }
+
+    /// What meshlink sets on istiod. The two flags let a later change of root go without a restart.
+    fn istiod_values(&self) -> Value {
+        let ours = json!({
+            "global": {
+                "meshID": self.mesh.id,
+                "network": self.member.network,
+                "multiCluster": {"clusterName": self.member.name},
+            },
+            "meshConfig": {
+                "trustDomain": self.mesh.trust_domain,
+                "defaultConfig": {"proxyMetadata": {"PROXY_CONFIG_XDS_AGENT": "true"}},
+            },
+            "env": {"ISTIO_MULTIROOT_MESH": "true"},
+        });
+        merge(self.additions.istiod.clone(), ours)
+    }
+
+    /// What meshlink sets on the gateway. The chart's `networkGateway` would also open istiod's
+    /// ports 15012 and 15017 to the world, so the same is said here with 15443 alone; and its
+    /// readiness is asked for every second, where the injected default is every fifteen.
+    fn gateway_values(&self) -> Value {
+        let gateway = &self.mesh.gateway;
+        let mut ours = json!({
+            "name": gateway.name,
+            "labels": {
+                "app": gateway.name,
+                "istio": self.selector(),
+                "topology.istio.io/network": self.member.network,
+            },
+            "env": {"ISTIO_META_REQUESTED_NETWORK_VIEW": self.member.network},
+            "service": {
+                "type": "LoadBalancer",
+                "annotations": gateway.annotations,
+                "ports": [{"name": "tls", "port": 15443, "targetPort": 15443}],
+            },
+            "readinessProbe": {
+                "httpGet": {"path": "/healthz/ready", "port": 15021, "scheme": "HTTP"},
+                "initialDelaySeconds": 0, "periodSeconds": 1, "timeoutSeconds": 3,
+                "successThreshold": 1, "failureThreshold": 30,
+            },
+        });
+        let cloud = self.additions.exposure.get(&self.member.name);
+        // On AWS they are in what was derived, where they apply.
+        if cloud.is_none() && !gateway.source_ranges.is_empty() {
+            ours["service"]["loadBalancerSourceRanges"] = json!(gateway.source_ranges);
+        }
+        let cloud = cloud.cloned().unwrap_or_default();
+        merge(merge(cloud, self.additions.gateway.clone()), ours)
+    }
+
+    fn release(
+        &self,
+        name: &str,
+        namespace: &str,
+        chart: &Arc<Fetched>,
+        ours: Value,
+    ) -> Result<Release, Error> {
+        let before = self.seen.releases.get(name);
+        // A release somebody else made keeps the values they gave it, except where ours must hold.
+        let theirs = before.filter(|r| r.is_adopted()).map(|r| r.config.clone());
+        let adopted = theirs.is_some();
+        let values = merge(theirs.unwrap_or_default(), ours);
+        let is_upgrade = before.is_some_and(|r| r.revision > 1 || r.is_deployed());
+        let release = chart::Release {
+            name,
+            namespace,
+            revision: 1,
+            is_upgrade,
+        };
+        let capabilities = Capabilities {
+            kube_version: self.seen.kubernetes.clone(),
+            ..Capabilities::default()
+        };
+        let rendered =
+            chart::render(&chart.chart, &values, &release, &capabilities).map_err(|e| {
+                let chart = chart.chart.metadata.name.clone();
+                Error::Render {
+                    cluster: self.member.name.clone(),
+                    chart,
+                    source: Box::new(e),
+                }
+            })?;
+        Ok(Release {
+            name: name.into(),
+            namespace: namespace.into(),
+            digest: label_digest(&sha256_hex(
+                format!("{}\n{values}", chart.sha256).as_bytes(),
+            )),
+            chart: chart.clone(),
+            values,
+            rendered,
+            adopted,
+        })
+    }
+}
+
+/// `over` on top of `under`: objects by key, everything else replaced.
+pub fn merge(under: Value, over: Value) -> Value {
+    match (under, over) {
+        (Value::Object(mut under), Value::Object(over)) => {
+            for (key, value) in over {
+                let below = under.remove(&key).unwrap_or_default();
+                under.insert(key, merge(below, value));
+            }
+            Value::Object(under)
+        }
+        (under, Value::Null) => under,
+        (_, over) => over,
+    }
+}
+
+/// The kinds whose objects `meshlink` never takes away unless asked: they hold users' data.
+pub fn is_crd(object: &Value) -> bool {
+    Kind::of(object).is_some_and(|k| k == Kind::CUSTOM_RESOURCE_DEFINITION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_wins_and_what_we_do_not_set_is_kept() {
+        let users = json!({"global": {"hub": "h", "network": "theirs"}, "replicaCount": 3});
+        let ours = json!({"global": {"network": "ours"}});
+        let want = json!({"global": {"hub": "h", "network": "ours"}, "replicaCount": 3});
+        assert_eq!(merge(users, ours), want);
+        assert_eq!(merge(Value::Null, json!({"a": 1})), json!({"a": 1}));
+    }
+
+    #[test]
+    fn namespaced_objects_without_a_namespace_live_in_the_release() {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "x"}});
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+        assert_eq!(reference(&role, "ns").unwrap().namespace, None);
+        assert_eq!(
+            reference(&service, "ns").unwrap().namespace.as_deref(),
+            Some("ns")
+        );
+    }
+}

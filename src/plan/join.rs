@@ -1,0 +1,560 @@
+//! What is missing for the members to be one mesh, proved.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    Desired, ObjectChange, Plan, Refusal, Step, Wanted,
+    desire::{Release, reference},
+    refresh,
+};
+use crate::{
+    chart,
+    cluster::{Ref, subset},
+    name::ClusterName,
+    observe::{Observed, ReleaseSeen, Seen, istio_version, proof_digest},
+    spec::Mesh,
+};
+
+mod refuse;
+
+/// The steps of a join, or every reason against it at once.
+pub fn join(mesh: &Mesh, desired: &Desired, observed: &Observed) -> Result<Plan, Vec<Refusal>> {
+    let refusals = refuse::refusals(mesh, observed);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut plan = Plan::default();
+    let desk = Desk {
+        mesh,
+        desired,
+        observed,
+    };
+    desk.trust(&mut plan);
+    for name in desk.names() {
+        desk.install(&mut plan, name);
+        desk.expose(&mut plan, name);
+    }
+    desk.link(&mut plan);
+    desk.prove(&mut plan);
+    Ok(plan.finished())
+}
+
+/// The steps of a proof alone, for a mesh that stands: brought, asked, taken away.
+pub fn proof(mesh: &Mesh) -> Plan {
+    let names: Vec<_> = mesh.clusters.iter().map(|m| &m.name).collect();
+    let mut plan = Plan::default();
+    let asked = "asked for";
+    for from in &names {
+        plan.add(Step::StartWitness((*from).clone()), vec![], asked);
+        let mut proofs = vec![Step::StartWitness((*from).clone())];
+        for to in names.iter().filter(|to| *to != from) {
+            let step = Step::Prove {
+                from: (*from).clone(),
+                to: (*to).clone(),
+            };
+            let needs = [from, to].map(|n| Step::StartWitness((*n).clone())).into();
+            plan.add(step.clone(), needs, asked);
+            proofs.push(step.clone());
+            // The peers' questions are answered by the same witness.
+            proofs.push(Step::Prove {
+                from: (*to).clone(),
+                to: (*from).clone(),
+            });
+        }
+        plan.add(
+            Step::StopWitness((*from).clone()),
+            proofs,
+            "the witness is always removed",
+        );
+    }
+    plan.finished()
+}
+
+struct Desk<'a> {
+    mesh: &'a Mesh,
+    desired: &'a Desired,
+    observed: &'a Observed,
+}
+
+impl<'a> Desk<'a> {
+    fn names(&self) -> impl Iterator<Item = &'a ClusterName> + use<'a> {
+        self.mesh.clusters.iter().map(|m| &m.name)
+    }
+
+    fn peers(&self, of: &ClusterName) -> impl Iterator<Item = &'a ClusterName> {
+        self.names().filter(move |n| *n != of)
+    }
+
+    /// A member as it is; observation gives every member an entry.
+    fn seen(&self, name: &ClusterName) -> &'a Seen {
+        static NOTHING: std::sync::LazyLock<Seen> = std::sync::LazyLock::new(Seen::default);
+        self.observed.clusters.get(name).unwrap_or(&NOTHING)
+    }
+
+    /// Members in the order in which claims are made: the same for every run, whoever runs it.
+    fn claim_order(&self) -> Vec<&'a ClusterName> {
+        let mut names: Vec<_> = self.names().collect();
+        names.sort_by_key(|n| &self.seen(n).uid);
+        names
+    }
+
+    /// Namespaces, the one root, and a `cacerts` in every member.
+    fn trust(&self, plan: &mut Plan) {
+        if self.observed.vault.root.is_none() {
+            plan.add(
+                Step::CreateRoot,
+                vec![],
+                "the vault has no root for this mesh",
+            );
+        }
+        for name in self.names() {
+            let Some(wanted) = self.desired.clusters.get(name) else {
+                continue;
+            };
+            let changes = changes(wanted.namespaces.iter(), "", self.seen(name));
+            if !changes.is_empty() {
+                let step = Step::PrepareNamespaces(name.clone());
+                // A vault that cannot be written to is found out before anything else is written.
+                plan.add_with(step, vec![Step::CreateRoot], summary(&changes), changes);
+            }
+        }
+        let order = self.claim_order();
+        for (i, name) in order.iter().copied().enumerate() {
+            if self.seen(name).claim.is_none() {
+                let mut needs = vec![Step::CreateRoot, Step::PrepareNamespaces(name.clone())];
+                needs.extend(order[..i].iter().map(|n| Step::ClaimRoot((*n).clone())));
+                plan.add(
+                    Step::ClaimRoot(name.clone()),
+                    needs,
+                    "not bound to a root yet",
+                );
+            }
+        }
+        for name in self.names() {
+            self.cacerts(plan, name);
+        }
+    }
+
+    fn cacerts(&self, plan: &mut Plan, name: &ClusterName) {
+        let seen = self.seen(name);
+        let claims = self.names().map(|n| Step::ClaimRoot(n.clone()));
+        let why = match &seen.cacerts {
+            None => "no cacerts".to_owned(),
+            Some(c) if !c.problems.is_empty() => c.problems.join("; "),
+            Some(_) => return self.stale_istiod(plan, name),
+        };
+        let issue = Step::IssueIntermediate(name.clone());
+        let held = self.observed.vault.intermediates.contains_key(name);
+        if self.observed.vault.root.is_none() || !held {
+            plan.add(
+                issue.clone(),
+                vec![Step::CreateRoot],
+                "the vault has no intermediate for it",
+            );
+        }
+        let needs = claims
+            .chain([issue, Step::PrepareNamespaces(name.clone())])
+            .collect();
+        plan.add(Step::InstallCacerts(name.clone()), needs, why);
+        if seen.istiod.present {
+            let needs = vec![
+                Step::InstallCacerts(name.clone()),
+                Step::InstallIstiod(name.clone()),
+            ];
+            plan.add(
+                Step::RestartIstiod(name.clone()),
+                needs,
+                "istiod runs without these cacerts",
+            );
+        }
+    }
+
+    /// An istiod that started before its `cacerts` never loads them.
+    fn stale_istiod(&self, plan: &mut Plan, name: &ClusterName) {
+        let seen = self.seen(name);
+        let root = seen.cacerts.as_ref().and_then(|c| c.root.as_ref());
+        if seen.istiod.present
+            && seen.published_root.is_some()
+            && seen.published_root.as_ref() != root
+        {
+            let needs = vec![Step::InstallIstiod(name.clone())];
+            let why = "istiod publishes another root than cacerts holds: it started before them";
+            plan.add(Step::RestartIstiod(name.clone()), needs, why);
+        }
+    }
+
+    fn install(&self, plan: &mut Plan, name: &ClusterName) {
+        let Some(wanted) = self.desired.clusters.get(name) else {
+            return;
+        };
+        let seen = self.seen(name);
+        let ready = |plan: &mut Plan, step: Step, needs: Vec<Step>, release: &Release| {
+            if let Some((why, changes)) = release_missing(release, seen) {
+                plan.add_with(step, needs, why, changes);
+            }
+        };
+        let (c, base) = (name.clone(), Step::InstallBase(name.clone()));
+        let ground = vec![
+            Step::ClaimRoot(c.clone()),
+            Step::PrepareNamespaces(c.clone()),
+        ];
+        ready(plan, base.clone(), ground.clone(), &wanted.base);
+        let needs = vec![Step::InstallCacerts(c.clone()), base];
+        ready(plan, Step::InstallIstiod(c.clone()), needs, &wanted.istiod);
+
+        let disturbed = plan.holds(&Step::InstallIstiod(c.clone()))
+            || plan.holds(&Step::RestartIstiod(c.clone()));
+        if disturbed || !seen.istiod.available {
+            let needs = vec![
+                Step::InstallIstiod(c.clone()),
+                Step::RestartIstiod(c.clone()),
+            ];
+            let why = if disturbed {
+                "istiod is changed"
+            } else {
+                "istiod is not available"
+            };
+            plan.add(Step::AwaitIstiod(c.clone()), needs, why);
+        }
+        if !seen.gateway.present {
+            let why = "no load balancer yet, and it takes longest";
+            plan.add(Step::OpenGateway(c.clone()), ground, why);
+        }
+        let needs = vec![Step::AwaitIstiod(c.clone()), Step::OpenGateway(c.clone())];
+        ready(plan, Step::InstallGateway(c), needs, &wanted.gateway);
+    }
+
+    fn expose(&self, plan: &mut Plan, name: &ClusterName) {
+        let Some(Wanted { expose, .. }) = self.desired.clusters.get(name) else {
+            return;
+        };
+        let seen = self.seen(name);
+        let opened = Step::ExposeServices(name.clone());
+        let changes = changes(expose.iter(), "", seen);
+        if !changes.is_empty() {
+            let needs = vec![
+                Step::AwaitIstiod(name.clone()),
+                Step::InstallBase(name.clone()),
+            ];
+            plan.add_with(opened.clone(), needs, summary(&changes), changes);
+        }
+        let installed = Step::InstallGateway(name.clone());
+        let disturbed = plan.holds(&opened) || plan.holds(&installed);
+        if disturbed || !seen.gateway.available || seen.gateway.addresses.is_empty() {
+            let why = match () {
+                () if disturbed => "the gateway is changed",
+                () if seen.gateway.addresses.is_empty() => "the load balancer has no address",
+                () => "the gateway is not available",
+            };
+            plan.add(Step::AwaitNlb(name.clone()), vec![opened, installed], why);
+        }
+    }
+
+    /// Reader accounts and remote secrets, for every ordered pair.
+    fn link(&self, plan: &mut Plan) {
+        for from in self.names() {
+            for to in self.peers(from) {
+                self.grant(plan, from, to);
+                self.share(plan, from, to);
+            }
+        }
+        for name in self.names() {
+            self.refresh(plan, name);
+        }
+    }
+
+    /// Where the istiod that will run does not survive a changed remote secret.
+    fn refresh(&self, plan: &mut Plan, name: &ClusterName) {
+        let seen = self.seen(name);
+        let wanted = self.desired.clusters.get(name).map(|w| &w.istiod);
+        let installed = plan.holds(&Step::InstallIstiod(name.clone()));
+        let fault = match wanted.filter(|_| installed) {
+            Some(istiod) => refresh::fault(&istiod_version(istiod)),
+            None => refresh::fault(&seen.istiod.versions),
+        };
+        let restarted = installed || plan.holds(&Step::RestartIstiod(name.clone()));
+        let due = refresh::changes_in_place(plan, name, seen)
+            || seen.istiod.present && !restarted && refresh::is_overdue(seen);
+        if let Some(why) = fault.filter(|_| due) {
+            let shares = self.peers(name).map(|from| Step::ShareSecret {
+                from: from.clone(),
+                to: name.clone(),
+            });
+            let needs = shares.chain([Step::AwaitIstiod(name.clone())]).collect();
+            plan.notes.push(refresh::note(name, &why));
+            plan.add(Step::RefreshIstiod(name.clone()), needs, why);
+        }
+    }
+
+    fn grant(&self, plan: &mut Plan, cluster: &ClusterName, peer: &ClusterName) {
+        let seen = self.seen(cluster);
+        let wanted = self
+            .desired
+            .clusters
+            .get(cluster)
+            .and_then(|w| w.readers.get(peer));
+        let changes = changes(wanted.into_iter().flatten(), "", seen);
+        let token = seen
+            .readers
+            .get(peer.as_str())
+            .is_some_and(|r| r.token.is_some());
+        if changes.is_empty() && token {
+            return;
+        }
+        let why = if changes.is_empty() {
+            "its token is missing".into()
+        } else {
+            summary(&changes)
+        };
+        let needs = vec![
+            Step::PrepareNamespaces(cluster.clone()),
+            Step::ClaimRoot(cluster.clone()),
+        ];
+        let step = Step::GrantReader {
+            cluster: cluster.clone(),
+            peer: peer.clone(),
+        };
+        plan.add_with(step, needs, why, changes);
+    }
+
+    fn share(&self, plan: &mut Plan, from: &ClusterName, to: &ClusterName) {
+        let Some(why) = self.secret_missing(plan, from, to) else {
+            return;
+        };
+        let needs = vec![
+            Step::GrantReader {
+                cluster: from.clone(),
+                peer: to.clone(),
+            },
+            Step::Reach {
+                from: to.clone(),
+                to: from.clone(),
+            },
+            Step::AwaitIstiod(to.clone()),
+        ];
+        plan.add(
+            Step::ShareSecret {
+                from: from.clone(),
+                to: to.clone(),
+            },
+            needs,
+            why,
+        );
+    }
+
+    /// Why `to`'s secret for `from` must be written, if it must.
+    fn secret_missing(&self, plan: &Plan, from: &ClusterName, to: &ClusterName) -> Option<String> {
+        let grant = Step::GrantReader {
+            cluster: from.clone(),
+            peer: to.clone(),
+        };
+        let there = self.seen(from);
+        let Some(secret) = self.seen(to).remote_secrets.get(from.as_str()) else {
+            return Some("no remote secret".into());
+        };
+        if !secret.problems.is_empty() {
+            return Some(secret.problems.join("; "));
+        }
+        let member = self.mesh.clusters.iter().find(|m| m.name == *from)?;
+        let server = member.peer_server.as_deref().unwrap_or(&there.server);
+        let reader = there.readers.get(to.as_str());
+        let (token, ca) = (
+            reader.and_then(|r| r.token.as_ref()),
+            reader.and_then(|r| r.ca.as_ref()),
+        );
+        match () {
+            () if secret.server != server => Some("the API server's address changed".into()),
+            () if secret.ca.as_ref() != ca => Some("the API server's CA changed".into()),
+            () if secret.token.as_ref() != token || plan.holds(&grant) => {
+                Some("it does not hold the reader account's token".into())
+            }
+            () => None,
+        }
+    }
+
+    /// The witness, what it is asked, and what is written down; all of it only where due.
+    fn prove(&self, plan: &mut Plan) {
+        let due: BTreeSet<_> = self.names().filter(|n| self.unproved(plan, n)).collect();
+        for name in self.names() {
+            if !due.is_empty() {
+                let needs = vec![Step::AwaitIstiod(name.clone())];
+                plan.add(
+                    Step::StartWitness(name.clone()),
+                    needs,
+                    "a proof needs a proxy that asks",
+                );
+            }
+        }
+        let pairs: Vec<_> = due
+            .iter()
+            .flat_map(|from| self.peers(from).map(move |to| (*from, to)))
+            .collect();
+        for &(from, to) in &pairs {
+            self.prove_pair(plan, from, to);
+        }
+        for name in &due {
+            let needs = self
+                .peers(name)
+                .map(|to| Step::Prove {
+                    from: (*name).clone(),
+                    to: to.clone(),
+                })
+                .collect();
+            plan.add(
+                Step::RecordProof((*name).clone()),
+                needs,
+                "the proof is new",
+            );
+        }
+        for name in self
+            .names()
+            .filter(|n| !due.is_empty() || self.seen(n).witness)
+        {
+            let proofs = pairs.iter().map(|&(from, to)| Step::Prove {
+                from: from.clone(),
+                to: to.clone(),
+            });
+            let needs = proofs.chain([Step::StartWitness(name.clone())]).collect();
+            plan.add(
+                Step::StopWitness(name.clone()),
+                needs,
+                "the witness is always removed",
+            );
+        }
+    }
+
+    fn prove_pair(&self, plan: &mut Plan, from: &ClusterName, to: &ClusterName) {
+        let reach = Step::Reach {
+            from: from.clone(),
+            to: to.clone(),
+        };
+        let needs = vec![Step::StartWitness(from.clone()), Step::AwaitNlb(to.clone())];
+        plan.add(
+            reach.clone(),
+            needs,
+            "an address counts where it will be used",
+        );
+        let needs = vec![
+            reach,
+            Step::ShareSecret {
+                from: to.clone(),
+                to: from.clone(),
+            },
+            Step::StartWitness(from.clone()),
+            Step::StartWitness(to.clone()),
+            Step::AwaitNlb(to.clone()),
+            Step::RefreshIstiod(from.clone()),
+        ];
+        let why = "not proved since the last change";
+        plan.add(
+            Step::Prove {
+                from: from.clone(),
+                to: to.clone(),
+            },
+            needs,
+            why,
+        );
+    }
+
+    /// Nothing is written down, it covers other facts, or something it rests on is in the plan.
+    fn unproved(&self, plan: &Plan, name: &ClusterName) -> bool {
+        let seen = self.seen(name);
+        let members: BTreeSet<_> = self.names().collect();
+        let digest = proof_digest(self.mesh, name, seen);
+        let stands = seen.record.as_ref().is_some_and(|r| {
+            r.proof == digest && r.members.keys().collect::<BTreeSet<_>>() == members
+        });
+        !stands || !plan.is_empty()
+    }
+}
+
+/// The version an istiod release will run.
+fn istiod_version(release: &Release) -> Option<semver::Version> {
+    let mut deployments = release.objects().filter(|o| o["kind"] == "Deployment");
+    deployments.find_map(|d| istio_version(&d["spec"]["template"]))
+}
+
+/// Why a release must be made, if it must: its record, then its objects.
+fn release_missing(release: &Release, seen: &Seen) -> Option<(String, Vec<ObjectChange>)> {
+    let changes = changes(release.objects(), &release.namespace, seen);
+    let why = match seen.releases.get(&release.name) {
+        None => format!("release {} does not exist", release.name),
+        Some(r) if !r.is_deployed() => format!("release {} is {}", release.name, r.status),
+        Some(r) if r.version != release.chart.chart.metadata.version => {
+            format!("release {} is of version {}", release.name, r.version)
+        }
+        Some(r) if !made_from(r, release) => {
+            format!("release {} was made from other values", release.name)
+        }
+        Some(_) if !changes.is_empty() => summary(&changes),
+        Some(_) => return None,
+    };
+    Some((why, changes))
+}
+
+/// Whether a release's newest revision was made from the values it should be made from, whoever made it.
+fn made_from(seen: &ReleaseSeen, release: &Release) -> bool {
+    // Where values were read, they are compared: a digest knows their order too.
+    match &seen.digest {
+        Some(digest) if !seen.is_adopted() => *digest == release.digest,
+        _ => same(&seen.config, &release.values),
+    }
+}
+
+/// Equal but for how numbers are written: Helm reads every one as a float.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// The objects that are not as they should be.
+pub(crate) fn changes<'v>(
+    wanted: impl Iterator<Item = &'v serde_json::Value>,
+    namespace: &str,
+    seen: &Seen,
+) -> Vec<ObjectChange> {
+    let differs = |object: &serde_json::Value| {
+        let reference: Ref = reference(object, namespace)?;
+        let object_name = reference.to_string();
+        let Some(live) = seen.live.get(&reference) else {
+            return Some(ObjectChange {
+                object: object_name,
+                missing: true,
+                fields: vec![],
+            });
+        };
+        let mut object = object.clone();
+        chart::apply::prepare(&mut object);
+        chart::apply::strip_for_reapply(&mut object);
+        let fields = subset::drift(&object, live);
+        (!fields.is_empty()).then_some(ObjectChange {
+            object: object_name,
+            missing: false,
+            fields,
+        })
+    };
+    wanted.filter_map(differs).collect()
+}
+
+/// Objects that differ, in a few words.
+fn summary(changes: &[ObjectChange]) -> String {
+    let first = changes.first().map_or("", |c| c.object.as_str());
+    let (missing, all) = (changes.iter().filter(|c| c.missing).count(), changes.len());
+    match (missing, all) {
+        (1, 1) => format!("{first} is missing"),
+        (0, 1) => format!("{first} differs"),
+        (0, _) => format!("{all} objects differ, {first} first"),
+        (_, _) if missing == all => format!("{all} objects are missing, {first} first"),
+        _ => format!("{missing} objects are missing and {} differ", all - missing),
+    }
+}

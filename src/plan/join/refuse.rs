@@ -1,0 +1,322 @@
+//! What stands against a join. Everything is looked at before anything is written.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+
+use crate::{
+    name::ClusterName,
+    observe::{CacertsSeen, Observed, Seen},
+    plan::Refusal,
+    spec::{Mesh, OLDEST_ISTIO, OLDEST_KUBERNETES},
+};
+
+/// Every reason against the join.
+pub(super) fn refusals(mesh: &Mesh, observed: &Observed) -> Vec<Refusal> {
+    let mut refusals = same_cluster_twice(observed);
+    refusals.extend(mesh.clusters.iter().filter_map(|member| {
+        let seen = observed.clusters.get(&member.name)?;
+        let bench = Bench {
+            mesh,
+            name: &member.name,
+            seen,
+            observed,
+        };
+        bench
+            .claimed_by_another_mesh()
+            .or_else(|| bench.members_left_out())
+            .or_else(|| bench.embedded_root())
+            .or_else(|| bench.root_not_here())
+            .or_else(|| bench.foreign_root())
+            .or_else(|| bench.old_kubernetes())
+            .or_else(|| bench.foreign_istio())
+            .or_else(|| bench.old_istio())
+            .or_else(|| bench.runs_without_cacerts())
+            .or_else(|| bench.loopback_server())
+    }));
+    refusals
+}
+
+struct Bench<'a> {
+    mesh: &'a Mesh,
+    name: &'a ClusterName,
+    seen: &'a Seen,
+    observed: &'a Observed,
+}
+
+impl Bench<'_> {
+    fn refuse(&self, reason: impl Into<String>, hints: &[&str]) -> Option<Refusal> {
+        Some(Refusal::by(self.name, reason, hints))
+    }
+
+    fn claimed_by_another_mesh(&self) -> Option<Refusal> {
+        let claim = self.seen.claim.as_ref()?;
+        if claim.mesh == self.mesh.id.as_str() {
+            return None;
+        }
+        let reason = format!(
+            "belongs to mesh {}, not to {}: ConfigMap meshlink-root in namespace {} says so",
+            claim.mesh, self.mesh.id, self.mesh.istio.namespace
+        );
+        let hint = format!("meshlink status --mesh {}", claim.mesh);
+        self.refuse(reason, &[&hint])
+    }
+
+    /// A join that names fewer members than there are would forget the rest.
+    fn members_left_out(&self) -> Option<Refusal> {
+        let record = self.seen.record.as_ref()?;
+        let named = |n: &ClusterName| self.mesh.clusters.iter().any(|m| m.name == *n);
+        let left_out: Vec<_> = record.members.keys().filter(|n| !named(n)).collect();
+        let first = left_out.first()?;
+        let list = |names: &mut dyn Iterator<Item = &ClusterName>| {
+            names.map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let all = list(
+            &mut record.members.keys().chain(
+                self.mesh
+                    .clusters
+                    .iter()
+                    .map(|m| &m.name)
+                    .filter(|n| !record.members.contains_key(*n)),
+            ),
+        );
+        let reason = format!(
+            "mesh {} also has {}, which this join does not name",
+            self.mesh.id,
+            list(&mut left_out.iter().copied()).replace(' ', ", ")
+        );
+        self.refuse(
+            reason,
+            &[
+                &format!("meshlink join {all}"),
+                &format!("meshlink leave {first}"),
+                "meshlink join --mesh ANOTHER-NAME …   # if this is to be another mesh",
+            ],
+        )
+    }
+
+    /// What was made for trying things out was made without care for who could read it.
+    fn embedded_root(&self) -> Option<Refusal> {
+        if self.seen.embedded || !self.observed.vault.embedded {
+            return None;
+        }
+        let reason = format!(
+            "is no embedded cluster, but the root of mesh {} in the vault was made for embedded ones",
+            self.mesh.id
+        );
+        self.refuse(
+            reason,
+            &["meshlink join --mesh ANOTHER-NAME …   # makes a root of its own"],
+        )
+    }
+
+    fn root_not_here(&self) -> Option<Refusal> {
+        let claim = self.seen.claim.as_ref()?;
+        if self.observed.vault.root.as_ref() == Some(&claim.root) {
+            return None;
+        }
+        let here = match &self.observed.vault.root {
+            None => "the vault on this machine has none for this mesh".to_owned(),
+            Some(root) => format!("the vault on this machine holds {}", short(root)),
+        };
+        let reason = format!("is bound to root {}, but {here}", short(&claim.root));
+        self.refuse(
+            reason,
+            &[
+                "run meshlink where the mesh was made, or copy that machine's vault folder here",
+                &format!("meshlink ca status --mesh {}", self.mesh.id),
+            ],
+        )
+    }
+
+    fn foreign_root(&self) -> Option<Refusal> {
+        let CacertsSeen {
+            root,
+            problems,
+            ours,
+            ..
+        } = self.seen.cacerts.as_ref()?;
+        if !problems.is_empty() && !ours {
+            let reason = format!(
+                "has a Secret cacerts that meshlink did not make and istiod would refuse: {}",
+                problems.join("; ")
+            );
+            return self.refuse(reason, &[&self.look_at_cacerts()]);
+        }
+        let root = root.as_ref()?;
+        if self.observed.vault.root.as_ref() == Some(root) || !problems.is_empty() {
+            return None;
+        }
+        let reason = format!(
+            "has a Secret cacerts with root {}, which is not this mesh's: \
+             replacing it would cut every workload that trusts it",
+            short(root)
+        );
+        self.refuse(reason, &[&self.look_at_cacerts()])
+    }
+
+    fn look_at_cacerts(&self) -> String {
+        format!(
+            "kubectl --context {} -n {} get secret cacerts -o yaml",
+            self.name, self.mesh.istio.namespace
+        )
+    }
+
+    fn foreign_istio(&self) -> Option<Refusal> {
+        let owner = self.seen.istiod.foreign.as_ref()?;
+        let reason = format!("has an istiod that {owner} manages; meshlink leaves it alone");
+        let look = format!(
+            "kubectl --context {} -n {} get deploy istiod --show-labels",
+            self.name, self.mesh.istio.namespace
+        );
+        self.refuse(reason, &[&look])
+    }
+
+    /// What has never been tried is not tried on somebody's cluster.
+    fn old_kubernetes(&self) -> Option<Refusal> {
+        let version = self.seen.kubernetes.trim_start_matches('v');
+        let oldest = Version::parse(OLDEST_KUBERNETES).ok()?;
+        if Version::parse(version).ok()? >= oldest {
+            return None;
+        }
+        let reason = format!(
+            "runs Kubernetes {version}, which is not supported: {OLDEST_KUBERNETES} or newer is"
+        );
+        let look = format!("kubectl --context {} version", self.name);
+        self.refuse(reason, &[&look])
+    }
+
+    /// Istio is not upgraded over several versions at once.
+    fn old_istio(&self) -> Option<Refusal> {
+        let oldest = Version::parse(OLDEST_ISTIO).ok()?;
+        let old = self.seen.istiod.versions.iter().find(|v| **v < oldest)?;
+        let reason = format!(
+            "runs istiod {old}, which is not supported: {OLDEST_ISTIO} or newer is, and Istio is \
+             upgraded one minor version at a time"
+        );
+        let look = format!(
+            "helm --kube-context {} -n {} list",
+            self.name, self.mesh.istio.namespace
+        );
+        self.refuse(reason, &[&look])
+    }
+
+    /// A running istiod that signs with a root of its own: new `cacerts` would cut its workloads.
+    fn runs_without_cacerts(&self) -> Option<Refusal> {
+        let ours = self.seen.claim.is_some();
+        if ours || !self.seen.istiod.present || self.seen.cacerts.is_some() {
+            return None;
+        }
+        let reason = "runs an istiod that signs with a root of its own; joining would replace \
+                      that root, and every workload would have to be restarted at once";
+        let hint = format!(
+            "helm --kube-context {} -n {} uninstall istiod",
+            self.name, self.mesh.istio.namespace
+        );
+        self.refuse(reason, &[&format!("{hint}   # if nothing uses it yet")])
+    }
+
+    /// What `127.0.0.1` means differs from pod to pod.
+    fn loopback_server(&self) -> Option<Refusal> {
+        let member = self.mesh.clusters.iter().find(|m| m.name == *self.name)?;
+        if self.seen.embedded || member.peer_server.is_some() || !is_loopback(&self.seen.server) {
+            return None;
+        }
+        let reason = format!(
+            "has the API server address {}, which its peers' istiods cannot use",
+            self.seen.server
+        );
+        self.refuse(
+            reason,
+            &["set clusters[].peerServer in mesh.yaml to an address pods can reach"],
+        )
+    }
+}
+
+/// Two names for one cluster: joining it with itself would look fine and mean nothing.
+fn same_cluster_twice(observed: &Observed) -> Vec<Refusal> {
+    let mut by_uid: BTreeMap<&str, Vec<&ClusterName>> = BTreeMap::new();
+    for (name, seen) in observed.clusters.iter().filter(|(_, s)| !s.uid.is_empty()) {
+        by_uid.entry(&seen.uid).or_default().push(name);
+    }
+    let twice = by_uid.into_values().filter(|names| names.len() > 1);
+    twice
+        .map(|names| {
+            let list: Vec<_> = names.iter().map(ToString::to_string).collect();
+            Refusal {
+                cluster: None,
+                reason: format!("{} are one and the same cluster", list.join(" and ")),
+                hints: vec!["kubectl config get-contexts".into()],
+            }
+        })
+        .collect()
+}
+
+/// Whether an API server's address means another machine to whoever uses it.
+pub(crate) fn is_loopback(server: &str) -> bool {
+    let host = server.split("://").last().unwrap_or(server);
+    let host = host.split('/').next().unwrap_or(host);
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or(v6),
+        None => host.rsplit_once(':').map_or(host, |(h, _)| h),
+    };
+    host == "localhost" || host == "::1" || host.starts_with("127.")
+}
+
+/// The first digits of a hash: enough to tell roots apart by eye.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_were_never_tried_are_refused() {
+        let mesh = Mesh::named(&["a".into()]).unwrap();
+        let seen = |kubernetes: &str, istiod: &[&str]| {
+            let mut seen = Seen {
+                kubernetes: kubernetes.into(),
+                embedded: true,
+                ..Seen::default()
+            };
+            seen.istiod.versions = istiod.iter().map(|v| v.parse().unwrap()).collect();
+            let clusters = [("a".parse().unwrap(), seen)].into();
+            let vault = crate::observe::VaultSeen::default();
+            let found = refusals(&mesh, &Observed { vault, clusters });
+            found.iter().map(ToString::to_string).collect::<String>()
+        };
+        assert_eq!(seen("v1.36.3", &["1.31.0"]), "");
+        assert_eq!(seen("v1.28.0", &["1.24.0"]), "");
+        let old = seen("v1.27.16", &[]);
+        assert!(
+            old.contains("runs Kubernetes 1.27.16") && old.contains("1.28.0 or newer"),
+            "{old}"
+        );
+        let old = seen("v1.36.3", &["1.31.0", "1.20.8"]);
+        assert!(
+            old.contains("runs istiod 1.20.8") && old.contains("1.24.0 or newer"),
+            "{old}"
+        );
+    }
+
+    #[test]
+    fn loopback_is_found_in_every_spelling() {
+        for server in [
+            "https://127.0.0.1:6443",
+            "https://localhost",
+            "https://[::1]:1/x",
+            "https://127.1.2.3:1",
+        ] {
+            assert!(is_loopback(server), "{server}");
+        }
+        for server in [
+            "https://198.18.0.1:6443",
+            "https://x.eks.amazonaws.com",
+            "https://[fd00::1]:6443",
+        ] {
+            assert!(!is_loopback(server), "{server}");
+        }
+    }
+}

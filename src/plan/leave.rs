@@ -1,0 +1,353 @@
+//! What is to be taken away for a member to leave, in the order that drops no request.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    name::ClusterName,
+    observe::{Observed, Seen, proof_digest},
+    plan::{Plan, Refusal, Step, refresh},
+    spec::Mesh,
+};
+
+mod notes;
+mod refuse;
+
+/// How far a leave goes.
+#[derive(Debug, Clone, Default)]
+pub struct Leave {
+    /// Who leaves.
+    pub leavers: Vec<ClusterName>,
+    /// Take istiod, `cacerts` and our namespaces away too.
+    pub uninstall: bool,
+    /// Take Istio's CRDs away, and with them every object of those kinds.
+    pub crds: bool,
+    /// The leavers' API servers are gone for good: nothing is asked of them.
+    pub dead: bool,
+    /// Let go of a load balancer that nobody removes, and leave it to the cloud.
+    pub abandon: bool,
+}
+
+impl Leave {
+    /// The mesh without those who leave.
+    pub fn rest(&self, mesh: &Mesh) -> Mesh {
+        let mut rest = mesh.clone();
+        rest.clusters.retain(|m| !self.leavers.contains(&m.name));
+        rest
+    }
+}
+
+/// The steps of a leave, or every reason against it at once.
+pub fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<Refusal>> {
+    let refusals = refuse::refusals(mesh, observed, how);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut plan = Plan::default();
+    let desk = Desk {
+        mesh,
+        observed,
+        how,
+    };
+    for leaver in &how.leavers {
+        for peer in desk.others(leaver) {
+            desk.unlink(&mut plan, leaver, peer);
+            desk.unlink(&mut plan, peer, leaver);
+        }
+        desk.close(&mut plan, leaver);
+        desk.forget(&mut plan, leaver);
+        if how.uninstall {
+            desk.uninstall(&mut plan, leaver);
+        }
+    }
+    desk.prove(&mut plan);
+    desk.sweep(&mut plan);
+    plan.notes.extend(desk.notes());
+    dedup(&mut plan);
+    Ok(plan.finished())
+}
+
+/// Two leavers unlink from each other once, not twice.
+fn dedup(plan: &mut Plan) {
+    let mut placed = BTreeSet::new();
+    plan.steps.retain(|p| placed.insert(p.step.clone()));
+}
+
+struct Desk<'a> {
+    mesh: &'a Mesh,
+    observed: &'a Observed,
+    how: &'a Leave,
+}
+
+impl<'a> Desk<'a> {
+    fn others(&self, of: &ClusterName) -> impl Iterator<Item = &'a ClusterName> {
+        self.mesh
+            .clusters
+            .iter()
+            .map(|m| &m.name)
+            .filter(move |n| *n != of)
+    }
+
+    /// Who stays.
+    fn rest(&self) -> Vec<&'a ClusterName> {
+        let all = self.mesh.clusters.iter().map(|m| &m.name);
+        all.filter(|n| !self.how.leavers.contains(n)).collect()
+    }
+
+    /// A member as it is; nothing is known of one that is dead.
+    fn seen(&self, name: &ClusterName) -> Option<&'a Seen> {
+        self.observed.clusters.get(name)
+    }
+
+    /// Whether `at` has it written down that `member` is one.
+    fn knows(&self, at: &ClusterName, member: &ClusterName) -> bool {
+        let record = self.seen(at).and_then(|s| s.record.as_ref());
+        record.is_some_and(|r| r.members.contains_key(member))
+    }
+
+    /// Takes `from` out of `at`: the secret, the endpoints, then the account the secret used.
+    /// Peers forget the leaver before the leaver forgets them, so that requests drain towards it last.
+    fn unlink(&self, plan: &mut Plan, from: &ClusterName, at: &ClusterName) {
+        let unshare = Step::UnshareSecret {
+            from: from.clone(),
+            to: at.clone(),
+        };
+        let gone = Step::AwaitUnlinked {
+            cluster: at.clone(),
+            leaver: from.clone(),
+        };
+        let reverse = Step::UnshareSecret {
+            from: at.clone(),
+            to: from.clone(),
+        };
+        let shared = self
+            .seen(at)
+            .is_some_and(|s| s.remote_secrets.contains_key(from.as_str()));
+        if shared {
+            let first = self.how.leavers.contains(from);
+            let needs = if first { vec![] } else { vec![reverse] };
+            plan.add(
+                unshare.clone(),
+                needs,
+                format!("{at}'s istiod reads {from}"),
+            );
+        }
+        // An earlier, interrupted leave may have deleted the secret and never looked.
+        let runs = self.seen(at).is_some_and(|s| s.istiod.present);
+        let account = self
+            .seen(from)
+            .is_some_and(|s| s.readers.contains_key(at.as_str()));
+        if runs && (shared || account || self.knows(at, from)) {
+            let refresh = self.refresh(plan, at, &unshare);
+            plan.add(
+                gone.clone(),
+                vec![unshare.clone(), refresh],
+                "an istiod may keep endpoints of a deleted secret",
+            );
+        }
+        if account {
+            let step = Step::RevokeReader {
+                cluster: from.clone(),
+                peer: at.clone(),
+            };
+            plan.add(
+                step,
+                vec![unshare, gone],
+                format!("{at} has an account in {from}"),
+            );
+        }
+    }
+
+    /// Where a member's istiod may lose the peers it keeps when one is taken away.
+    fn refresh(&self, plan: &mut Plan, at: &ClusterName, unshare: &Step) -> Step {
+        let step = Step::RefreshIstiod(at.clone());
+        let leaves = |n: &&ClusterName| self.how.leavers.contains(n);
+        let keeps = !leaves(&at) && self.others(at).any(|n| !leaves(&n));
+        let seen = self.seen(at).filter(|_| keeps);
+        if let Some(why) = seen.and_then(|s| refresh::fault(&s.istiod.versions)) {
+            match plan.steps.iter_mut().find(|p| p.step == step) {
+                Some(planned) => planned.needs.push(unshare.clone()),
+                None => {
+                    plan.notes.push(refresh::note(at, &why));
+                    plan.add(step.clone(), vec![unshare.clone()], why);
+                }
+            }
+        }
+        step
+    }
+
+    /// What must be over before the leaver's own parts go.
+    fn unlinked(&self, leaver: &ClusterName) -> Vec<Step> {
+        let pair = |other: &ClusterName| {
+            let (a, b) = (other.clone(), leaver.clone());
+            [
+                Step::AwaitUnlinked {
+                    cluster: a.clone(),
+                    leaver: b.clone(),
+                },
+                Step::AwaitUnlinked {
+                    cluster: b.clone(),
+                    leaver: a.clone(),
+                },
+                Step::RevokeReader {
+                    cluster: a.clone(),
+                    peer: b.clone(),
+                },
+                Step::RevokeReader {
+                    cluster: b,
+                    peer: a,
+                },
+            ]
+        };
+        self.others(leaver).flat_map(pair).collect()
+    }
+
+    fn close(&self, plan: &mut Plan, leaver: &ClusterName) {
+        let Some(seen) = self.seen(leaver) else {
+            return;
+        };
+        let released = seen.releases.contains_key(&self.mesh.gateway.name);
+        if seen.gateway.present || released {
+            let step = Step::CloseGateway(leaver.clone());
+            plan.add(step, self.unlinked(leaver), "nobody is to come in any more");
+        }
+    }
+
+    fn forget(&self, plan: &mut Plan, leaver: &ClusterName) {
+        for member in &self.mesh.clusters {
+            let cluster = &member.name;
+            let recorded = self.seen(cluster).is_some_and(|s| s.record.is_some());
+            if self.knows(cluster, leaver) || (recorded && cluster == leaver) {
+                let step = Step::ForgetMember {
+                    cluster: cluster.clone(),
+                    leaver: leaver.clone(),
+                };
+                let mut needs = self.unlinked(leaver);
+                needs.push(Step::CloseGateway(leaver.clone()));
+                plan.add(step, needs, format!("{leaver} is written down as a member"));
+            }
+        }
+    }
+
+    /// What was proved with the leaver among them is proved again without it; but only what stood:
+    /// to mend a mesh is not what a leave is for.
+    fn prove(&self, plan: &mut Plan) {
+        let rest = self.rest();
+        let due = rest.iter().any(|name| self.unproved(name));
+        if rest.len() < 2 || !due || !self.stands() {
+            return;
+        }
+        let over = |name: &ClusterName| {
+            let over = self.how.leavers.iter().flat_map(|leaver| {
+                let (cluster, leaver) = (name.clone(), leaver.clone());
+                let known = (cluster.clone(), leaver.clone());
+                [
+                    Step::AwaitUnlinked { cluster, leaver },
+                    Step::ForgetMember {
+                        cluster: known.0,
+                        leaver: known.1,
+                    },
+                ]
+            });
+            over.collect::<Vec<_>>()
+        };
+        let why = "the others were proved with the leaver among them";
+        let mut proofs = vec![];
+        for from in rest.iter().copied() {
+            plan.add(Step::StartWitness(from.clone()), vec![], why);
+            let mut record = over(from);
+            for to in rest.iter().copied().filter(|to| *to != from) {
+                let step = Step::Prove {
+                    from: from.clone(),
+                    to: to.clone(),
+                };
+                let mut needs = [over(from), over(to)].concat();
+                needs.extend([from, to].map(|n| Step::StartWitness(n.clone())));
+                plan.add(step.clone(), needs, why);
+                record.push(step);
+            }
+            proofs.extend(record.clone());
+            plan.add(Step::RecordProof(from.clone()), record, "the proof is new");
+        }
+        for name in rest {
+            let needs = [proofs.clone(), vec![Step::StartWitness(name.clone())]].concat();
+            let step = Step::StopWitness(name.clone());
+            plan.add(step, needs, "the witness is always removed");
+        }
+    }
+
+    /// The others were one mesh, proved, and are still linked.
+    fn stands(&self) -> bool {
+        let rest = self.rest();
+        let linked = |a: &ClusterName, b: &ClusterName| {
+            self.seen(a)
+                .is_some_and(|s| s.remote_secrets.contains_key(b.as_str()))
+        };
+        rest.iter().all(|a| {
+            let recorded = self.seen(a).is_some_and(|s| s.record.is_some());
+            recorded && rest.iter().all(|b| a == b || linked(a, b))
+        })
+    }
+
+    fn unproved(&self, name: &ClusterName) -> bool {
+        let Some(seen) = self.seen(name) else {
+            return false;
+        };
+        let digest = proof_digest(&self.how.rest(self.mesh), name, seen);
+        let leavers = &self.how.leavers;
+        let record = seen.record.as_ref();
+        record.is_some_and(|r| {
+            r.proof != digest || r.members.keys().any(|member| leavers.contains(member))
+        })
+    }
+
+    /// A witness that an interrupted run left anywhere goes too.
+    fn sweep(&self, plan: &mut Plan) {
+        for (name, seen) in &self.observed.clusters {
+            let step = Step::StopWitness(name.clone());
+            if seen.witness && !plan.holds(&step) {
+                plan.add(step, vec![], "an earlier run left it");
+            }
+        }
+    }
+
+    fn uninstall(&self, plan: &mut Plan, leaver: &ClusterName) {
+        let Some(seen) = self.seen(leaver) else {
+            return;
+        };
+        let istiod = Step::UninstallIstiod(leaver.clone());
+        let base = Step::UninstallBase(leaver.clone());
+        let cacerts = Step::RemoveCacerts(leaver.clone());
+        let mut before = self.unlinked(leaver);
+        before.push(Step::CloseGateway(leaver.clone()));
+        before.push(Step::ForgetMember {
+            cluster: leaver.clone(),
+            leaver: leaver.clone(),
+        });
+        if seen.releases.contains_key("istiod") || seen.istiod.present {
+            plan.add(istiod.clone(), before.clone(), "asked for by --uninstall");
+        }
+        before.push(istiod);
+        let crds = self.how.crds && !seen.crds.is_empty();
+        if seen.releases.contains_key("istio-base") || crds {
+            plan.add(base.clone(), before.clone(), "asked for by --uninstall");
+        }
+        if seen.cacerts.is_some() || seen.published_root.is_some() || seen.claim.is_some() {
+            plan.add(cacerts.clone(), before.clone(), "asked for by --uninstall");
+        }
+        before.extend([base, cacerts]);
+        if self.owns_a_namespace(seen) {
+            plan.add(
+                Step::RemoveNamespaces(leaver.clone()),
+                before,
+                "meshlink made them",
+            );
+        }
+    }
+
+    fn owns_a_namespace(&self, seen: &Seen) -> bool {
+        let made = |object: &serde_json::Value| {
+            object["kind"] == "Namespace" && object["metadata"]["labels"]["meshlink/made"] == "true"
+        };
+        seen.live.values().any(made)
+    }
+}

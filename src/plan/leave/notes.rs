@@ -1,0 +1,118 @@
+//! What a leave does not take away, why, and what would.
+
+use super::Desk;
+use crate::{name::ClusterName, observe::Seen};
+
+impl Desk<'_> {
+    /// What a person should know.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let one = |leaver: &ClusterName| {
+            let stays = match self.seen(leaver) {
+                None => Some(self.dead(leaver)),
+                Some(seen) if !self.how.uninstall => installed(leaver, seen),
+                Some(seen) if !self.how.crds => definitions(leaver, seen),
+                Some(_) => None,
+            };
+            [stays, self.abandoned(leaver), self.trusted(leaver)]
+        };
+        let mut notes: Vec<_> = self.how.leavers.iter().flat_map(one).flatten().collect();
+        notes.extend(self.never_proved());
+        notes
+    }
+
+    /// A leaver keeps a certificate that the survivors' root has signed.
+    fn trusted(&self, leaver: &ClusterName) -> Option<String> {
+        let cacerts = self.seen(leaver).and_then(|s| s.cacerts.as_ref());
+        let until = match cacerts {
+            Some(cacerts) => cacerts.not_after,
+            None if self.how.dead => self.observed.vault.until.get(leaver).copied(),
+            None => return None,
+        };
+        let Some(until) = until else {
+            return self.how.dead.then(|| {
+                format!(
+                    "{leaver}'s intermediate stays trusted by the others until it expires; \
+                     the vault on this machine does not hold it and cannot say when"
+                )
+            });
+        };
+        let date = until.strftime("%Y-%m-%d");
+        Some(format!(
+            "{leaver}'s intermediate stays trusted by the others until {date}: \
+             whoever holds its key can speak for the mesh until then"
+        ))
+    }
+
+    fn dead(&self, leaver: &ClusterName) -> String {
+        let held: Vec<_> = self.rest().into_iter().map(ClusterName::as_str).collect();
+        let of = match held.as_slice() {
+            [] => String::new(),
+            names => format!(
+                ", with the credentials it holds for {}, which answer 401 from now on",
+                names.join(" and ")
+            ),
+        };
+        format!(
+            "nothing was asked of {leaver}: what it still holds stays there{of}; a load balancer \
+             that outlived it has to be deleted in the cloud"
+        )
+    }
+
+    fn abandoned(&self, leaver: &ClusterName) -> Option<String> {
+        let gateway = &self.seen(leaver)?.gateway;
+        let gone = gateway.keepers.iter().any(|k| k.runs == Some(false));
+        (self.how.abandon && gone).then(|| {
+            format!(
+                "{leaver}'s load balancer {} stays in the cloud, with its target groups, interfaces \
+                 and security groups: delete it there",
+                gateway.addresses.join(", ")
+            )
+        })
+    }
+
+    fn never_proved(&self) -> Option<String> {
+        let rest = self.rest();
+        let names: Vec<_> = rest.iter().map(|n| n.as_str()).collect();
+        let linked = rest.iter().any(|n| {
+            let seen = self.seen(n);
+            seen.is_some_and(|s| !s.remote_secrets.is_empty())
+        });
+        (rest.len() > 1 && linked && !self.stands()).then(|| {
+            format!(
+                "what stays was not one proved mesh before, and is not proved now: meshlink join {}",
+                names.join(" ")
+            )
+        })
+    }
+}
+
+/// What a leave that does not uninstall leaves where it is.
+fn installed(leaver: &ClusterName, seen: &Seen) -> Option<String> {
+    let parts = [
+        (seen.istiod.present, "istiod"),
+        (seen.cacerts.is_some(), "its cacerts"),
+        (!seen.crds.is_empty(), "Istio's CRDs"),
+        (seen.claim.is_some(), "the claim of its root"),
+    ];
+    let there: Vec<_> = parts
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, p)| *p)
+        .collect();
+    (!there.is_empty()).then(|| {
+        format!(
+            "in {leaver} {} stay, so that what has a sidecar there goes on; to remove them: \
+             meshlink leave {leaver} --uninstall --crds",
+            there.join(", ")
+        )
+    })
+}
+
+fn definitions(leaver: &ClusterName, seen: &Seen) -> Option<String> {
+    (!seen.crds.is_empty()).then(|| {
+        format!(
+            "Istio's CRDs stay in {leaver}, because every object of these kinds would go with them; \
+             to remove both: meshlink leave {leaver} --uninstall --crds"
+        )
+    })
+}

@@ -1,0 +1,89 @@
+//! What stands against a leave. Everything is looked at before anything is written.
+
+use super::Leave;
+use crate::{
+    name::ClusterName,
+    observe::{Observed, Seen},
+    plan::Refusal,
+    spec::Mesh,
+};
+
+/// Every reason against the leave.
+pub(super) fn refusals(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Refusal> {
+    let one = |leaver: &ClusterName| {
+        if !mesh.clusters.iter().any(|m| m.name == *leaver) {
+            return vec![stranger(mesh, leaver)];
+        }
+        match observed.clusters.get(leaver) {
+            None if how.dead => vec![],
+            None => vec![stranger(mesh, leaver)],
+            Some(seen) if elsewhere(mesh, seen) => {
+                let reason = format!("belongs to another mesh than {}", mesh.id);
+                vec![Refusal::by(leaver, reason, &["meshlink status"])]
+            }
+            Some(seen) => [
+                sidecars(leaver, seen, how),
+                balancer(mesh, leaver, seen, how),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        }
+    };
+    how.leavers.iter().flat_map(one).collect()
+}
+
+fn stranger(mesh: &Mesh, leaver: &ClusterName) -> Refusal {
+    let reason = format!("is not a member of mesh {}", mesh.id);
+    Refusal::by(leaver, reason, &["meshlink status"])
+}
+
+fn elsewhere(mesh: &Mesh, seen: &Seen) -> bool {
+    let claim = seen.claim.as_ref();
+    claim.is_some_and(|c| c.mesh != mesh.id.as_str())
+}
+
+/// Pods whose requests pass a sidecar would be cut off without their istiod.
+fn sidecars(leaver: &ClusterName, seen: &Seen, how: &Leave) -> Option<Refusal> {
+    let pods = &seen.injected_pods;
+    if !how.uninstall || pods.is_empty() {
+        return None;
+    }
+    let first: Vec<_> = pods.iter().take(3).map(String::as_str).collect();
+    let (plural, more) = (
+        if pods.len() == 1 { "" } else { "s" },
+        if pods.len() > 3 { ", …" } else { "" },
+    );
+    let reason = format!(
+        "still runs {} pod{plural} with a sidecar ({}{more}), which would be cut off by --uninstall",
+        pods.len(),
+        first.join(", "),
+    );
+    let hints = [
+        format!("meshlink leave {leaver}   # leaves istiod and the sidecars in place"),
+        format!("kubectl --context {leaver} label namespace NAMESPACE istio-injection-"),
+    ];
+    Some(Refusal::by(leaver, reason, &[&hints[0], &hints[1]]))
+}
+
+/// Without the one who removes it, the load balancer would stay and the Service would hang.
+fn balancer(mesh: &Mesh, leaver: &ClusterName, seen: &Seen, how: &Leave) -> Option<Refusal> {
+    let keepers = &seen.gateway.keepers;
+    let gone = keepers.iter().find(|k| k.runs == Some(false))?;
+    if how.abandon {
+        return None;
+    }
+    let reason = format!(
+        "has a load balancer that {} must remove, and none of it runs: Service {}/{} would hang on {}",
+        gone.who, mesh.gateway.namespace, mesh.gateway.name, gone.finalizer
+    );
+    let hints = [
+        format!(
+            "kubectl --context {leaver} get deployments -A -l app.kubernetes.io/name=aws-load-balancer-controller"
+        ),
+        format!(
+            "meshlink leave {leaver} --abandon-load-balancer   # what AWS has of it stays there"
+        ),
+    ];
+    Some(Refusal::by(leaver, reason, &[&hints[0], &hints[1]]))
+}

@@ -1,0 +1,249 @@
+//! The closed list of things meshlink can do to a mesh, and what each is called.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::name::ClusterName;
+
+/// One thing to do. Its [`Display`](fmt::Display) is its id: the same text in plan, progress,
+/// journal, errors and tests.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Make the root key and certificate, and rest them in the vault.
+    CreateRoot,
+    /// Namespaces of the control plane and the gateway, with the network label.
+    PrepareNamespaces(ClusterName),
+    /// Bind the cluster to this mesh's root, or find that it is bound to another.
+    ClaimRoot(ClusterName),
+    /// Make the cluster's intermediate, and rest it in the vault.
+    IssueIntermediate(ClusterName),
+    /// Write `cacerts`, which istiod reads when it starts.
+    InstallCacerts(ClusterName),
+    /// The base chart: CRDs first, awaited.
+    InstallBase(ClusterName),
+    /// The istiod chart.
+    InstallIstiod(ClusterName),
+    /// Restart an istiod that runs with certificates older than `cacerts`.
+    RestartIstiod(ClusterName),
+    /// Restart an istiod of a version that a changed remote secret breaks, until it serves again.
+    RefreshIstiod(ClusterName),
+    /// Until istiod and its webhook serve.
+    AwaitIstiod(ClusterName),
+    /// The gateway's Service alone: the load balancer takes minutes, so it is asked for first.
+    OpenGateway(ClusterName),
+    /// The gateway chart.
+    InstallGateway(ClusterName),
+    /// The `Gateway` object that opens 15443.
+    ExposeServices(ClusterName),
+    /// Until the load balancer has an address and its targets answer on 15443.
+    AwaitNlb(ClusterName),
+    /// The reader account `peer`'s istiod will use in `cluster`.
+    GrantReader {
+        /// Where the account lives.
+        cluster: ClusterName,
+        /// Whose istiod uses it.
+        peer: ClusterName,
+    },
+    /// The witness pod of a cluster.
+    StartWitness(ClusterName),
+    /// Until the witness in `from` reaches `to`'s gateway and API server by name.
+    Reach {
+        /// Where it is tried.
+        from: ClusterName,
+        /// What is to be reached.
+        to: ClusterName,
+    },
+    /// Write `from`'s remote secret into `to`.
+    ShareSecret {
+        /// Whose API server the secret opens.
+        from: ClusterName,
+        /// Where the secret is written.
+        to: ClusterName,
+    },
+    /// Ask `to`'s witness from `from`'s, and look at what the proxy there holds.
+    Prove {
+        /// Who asks.
+        from: ClusterName,
+        /// Who must answer.
+        to: ClusterName,
+    },
+    /// Write down in the cluster what was proved.
+    RecordProof(ClusterName),
+    /// Remove the witness; done whatever else failed.
+    StopWitness(ClusterName),
+    /// Delete `from`'s remote secret in `to`.
+    UnshareSecret {
+        /// Whose API server the secret opened.
+        from: ClusterName,
+        /// Where it is deleted.
+        to: ClusterName,
+    },
+    /// Until no istiod replica and no proxy in `cluster` knows `leaver` any more.
+    AwaitUnlinked {
+        /// Where it is looked.
+        cluster: ClusterName,
+        /// Who must be gone.
+        leaver: ClusterName,
+    },
+    /// Delete the reader account of `peer` in `cluster`, and see its token refused.
+    RevokeReader {
+        /// Where the account lives.
+        cluster: ClusterName,
+        /// Whose istiod used it.
+        peer: ClusterName,
+    },
+    /// Remove the gateway, and wait until its load balancer is gone.
+    CloseGateway(ClusterName),
+    /// Remove the istiod release.
+    UninstallIstiod(ClusterName),
+    /// Remove the base release, and the CRDs if that was asked for.
+    UninstallBase(ClusterName),
+    /// Remove `cacerts` and what istiod left behind.
+    RemoveCacerts(ClusterName),
+    /// Update or remove what meshlink wrote down about the mesh.
+    ForgetMember {
+        /// Where it is written.
+        cluster: ClusterName,
+        /// Who is no longer a member.
+        leaver: ClusterName,
+    },
+    /// Remove the namespaces meshlink made.
+    RemoveNamespaces(ClusterName),
+}
+
+impl Step {
+    /// The verb and the clusters, in the order of the id.
+    fn parts(&self) -> (&'static str, Vec<&ClusterName>) {
+        match self {
+            Self::CreateRoot => ("create-root", vec![]),
+            Self::PrepareNamespaces(c) => ("prepare-namespaces", vec![c]),
+            Self::ClaimRoot(c) => ("claim-root", vec![c]),
+            Self::IssueIntermediate(c) => ("issue-intermediate", vec![c]),
+            Self::InstallCacerts(c) => ("install-cacerts", vec![c]),
+            Self::InstallBase(c) => ("install-base", vec![c]),
+            Self::InstallIstiod(c) => ("install-istiod", vec![c]),
+            Self::RestartIstiod(c) => ("restart-istiod", vec![c]),
+            Self::RefreshIstiod(c) => ("refresh-istiod", vec![c]),
+            Self::AwaitIstiod(c) => ("await-istiod", vec![c]),
+            Self::OpenGateway(c) => ("open-gateway", vec![c]),
+            Self::InstallGateway(c) => ("install-gateway", vec![c]),
+            Self::ExposeServices(c) => ("expose-services", vec![c]),
+            Self::AwaitNlb(c) => ("await-nlb", vec![c]),
+            Self::GrantReader { cluster, peer } => ("grant-reader", vec![cluster, peer]),
+            Self::StartWitness(c) => ("start-witness", vec![c]),
+            Self::Reach { from, to } => ("reach", vec![from, to]),
+            Self::ShareSecret { from, to } => ("share-secret", vec![from, to]),
+            Self::Prove { from, to } => ("prove", vec![from, to]),
+            Self::RecordProof(c) => ("record-proof", vec![c]),
+            Self::StopWitness(c) => ("stop-witness", vec![c]),
+            Self::UnshareSecret { from, to } => ("unshare-secret", vec![from, to]),
+            Self::AwaitUnlinked { cluster, leaver } => ("await-unlinked", vec![cluster, leaver]),
+            Self::RevokeReader { cluster, peer } => ("revoke-reader", vec![cluster, peer]),
+            Self::CloseGateway(c) => ("close-gateway", vec![c]),
+            Self::UninstallIstiod(c) => ("uninstall-istiod", vec![c]),
+            Self::UninstallBase(c) => ("uninstall-base", vec![c]),
+            Self::RemoveCacerts(c) => ("remove-cacerts", vec![c]),
+            Self::ForgetMember { cluster, leaver } => ("forget-member", vec![cluster, leaver]),
+            Self::RemoveNamespaces(c) => ("remove-namespaces", vec![c]),
+        }
+    }
+
+    /// The cluster whose API server this step writes to, if any.
+    pub fn cluster(&self) -> Option<&ClusterName> {
+        match self {
+            Self::ShareSecret { to, .. } | Self::UnshareSecret { to, .. } => Some(to),
+            _ => self.parts().1.first().copied(),
+        }
+    }
+
+    /// Whether the step runs even when what it needs has failed: it only takes away.
+    pub fn always(&self) -> bool {
+        matches!(self, Self::StopWitness(_))
+    }
+
+    /// What a person is told the step does.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::CreateRoot => "make the mesh's root key and certificate in the vault".into(),
+            Self::PrepareNamespaces(c) => format!("create or label the namespaces in {c}"),
+            Self::ClaimRoot(c) => format!("bind {c} to this mesh's root"),
+            Self::IssueIntermediate(c) => format!("make {c}'s intermediate in the vault"),
+            Self::InstallCacerts(c) => format!("write Secret cacerts in {c}"),
+            Self::InstallBase(c) => format!("install Istio's CRDs in {c}"),
+            Self::InstallIstiod(c) => format!("install istiod in {c}"),
+            Self::RestartIstiod(c) => format!("restart istiod in {c} to load its certificates"),
+            Self::RefreshIstiod(c) => {
+                format!("restart istiod in {c}, which changed remote secrets break")
+            }
+            Self::AwaitIstiod(c) => format!("wait until istiod and its webhook serve in {c}"),
+            Self::OpenGateway(c) => format!("ask for {c}'s load balancer"),
+            Self::InstallGateway(c) => format!("install the east-west gateway in {c}"),
+            Self::ExposeServices(c) => format!("open port 15443 on {c}'s gateway"),
+            Self::AwaitNlb(c) => format!("wait until {c}'s gateway answers on 15443"),
+            Self::GrantReader { cluster, peer } => {
+                format!("create a reader account in {cluster} for {peer}'s istiod")
+            }
+            Self::StartWitness(c) => format!("start the witness in {c}"),
+            Self::Reach { from, to } => format!("reach {to}'s gateway and API server from {from}"),
+            Self::ShareSecret { from, to } => format!("give {to}'s istiod access to {from}"),
+            Self::Prove { from, to } => format!("prove that {from} reaches {to}"),
+            Self::RecordProof(c) => format!("write down in {c} what was proved"),
+            Self::StopWitness(c) => format!("remove the witness from {c}"),
+            Self::UnshareSecret { from, to } => format!("take {from}'s remote secret out of {to}"),
+            Self::AwaitUnlinked { cluster, leaver } => {
+                format!("see {leaver}'s endpoints gone from {cluster}")
+            }
+            Self::RevokeReader { cluster, peer } => {
+                format!("delete {peer}'s reader account in {cluster} and see its token refused")
+            }
+            Self::CloseGateway(c) => format!("remove {c}'s gateway and its load balancer"),
+            Self::UninstallIstiod(c) => format!("uninstall istiod from {c}"),
+            Self::UninstallBase(c) => format!("uninstall Istio's base from {c}"),
+            Self::RemoveCacerts(c) => format!("remove cacerts and istiod's leftovers from {c}"),
+            Self::ForgetMember { cluster, leaver } => {
+                format!("strike {leaver} from what is written down in {cluster}")
+            }
+            Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, clusters) = self.parts();
+        let id = clusters
+            .iter()
+            .fold(verb.to_owned(), |id, c| format!("{id}/{c}"));
+        f.pad(&id)
+    }
+}
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_paths_and_name_the_cluster_that_is_written_to() {
+        let (a, b): (ClusterName, ClusterName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let share = Step::ShareSecret {
+            from: a.clone(),
+            to: b.clone(),
+        };
+        assert_eq!(share.to_string(), "share-secret/a/b");
+        assert_eq!(share.cluster(), Some(&b));
+        let grant = Step::GrantReader {
+            cluster: a.clone(),
+            peer: b,
+        };
+        assert_eq!(grant.to_string(), "grant-reader/a/b");
+        assert_eq!(grant.cluster(), Some(&a));
+        assert_eq!(Step::CreateRoot.cluster(), None);
+    }
+}

@@ -1,0 +1,337 @@
+//! Reading what Envoy says. Pure.
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::Way;
+use crate::{cluster::forward::Response, name::ClusterName};
+
+/// What came back when a witness was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The words: the name of the cluster that answered, or why none did.
+    pub said: String,
+    /// The call's own status, of gRPC.
+    pub grpc_status: Option<String>,
+    /// How the question arrived: `HTTP/1.1`, `HTTP/2`.
+    pub protocol: Option<String>,
+    /// Whom the answering side saw, by the certificate.
+    pub client: Option<String>,
+    /// Whom the asking side saw; only where one address was asked past the sidecar.
+    pub server: Option<String>,
+    /// From the question's last byte to the answer's first, in microseconds.
+    pub micros: Option<u64>,
+    /// Why there was no connection.
+    pub failure: Option<String>,
+}
+
+impl Answer {
+    /// Reads an answer to a question in some way.
+    pub fn read(way: Way, response: &Response) -> Self {
+        let text = |name| header(&response.headers, name);
+        // A gRPC message stands behind its flag and its length.
+        let body = match way {
+            Way::Grpc if text("grpc-status").as_deref() == Some("0") => response.body.get(5..),
+            _ => response.body.get(..),
+        };
+        let said = String::from_utf8_lossy(body.unwrap_or_default());
+        Self {
+            status: response.status.as_u16(),
+            said: said.trim().chars().take(300).collect(),
+            grpc_status: text("grpc-status"),
+            protocol: text("x-meshlink-protocol"),
+            client: text("x-meshlink-client").and_then(|xfcc| client(&xfcc)),
+            server: text("x-meshlink-server"),
+            micros: text("x-meshlink-took-us").and_then(|t| t.parse().ok()),
+            failure: text("x-meshlink-failure"),
+        }
+    }
+
+    /// Whether it is what `target`'s witness says to a question in some way.
+    pub fn is_from(&self, way: Way, target: &ClusterName) -> bool {
+        let grpc =
+            self.grpc_status.as_deref() == Some("0") && self.protocol.as_deref() == Some("HTTP/2");
+        self.status == 200 && self.said == target.as_str() && (way != Way::Grpc || grpc)
+    }
+
+    /// What is wrong with it, in words that fit behind an address.
+    pub fn trouble(&self) -> String {
+        let failure = self.failure.as_deref().unwrap_or_default();
+        let says = |part: &str| failure.contains(part) || self.said.contains(part);
+        match () {
+            () if says("CERTIFICATE_VERIFY_FAILED") => "shows a certificate of another root".into(),
+            () if says("refused") => "refuses connections".into(),
+            () if says("timeout") || self.status == 504 => "does not answer".into(),
+            () if says("Connection_reset_by_peer") => "hangs up on the handshake".into(),
+            () if says("unreachable") || says("No_route") => "has no route to it".into(),
+            () if self.grpc_status.as_deref().is_some_and(|s| s != "0") => {
+                let status = self.grpc_status.as_deref().unwrap_or_default();
+                format!("answers with gRPC status {status}")
+            }
+            () if self.status == 200 && self.said.is_empty() => "answers with nothing".into(),
+            () if self.status == 200 => format!("is answered by {}", self.said),
+            () => format!("answers with {}: {}", self.status, self.said),
+        }
+    }
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?;
+    // Envoy writes a dash where there is nothing to say.
+    (!text.is_empty() && text != "-").then(|| text.to_owned())
+}
+
+/// The asking side in what the answering proxy says of its certificate: the last to hand it on.
+fn client(xfcc: &str) -> Option<String> {
+    let last = xfcc.rsplit(',').next()?;
+    let uri = last.split(';').find_map(|part| part.strip_prefix("URI="))?;
+    Some(uri.trim_matches('"').to_owned())
+}
+
+/// What came of trying an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dialed {
+    /// Something accepted the connection.
+    Reached,
+    /// The name is not known there.
+    NoName,
+    /// Nothing listens there.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// Envoy said something else.
+    Unclear(String),
+}
+
+impl Dialed {
+    /// The outcome in words that fit behind an address.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Reached => "was reached",
+            Self::NoName => "does not resolve",
+            Self::Refused => "refuses connections",
+            Self::TimedOut => "does not answer",
+            Self::Unclear(said) => said,
+        }
+    }
+}
+
+/// Any answer but Envoy's own of a failed connect means that the other side was reached:
+/// a TLS port drops a plain request, an API server complains about it.
+pub fn read_dial(status: u16, body: &str) -> Dialed {
+    if status != 503 && status != 504 {
+        return Dialed::Reached;
+    }
+    let says = |parts: &[&str]| parts.iter().any(|part| body.contains(part));
+    match () {
+        () if says(&[
+            "dns_resolution_failure",
+            "DNS resolution failure",
+            "dns resolution",
+        ]) =>
+        {
+            Dialed::NoName
+        }
+        () if says(&["connection termination", "protocol error"]) => Dialed::Reached,
+        () if says(&["Connection refused", "delayed connect error: 111"]) => Dialed::Refused,
+        () if says(&["connection timeout", "request timeout"]) || status == 504 => Dialed::TimedOut,
+        () if says(&["Network is unreachable", "No route to host"]) => Dialed::TimedOut,
+        () => Dialed::Unclear(format!("answers with {status}: {}", body.trim())),
+    }
+}
+
+/// An endpoint a proxy holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// istiod's word on its health; proves nothing.
+    pub healthy: bool,
+    /// Where it is.
+    pub region: String,
+    /// And in which zone.
+    pub zone: String,
+    /// Its share of the requests.
+    pub weight: u64,
+    /// 0 is tried first.
+    pub priority: u64,
+}
+
+/// The endpoints of one Envoy cluster in the answer of `/clusters?format=json`.
+pub fn read_endpoints(body: &[u8], name: &str) -> Vec<Endpoint> {
+    read_all(body, |cluster| cluster == name)
+}
+
+/// The endpoints of those Envoy clusters whose name is wanted.
+pub(super) fn read_all(body: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<Endpoint> {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let clusters = answer["cluster_statuses"].as_array().into_iter().flatten();
+    let hosts = clusters
+        .filter(|c| c["name"].as_str().is_some_and(&wanted))
+        .flat_map(|c| c["host_statuses"].as_array().into_iter().flatten());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut endpoints: Vec<_> = hosts
+        .filter_map(|host| {
+            let socket = &host["address"]["socket_address"];
+            Some(Endpoint {
+                address: socket["address"].as_str()?.to_owned(),
+                port: u16::try_from(socket["port_value"].as_u64()?).ok()?,
+                healthy: host["health_status"]["eds_health_status"] == "HEALTHY",
+                region: text(&host["locality"]["region"]),
+                zone: text(&host["locality"]["zone"]),
+                weight: host["weight"].as_u64().unwrap_or(1),
+                priority: host["priority"].as_u64().unwrap_or(0),
+            })
+        })
+        .collect();
+    endpoints.sort();
+    endpoints
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(way: Way, headers: &[(&'static str, &'static str)], body: &'static [u8]) -> Answer {
+        let headers = headers
+            .iter()
+            .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
+        let response = Response {
+            status: StatusCode::OK,
+            headers: headers.collect(),
+            body: body.into(),
+        };
+        Answer::read(way, &response)
+    }
+
+    #[test]
+    fn an_answer_names_both_ends() {
+        let xfcc = "By=spiffe://td/ns/n/sa/b;Hash=00;Subject=\"\";URI=spiffe://td/ns/n/sa/a";
+        let headers = [
+            ("x-meshlink-client", xfcc),
+            ("x-meshlink-took-us", "1250"),
+            ("x-meshlink-server", "-"),
+        ];
+        let answer = answer(Way::Http, &headers, b"b\n");
+        assert_eq!(answer.client.as_deref(), Some("spiffe://td/ns/n/sa/a"));
+        assert_eq!((answer.micros, &answer.server), (Some(1250), &None));
+        assert!(answer.is_from(Way::Http, &"b".parse().unwrap()));
+        assert!(!answer.is_from(Way::Http, &"a".parse().unwrap()));
+        assert!(!answer.is_from(Way::Grpc, &"b".parse().unwrap()));
+        assert_eq!(answer.trouble(), "is answered by b");
+    }
+
+    #[test]
+    fn a_call_counts_with_its_status_and_over_http_2_alone() {
+        let target = "b".parse().unwrap();
+        let of = |status: &'static str, protocol: &'static str| {
+            let headers = [("grpc-status", status), ("x-meshlink-protocol", protocol)];
+            answer(Way::Grpc, &headers, b"\0\0\0\0\x01b")
+        };
+        assert!(of("0", "HTTP/2").is_from(Way::Grpc, &target));
+        assert!(!of("0", "HTTP/1.1").is_from(Way::Grpc, &target));
+        assert!(!of("2", "HTTP/2").is_from(Way::Grpc, &target));
+        assert_eq!(of("2", "HTTP/2").trouble(), "answers with gRPC status 2");
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named() {
+        let of = |status, failure: &str, said: &str| Answer {
+            status,
+            failure: Some(failure.into()),
+            said: said.into(),
+            ..Answer::default()
+        };
+        for (failure, said, want) in [
+            (
+                "delayed_connect_error:_Connection_refused",
+                "remote connection failure",
+                "refuses connections",
+            ),
+            (
+                "TLS_error:|1:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED",
+                "",
+                "shows a certificate of another root",
+            ),
+            (
+                "TLS_error:|3:system_library:OPENSSL_internal:Connection_reset_by_peer",
+                "",
+                "hangs up on the handshake",
+            ),
+            ("", "reset reason: connection timeout", "does not answer"),
+            (
+                "",
+                "no healthy upstream",
+                "answers with 503: no healthy upstream",
+            ),
+        ] {
+            assert_eq!(of(503, failure, said).trouble(), want);
+        }
+    }
+
+    #[test]
+    fn dials() {
+        let failed = "upstream connect error or disconnect/reset before headers. reset reason: ";
+        for (status, body, want) in [
+            (200, "ok", Dialed::Reached),
+            (
+                400,
+                "Client sent an HTTP request to an HTTPS server.",
+                Dialed::Reached,
+            ),
+            (
+                503,
+                &format!("{failed}connection termination"),
+                Dialed::Reached,
+            ),
+            (
+                503,
+                &format!(
+                    "{failed}remote connection failure, transport failure reason: delayed connect error: Connection refused"
+                ),
+                Dialed::Refused,
+            ),
+            (
+                503,
+                &format!("{failed}connection timeout"),
+                Dialed::TimedOut,
+            ),
+            (503, "DNS resolution failure", Dialed::NoName),
+            (504, "", Dialed::TimedOut),
+        ] {
+            assert_eq!(read_dial(status, body), want, "{status} {body}");
+        }
+        assert!(matches!(
+            read_dial(503, "no healthy upstream"),
+            Dialed::Unclear(_)
+        ));
+    }
+
+    #[test]
+    fn endpoints_are_those_of_the_cluster_asked_for() {
+        let host = |address: &str, health: &str| {
+            json!({"address": {"socket_address":
+            {"address": address, "port_value": 15443}}, "health_status": {"eds_health_status": health}})
+        };
+        let body = json!({"cluster_statuses": [
+            {"name": "a", "host_statuses": [host("198.51.100.2", "HEALTHY"), host("198.51.100.1", "UNHEALTHY")]},
+            {"name": "b", "host_statuses": [host("10.0.0.1", "HEALTHY")]},
+            {"name": "c"},
+        ]});
+        let read = read_endpoints(body.to_string().as_bytes(), "a");
+        let short: Vec<_> = read
+            .iter()
+            .map(|e| (e.address.as_str(), e.healthy))
+            .collect();
+        assert_eq!(short, [("198.51.100.1", false), ("198.51.100.2", true)]);
+        assert!(read_endpoints(b"not json", "a").is_empty());
+        assert!(read_endpoints(body.to_string().as_bytes(), "c").is_empty());
+    }
+}

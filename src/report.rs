@@ -1,0 +1,370 @@
+//! What a run did, folded from its events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::event::{Event, Kind, Severity},
+    verify::Verdict,
+};
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// The command.
+    pub command: String,
+    /// The mesh.
+    pub mesh: String,
+    /// `embedded` for the sandbox, else `real`.
+    pub environment: String,
+    /// When it began.
+    #[schemars(with = "Option<String>")]
+    pub started: Option<Timestamp>,
+    /// How long it took.
+    pub millis: u64,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Every step of the plan, in the plan's order.
+    pub steps: Vec<StepReport>,
+    /// What was proved, where the run came that far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// What its proofs found, pair by pair.
+    #[serde(skip)]
+    pub proofs: Vec<Verdict>,
+    /// What a person should know though nothing was to be done about it.
+    pub notes: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// There was nothing to do.
+    NothingToDo,
+    /// Everything was done.
+    Done,
+    /// Some clusters were done, others were not.
+    PartlyDone,
+    /// Something was not ready in time; running again is safe.
+    NotInTime,
+    /// Nothing more was done, to protect something that is not ours.
+    Refused,
+    /// The run was asked to stop.
+    Interrupted,
+    /// Something failed.
+    #[default]
+    Failed,
+}
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepReport {
+    /// The step's id.
+    pub step: String,
+    /// The cluster it belongs to.
+    pub cluster: Option<String>,
+    /// What became of it.
+    pub state: StepState,
+    /// The evidence, or the causes of its failure.
+    pub lines: Vec<String>,
+    /// Commands a user can paste.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// How long it took.
+    pub millis: u64,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// Never begun.
+    Waiting,
+    /// Begun, and not heard of again.
+    Started,
+    /// Done, by the evidence named.
+    Done,
+    /// Failed.
+    Failed,
+    /// Not tried, because something it needs had failed.
+    Skipped,
+}
+
+impl Report {
+    /// Folds the events of one run, in order.
+    pub fn fold(events: &[Event]) -> Self {
+        let mut report = Self::default();
+        let mut severity = None;
+        let mut interrupted = false;
+        for event in events {
+            match &event.kind {
+                Kind::RunStarted {
+                    command,
+                    mesh,
+                    steps,
+                    ..
+                } => {
+                    report.started = Some(event.at);
+                    report.command.clone_from(command);
+                    report.mesh.clone_from(mesh);
+                    report.steps = steps
+                        .iter()
+                        .map(|p| StepReport {
+                            step: p.step.clone(),
+                            cluster: p.cluster.clone(),
+                            state: StepState::Waiting,
+                            lines: vec![],
+                            hints: vec![],
+                            millis: 0,
+                        })
+                        .collect();
+                }
+                Kind::StepFailed { severity: s, .. } => {
+                    severity = severity.max(Some(*s));
+                    report.step(&event.kind);
+                }
+                Kind::StepJudged { verdict, .. } => report.proofs.push(verdict.clone()),
+                Kind::Interrupted => interrupted = true,
+                Kind::RunFinished { millis, .. } => report.millis = *millis,
+                kind => report.step(kind),
+            }
+        }
+        report.outcome = report.judge(severity, interrupted);
+        report
+    }
+
+    fn step(&mut self, kind: &Kind) {
+        let Some(found) = self
+            .steps
+            .iter_mut()
+            .find(|s| Some(s.step.as_str()) == kind.step())
+        else {
+            return;
+        };
+        match kind {
+            Kind::StepStarted { .. } => found.state = StepState::Started,
+            Kind::StepFinished {
+                evidence, millis, ..
+            } => {
+                found.state = StepState::Done;
+                found.lines.clone_from(evidence);
+                found.millis = *millis;
+            }
+            Kind::StepFailed { causes, hints, .. } => {
+                found.state = StepState::Failed;
+                found.lines.clone_from(causes);
+                found.hints.clone_from(hints);
+            }
+            Kind::StepSkipped { because, .. } => {
+                found.state = StepState::Skipped;
+                found.lines = vec![format!("needs {because}")];
+            }
+            _ => {}
+        }
+    }
+
+    fn judge(&self, severity: Option<Severity>, interrupted: bool) -> RunOutcome {
+        let done = |s: &StepReport| s.state == StepState::Done;
+        match severity {
+            _ if interrupted => RunOutcome::Interrupted,
+            None if self.steps.is_empty() => RunOutcome::NothingToDo,
+            None if self.steps.iter().all(done) => RunOutcome::Done,
+            _ if self.others_are_done() => RunOutcome::PartlyDone,
+            Some(Severity::Refused) => RunOutcome::Refused,
+            Some(Severity::NotInTime) => RunOutcome::NotInTime,
+            _ => RunOutcome::Failed,
+        }
+    }
+
+    /// Whether everything that does not touch an unfinished cluster is done; where clusters are
+    /// linked, some of them are.
+    fn others_are_done(&self) -> bool {
+        let unfinished = self.unfinished();
+        let touches = |id: &str| clusters(id).any(|c| unfinished.contains(&c));
+        let is_pair = |s: &&StepReport| clusters(&s.step).count() > 1;
+        let others: Vec<_> = self.steps.iter().filter(|s| !touches(&s.step)).collect();
+        // What sums up all pairs of a cluster waits for those with the unfinished.
+        let sums_up = |s: &StepReport| {
+            let because = s.lines.first().and_then(|l| l.strip_prefix("needs "));
+            s.state == StepState::Skipped
+                && because.is_some_and(|id| {
+                    touches(id) && clusters(id).any(|c| Some(c) == s.cluster.as_deref())
+                })
+        };
+        let done = |s: &&StepReport| s.state == StepState::Done;
+        let linked = others.iter().copied().any(|s| is_pair(&s) && done(&s));
+        others.iter().any(|s| s.cluster.is_some() && done(s))
+            && others.iter().all(|s| done(s) || sums_up(s))
+            && (linked || !self.steps.iter().any(|s| is_pair(&s)))
+    }
+
+    /// The clusters it is down to that not everything is done: the fewest that every step that
+    /// failed by itself, or was not heard of again, has to do with.
+    pub fn unfinished(&self) -> Vec<&str> {
+        let undone = |s: &&StepReport| !matches!(s.state, StepState::Done | StepState::Skipped);
+        let mut open: Vec<&StepReport> = self.steps.iter().filter(undone).collect();
+        let mut names = BTreeSet::new();
+        while !open.is_empty() {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for cluster in open.iter().flat_map(|s| clusters(&s.step)) {
+                *counts.entry(cluster).or_default() += 1;
+            }
+            let Some((worst, _)) = counts.into_iter().max_by_key(|(_, n)| *n) else {
+                break;
+            };
+            names.insert(worst);
+            open.retain(|s| !clusters(&s.step).any(|c| c == worst));
+        }
+        names.into_iter().collect()
+    }
+
+    /// The steps that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &StepReport> {
+        self.steps.iter().filter(|s| s.state == StepState::Failed)
+    }
+}
+
+/// The clusters a step has to do with, as its id says.
+fn clusters(step: &str) -> impl Iterator<Item = &str> {
+    step.split('/').skip(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::Planned;
+
+    fn events(kinds: Vec<Kind>) -> Vec<Event> {
+        let at = "2026-01-02T03:04:05Z".parse().unwrap();
+        kinds
+            .into_iter()
+            .map(|kind| Event {
+                at,
+                run: "r".into(),
+                kind,
+            })
+            .collect()
+    }
+
+    fn started(steps: &[(&str, &str)]) -> Kind {
+        let planned = |(step, cluster): &(&str, &str)| Planned {
+            step: (*step).into(),
+            cluster: Some((*cluster).into()),
+            describe: String::new(),
+        };
+        Kind::RunStarted {
+            command: "join a b".into(),
+            mesh: "m".into(),
+            clusters: vec!["a".into(), "b".into()],
+            steps: steps.iter().map(planned).collect(),
+        }
+    }
+
+    fn finished(step: &str) -> Kind {
+        Kind::StepFinished {
+            step: step.into(),
+            evidence: vec!["seen".into()],
+            millis: 3,
+        }
+    }
+
+    fn failed(step: &str, severity: Severity) -> Kind {
+        Kind::StepFailed {
+            step: step.into(),
+            causes: vec!["why".into()],
+            hints: vec![],
+            severity,
+        }
+    }
+
+    #[test]
+    fn outcomes() {
+        let two = started(&[("x/a", "a"), ("x/b", "b")]);
+        let cases = [
+            (vec![started(&[])], RunOutcome::NothingToDo),
+            (
+                vec![two.clone(), finished("x/a"), finished("x/b")],
+                RunOutcome::Done,
+            ),
+            (
+                vec![
+                    two.clone(),
+                    finished("x/a"),
+                    failed("x/b", Severity::Failed),
+                ],
+                RunOutcome::PartlyDone,
+            ),
+            (
+                vec![
+                    two.clone(),
+                    failed("x/a", Severity::Refused),
+                    failed("x/b", Severity::NotInTime),
+                ],
+                RunOutcome::Refused,
+            ),
+            (
+                vec![two.clone(), failed("x/a", Severity::NotInTime)],
+                RunOutcome::NotInTime,
+            ),
+            (
+                vec![two.clone(), finished("x/a"), Kind::Interrupted],
+                RunOutcome::Interrupted,
+            ),
+            (vec![two], RunOutcome::Failed),
+        ];
+        for (kinds, want) in cases {
+            assert_eq!(
+                Report::fold(&events(kinds.clone())).outcome,
+                want,
+                "{kinds:?}"
+            );
+        }
+    }
+
+    fn skipped(step: &str, because: &str) -> Kind {
+        Kind::StepSkipped {
+            step: step.into(),
+            because: because.into(),
+        }
+    }
+
+    #[test]
+    fn one_that_dies_leaves_the_others_done() {
+        let steps = started(&[
+            ("x/a", "a"),
+            ("x/b", "b"),
+            ("x/c", "c"),
+            ("prove/a/b", "a"),
+            ("prove/a/c", "a"),
+            ("record/a", "a"),
+        ]);
+        let done = ["x/a", "x/b", "prove/a/b"].map(finished);
+        let died = vec![
+            failed("x/c", Severity::Failed),
+            skipped("prove/a/c", "x/c"),
+            skipped("record/a", "prove/a/c"),
+        ];
+        let report = Report::fold(&events(
+            [vec![steps.clone()], done.into(), died.clone()].concat(),
+        ));
+        assert_eq!(report.outcome, RunOutcome::PartlyDone);
+        assert_eq!(report.unfinished(), ["c"]);
+        // Without a pair of the others, or with one of them undone, nothing is partly done.
+        let done = ["x/a", "x/b"].map(finished);
+        let report = Report::fold(&events([vec![steps], done.into(), died].concat()));
+        assert_eq!(report.outcome, RunOutcome::Failed);
+    }
+
+    #[test]
+    fn the_unfinished_are_named_once() {
+        let report = Report::fold(&events(vec![
+            started(&[("x/a", "a"), ("x/b", "b"), ("y/b", "b")]),
+            finished("x/a"),
+        ]));
+        assert_eq!(report.unfinished(), ["b"]);
+    }
+}

@@ -1,0 +1,86 @@
+//! Elastic Kubernetes Service: clusters and who may enter them.
+
+use serde_json::{Value, json};
+
+use super::{
+    ask::{Answer, Ask, Refusal},
+    state::{Cluster, State},
+};
+
+/// The action behind a REST path.
+pub(super) fn action(method: &str, path: &str) -> Option<&'static str> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (method, parts.as_slice()) {
+        ("GET", ["clusters"]) => Some("ListClusters"),
+        ("GET", ["clusters", _]) => Some("DescribeCluster"),
+        ("GET", ["clusters", _, "access-entries"]) => Some("ListAccessEntries"),
+        ("GET", ["clusters", _, "addons"]) => Some("ListAddons"),
+        _ => None,
+    }
+}
+
+pub(super) fn answer(state: &State, ask: &Ask) -> Answer<Value> {
+    let mine: Vec<&Cluster> = state.clusters.iter().filter(|c| ask.sees(&c.arn)).collect();
+    if ask.action == "ListClusters" {
+        let names = mine.into_iter().map(Cluster::name).collect();
+        let (names, next) = ask.page(names, "nextToken", "maxResults", 100)?;
+        return Ok(json!({ "clusters": names, "nextToken": next }));
+    }
+    let name = ask
+        .path
+        .trim_matches('/')
+        .split('/')
+        .nth(1)
+        .unwrap_or_default();
+    let missing = || {
+        Refusal(
+            404,
+            "ResourceNotFoundException",
+            format!("No cluster found for name: {name}."),
+        )
+    };
+    let cluster = mine
+        .into_iter()
+        .find(|c| c.name() == name)
+        .ok_or_else(missing)?;
+    match ask.action.as_str() {
+        "DescribeCluster" => Ok(json!({ "cluster": describe(cluster) })),
+        "ListAccessEntries" if cluster.auth_mode == "CONFIG_MAP" => Err(Refusal(
+            400,
+            "InvalidRequestException",
+            "The cluster's authentication mode must be set to one of [API, API_AND_CONFIG_MAP] to perform this operation.".into(),
+        )),
+        "ListAccessEntries" => {
+            let (entries, next) = ask.page(cluster.entries.clone(), "nextToken", "maxResults", 100)?;
+            Ok(json!({ "accessEntries": entries, "nextToken": next }))
+        }
+        "ListAddons" => Ok(json!({ "addons": ["coredns", "kube-proxy", "vpc-cni"] })),
+        other => Err(Refusal(404, "UnknownOperationException", other.into())),
+    }
+}
+
+fn describe(cluster: &Cluster) -> Value {
+    json!({
+        "name": cluster.name(),
+        "arn": cluster.arn,
+        "createdAt": 1_767_225_600.0,
+        "version": cluster.version,
+        "endpoint": cluster.endpoint,
+        "certificateAuthority": { "data": cluster.ca },
+        "status": cluster.status,
+        "platformVersion": "eks.1",
+        "resourcesVpcConfig": {
+            "subnetIds": cluster.subnets,
+            "securityGroupIds": cluster.security_groups,
+            "clusterSecurityGroupId": cluster.cluster_security_group,
+            "vpcId": cluster.vpc,
+            "endpointPublicAccess": cluster.public.is_some(),
+            "endpointPrivateAccess": cluster.private,
+            "publicAccessCidrs": cluster.public.clone().unwrap_or_default(),
+        },
+        "accessConfig": { "authenticationMode": cluster.auth_mode },
+        "computeConfig": { "enabled": cluster.auto_mode },
+        "kubernetesNetworkConfig": { "ipFamily": "ipv4", "serviceIpv4Cidr": "172.20.0.0/16" },
+        "tags": {},
+    })
+}

@@ -1,0 +1,306 @@
+//! The mesh as its owner wrote it, checked.
+//!
+//! [`Mesh`] is what every other room works from. It comes from a `mesh.yaml` ([`Mesh::read`]) or
+//! from the bare names on the command line ([`Mesh::named`]), and in either case nothing invalid
+//! gets past this room. [`Mesh::to_yaml`] prints the file that says what the names said.
+//!
+//! A file that is no YAML is reported alone. Everything else that is wrong with it is reported at
+//! once ([`Problems`]): each place with line and column, and what to write instead.
+//!
+//! ```
+//! use meshlink::spec::Mesh;
+//!
+//! let text = "clusters:\n- name: east\n- nmae: west\n";
+//! let problems = Mesh::read(text, "mesh.yaml".as_ref()).unwrap_err().to_string();
+//! assert!(problems.contains("mesh.yaml:3:3: clusters[1].nmae: unknown key: did you mean name?"));
+//! ```
+
+mod check;
+mod document;
+mod fields;
+mod lifetime;
+mod members;
+mod named;
+mod read;
+mod tree;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::fields::{Problem, Problems};
+use crate::name::{self, ClusterName, MeshId, NetworkName, TrustDomain};
+
+/// The Istio release that is installed unless the mesh says otherwise.
+pub const ISTIO_VERSION: &str = "1.31.0";
+/// Where the official charts are published.
+pub const OFFICIAL_CHARTS: &str = "https://istio-release.storage.googleapis.com/charts";
+
+/// The one namespace istiod is installed to.
+pub const ISTIO_NAMESPACE: &str = "istio-system";
+/// The oldest Kubernetes release that the oldest Istio release supports.
+pub const OLDEST_KUBERNETES: &str = "1.28.0";
+/// The oldest Istio release whose charts and multicluster behaviour meshlink knows.
+pub const OLDEST_ISTIO: &str = "1.24.0";
+
+/// Why names on the command line are no mesh.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No name was given.
+    #[error("no cluster is named: name at least one")]
+    Empty,
+    /// No cluster name can be made of a text.
+    #[error(
+        "cannot name the cluster {text:?} in the mesh: write NAME={text}, with a NAME of your own"
+    )]
+    Name {
+        /// The text as it was given.
+        text: String,
+        /// What is wrong with the name that was derived from it.
+        source: name::Error,
+    },
+    /// A name is there twice.
+    #[error(
+        "{first:?} and {second:?} would both be called {name} in the mesh: write NAME={second}, with another NAME"
+    )]
+    SameName {
+        /// The name.
+        name: ClusterName,
+        /// Where it was first.
+        first: String,
+        /// Where it was again.
+        second: String,
+    },
+    /// One cluster under two names.
+    #[error("{first} and {second} both mean the cluster {text:?}: leave one out")]
+    SameCluster {
+        /// The cluster.
+        text: String,
+        /// Its first name.
+        first: ClusterName,
+        /// Its second name.
+        second: ClusterName,
+    },
+    /// A default is no valid name; a mistake in meshlink, not in the mesh.
+    #[error("a default of meshlink is invalid")]
+    Default(#[from] name::Error),
+}
+
+impl Mesh {
+    /// The mesh of these clusters, everything else by default. `east=TEXT` names a member;
+    /// otherwise its name is derived from the text, which may be anything that finds a cluster.
+    pub fn named(names: &[String]) -> Result<Self, Error> {
+        named::mesh(names)
+    }
+
+    /// Reads a mesh file. `file` is what errors call it, and what relative paths in it start from.
+    pub fn read(text: &str, file: &Path) -> Result<Self, Problems> {
+        read::mesh(text, file)
+    }
+
+    /// The mesh file that says the same as this mesh, defaults spelled out.
+    pub fn to_yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
+        document::to_yaml(self)
+    }
+
+    /// The JSON schema of mesh files, for editors and other checkers.
+    pub fn json_schema() -> serde_json::Value {
+        document::json_schema()
+    }
+}
+
+/// A checked mesh.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mesh {
+    /// `meshID` in Istio, and the name of the vault's folder.
+    pub id: MeshId,
+    /// SPIFFE trust domain of every member.
+    pub trust_domain: TrustDomain,
+    /// What to install, and from where.
+    pub istio: Istio,
+    /// The east-west gateways.
+    pub gateway: Gateway,
+    /// The certificates.
+    pub trust: Trust,
+    /// Members, in the order they were written. Names and networks are unique.
+    pub clusters: Vec<Member>,
+}
+
+/// What to install, and from where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Istio {
+    /// Chart and image version, for example `1.31.0`.
+    pub version: String,
+    /// Repository URL, `oci://…`, folder or archive, as `chart::Source` reads it.
+    pub charts: String,
+    /// Namespace of the control plane.
+    pub namespace: String,
+    /// Values the owner adds to the istiod chart; files first, then inline, later ones win.
+    pub values: Values,
+}
+
+/// The east-west gateway of each member.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// Namespace the gateway lives in.
+    pub namespace: String,
+    /// Helm release name and Deployment name.
+    pub name: String,
+    /// Who may reach it from outside its cluster.
+    pub exposure: Exposure,
+    /// Hosts the gateway lets through; `*.local` means every service.
+    pub hosts: Vec<String>,
+    /// From where an internet-facing one may be reached, as CIDRs; derived from the peers where empty.
+    pub source_ranges: Vec<String>,
+    /// Extra annotations for its Service.
+    pub annotations: BTreeMap<String, String>,
+    /// Values the owner adds to the gateway chart.
+    pub values: Values,
+}
+
+/// Chart values from the owner: files in order, then inline.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Values {
+    /// YAML files; those written relative to the mesh file are joined to its folder.
+    pub files: Vec<PathBuf>,
+    /// Inline values, as a JSON object.
+    pub inline: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Who may reach a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exposure {
+    /// Derived: internal where the members share a route, else internet-facing for the peers only.
+    #[default]
+    Auto,
+    /// A load balancer with private addresses.
+    Internal,
+    /// A load balancer with public addresses, open only to the peers' egress addresses.
+    InternetFacing,
+}
+
+/// Roots, intermediates and their lifetimes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trust {
+    /// Who holds the root key.
+    pub authority: Authority,
+    /// Key type of the root and the intermediates.
+    pub key: KeyType,
+    /// Lifetime of a new root.
+    pub root_lifetime: Duration,
+    /// Lifetime of a new intermediate; it never outlives the root.
+    pub intermediate_lifetime: Duration,
+    /// DNS names istiod's certificates may carry besides those below its own namespace.
+    pub dns_names: Vec<String>,
+}
+
+impl Default for Istio {
+    fn default() -> Self {
+        Self {
+            version: ISTIO_VERSION.into(),
+            charts: OFFICIAL_CHARTS.into(),
+            namespace: ISTIO_NAMESPACE.into(),
+            values: Values::default(),
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            namespace: "istio-ingress".into(),
+            name: "istio-eastwestgateway".into(),
+            exposure: Exposure::Auto,
+            hosts: vec!["*.local".into()],
+            source_ranges: Vec::new(),
+            annotations: BTreeMap::new(),
+            values: Values::default(),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self {
+            authority: Authority::Vault,
+            key: KeyType::P256,
+            root_lifetime: 10 * lifetime::YEAR,
+            intermediate_lifetime: lifetime::YEAR,
+            dns_names: Vec::new(),
+        }
+    }
+}
+
+/// Who holds the root key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Authority {
+    /// meshlink's own vault on this machine.
+    #[default]
+    Vault,
+}
+
+/// Key types real istiod and Envoy accept for an authority.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeyType {
+    /// ECDSA on P-256, the default.
+    #[default]
+    #[serde(rename = "P-256")]
+    P256,
+    /// ECDSA on P-384.
+    #[serde(rename = "P-384")]
+    P384,
+    /// RSA with 4096 bits, for those who must.
+    #[serde(rename = "RSA-4096")]
+    Rsa4096,
+}
+
+/// One cluster of the mesh.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Its name in the mesh.
+    pub name: ClusterName,
+    /// Its network; a member without one is a network of its own, named like the cluster.
+    pub network: NetworkName,
+    /// How to find its API server.
+    pub reach: Reach,
+    /// The API server address the *peers'* istiods must use, where it differs from ours.
+    pub peer_server: Option<String>,
+}
+
+/// How to find a cluster's API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// A text as on the command line: context, EKS name, ARN, `region/name` or eksctl name, in that order.
+    Auto(String),
+    /// A kubeconfig context, literally.
+    Context(String),
+    /// An EKS cluster.
+    Eks(Eks),
+}
+
+/// An EKS cluster and the credentials to use for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Eks {
+    /// Name within its region.
+    pub name: String,
+    /// Region; the profile's or environment's default if absent.
+    pub region: Option<String>,
+    /// Full ARN, where given; name and region are then taken from it.
+    pub arn: Option<String>,
+    /// AWS profile.
+    pub profile: Option<String>,
+    /// Role to assume for this cluster.
+    pub role_arn: Option<String>,
+    /// External id for that role.
+    pub external_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

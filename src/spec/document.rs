@@ -1,0 +1,225 @@
+//! The mesh file as it is written: the shape behind its JSON schema and behind [`Mesh::to_yaml`].
+//!
+//! Reading does not go through these types, because it must go on after a mistake; a test holds
+//! the two together.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Authority, Exposure, KeyType, Member, Mesh, Reach, Values, lifetime};
+use crate::name::{ClusterName, MeshId, NetworkName, TrustDomain};
+
+/// Clusters on different networks that shall be one Istio mesh.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "mesh.yaml")]
+struct Document {
+    /// The mesh id; also the name of the vault's folder. Default: mesh.
+    mesh: Option<MeshId>,
+    /// SPIFFE trust domain of all members. Default: cluster.local.
+    trust_domain: Option<TrustDomain>,
+    /// What to install, and from where.
+    istio: Option<IstioKeys>,
+    /// The east-west gateways.
+    gateway: Option<GatewayKeys>,
+    /// The certificates.
+    trust: Option<TrustKeys>,
+    /// The members, each on a network of its own.
+    #[schemars(length(min = 1))]
+    clusters: Vec<ClusterKeys>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Istio")]
+struct IstioKeys {
+    /// Chart and image version, three numbers in quotes.
+    #[schemars(regex(pattern = r"^\d+\.\d+\.\d+"))]
+    version: Option<String>,
+    /// Repository (https://…), registry (oci://…), folder or archive; relative to this file.
+    charts: Option<String>,
+    /// Namespace of the control plane. Default: istio-system.
+    namespace: Option<String>,
+    /// Values for the istiod chart; they win over those of files.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schemars(default)]
+    values: Map<String, Value>,
+    /// Files of values for the istiod chart, relative to this file; later ones win.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    values_files: Vec<PathBuf>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Gateway")]
+struct GatewayKeys {
+    /// Namespace of the gateway. Default: istio-ingress.
+    namespace: Option<String>,
+    /// Name of its Helm release, Deployment and Service.
+    name: Option<String>,
+    /// Who may reach it. Default: auto.
+    exposure: Option<Exposure>,
+    /// What it lets through: names, or "*." and a name. Default: "*.local", every service.
+    hosts: Option<Vec<String>>,
+    /// From where an internet-facing one may be reached, as CIDRs; found out where absent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    source_ranges: Vec<String>,
+    /// Further annotations of its Service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
+    annotations: BTreeMap<String, String>,
+    /// Values for the gateway chart; they win over those of files.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schemars(default)]
+    values: Map<String, Value>,
+    /// Files of values for the gateway chart, relative to this file; later ones win.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    values_files: Vec<PathBuf>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Trust")]
+struct TrustKeys {
+    /// Who holds the root key. Default: vault.
+    authority: Option<Authority>,
+    /// Key type of the root and the intermediates. Default: P-256.
+    key: Option<KeyType>,
+    /// Lifetime of a new root, as "10y". Default: 10y.
+    #[schemars(regex(pattern = r"^\d+[ydhm]$"))]
+    root_lifetime: Option<String>,
+    /// Lifetime of a new intermediate, as "90d"; not longer than the root's. Default: 1y.
+    #[schemars(regex(pattern = r"^\d+[ydhm]$"))]
+    intermediate_lifetime: Option<String>,
+    /// DNS names istiod's certificates may carry besides those below its own namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    dns_names: Vec<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Cluster")]
+struct ClusterKeys {
+    /// Its name in the mesh; derived from how it is found, where absent.
+    name: Option<ClusterName>,
+    /// Its network, which no other member may be on. Default: its name.
+    network: Option<NetworkName>,
+    /// A text as on the command line: context, EKS name, ARN, region/name or eksctl name. Default: its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    find: Option<String>,
+    /// A context of the kubeconfig, literally.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<String>,
+    /// An EKS cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eks: Option<EksKeys>,
+    /// The address of its API server the peers must use, where it differs from ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_server: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Eks")]
+struct EksKeys {
+    /// Name within its region; not needed beside an ARN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Region; the profile's or the environment's where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    /// Its whole ARN, instead of name and region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arn: Option<String>,
+    /// AWS profile to use for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<String>,
+    /// Role to assume for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role_arn: Option<String>,
+    /// External id that role asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<String>,
+}
+
+pub(super) fn json_schema() -> Value {
+    schemars::schema_for!(Document).into()
+}
+
+pub(super) fn to_yaml(mesh: &Mesh) -> Result<String, serde_saphyr::SerializeError> {
+    serde_saphyr::to_string(&document(mesh))
+}
+
+fn document(mesh: &Mesh) -> Document {
+    let Values { files, inline } = mesh.istio.values.clone();
+    Document {
+        mesh: Some(mesh.id.clone()),
+        trust_domain: Some(mesh.trust_domain.clone()),
+        istio: Some(IstioKeys {
+            version: Some(mesh.istio.version.clone()),
+            charts: Some(mesh.istio.charts.clone()),
+            namespace: Some(mesh.istio.namespace.clone()),
+            values: inline,
+            values_files: files,
+        }),
+        gateway: Some(gateway(mesh)),
+        trust: Some(TrustKeys {
+            authority: Some(mesh.trust.authority),
+            key: Some(mesh.trust.key),
+            root_lifetime: Some(lifetime::write(mesh.trust.root_lifetime)),
+            intermediate_lifetime: Some(lifetime::write(mesh.trust.intermediate_lifetime)),
+            dns_names: mesh.trust.dns_names.clone(),
+        }),
+        clusters: mesh.clusters.iter().map(cluster).collect(),
+    }
+}
+
+fn gateway(mesh: &Mesh) -> GatewayKeys {
+    let gateway = mesh.gateway.clone();
+    GatewayKeys {
+        namespace: Some(gateway.namespace),
+        name: Some(gateway.name),
+        exposure: Some(gateway.exposure),
+        hosts: Some(gateway.hosts),
+        source_ranges: gateway.source_ranges,
+        annotations: gateway.annotations,
+        values: gateway.values.inline,
+        values_files: gateway.values.files,
+    }
+}
+
+fn cluster(member: &Member) -> ClusterKeys {
+    let mut keys = ClusterKeys {
+        name: Some(member.name.clone()),
+        network: Some(member.network.clone()),
+        find: None,
+        context: None,
+        eks: None,
+        peer_server: member.peer_server.clone(),
+    };
+    match member.reach.clone() {
+        Reach::Auto(text) if text == member.name.as_str() => {}
+        Reach::Auto(text) => keys.find = Some(text),
+        Reach::Context(text) => keys.context = Some(text),
+        Reach::Eks(eks) => {
+            // An ARN says name and region; saying them twice invites contradiction.
+            let spelled = eks.arn.is_none();
+            keys.eks = Some(EksKeys {
+                name: Some(eks.name).filter(|_| spelled),
+                region: eks.region.filter(|_| spelled),
+                arn: eks.arn,
+                profile: eks.profile,
+                role_arn: eks.role_arn,
+                external_id: eks.external_id,
+            });
+        }
+    }
+    keys
+}

@@ -1,0 +1,308 @@
+//! Walking the tree: small readers that note what is wrong and go on.
+
+use std::{cell::RefCell, fmt, path::PathBuf};
+
+use serde::Serialize;
+
+use super::tree::{Entry, Node, Place, Value};
+
+/// One thing that is wrong with a mesh file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// Line, counted from one.
+    pub line: u64,
+    /// Column, counted from one.
+    pub column: u64,
+    /// The place in the document, as `clusters[1].network`; empty where it is no YAML at all.
+    pub path: String,
+    /// What is wrong, and what to write instead.
+    pub text: String,
+}
+
+/// Everything that is wrong with a mesh file, in the order of its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problems {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong; never empty.
+    pub list: Vec<Problem>,
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.list.iter().enumerate() {
+            let Problem {
+                line,
+                column,
+                path,
+                text,
+            } = problem;
+            let (newline, colon) = (
+                if n == 0 { "" } else { "\n" },
+                if path.is_empty() { "" } else { ": " },
+            );
+            write!(
+                f,
+                "{newline}{}:{line}:{column}: {path}{colon}{text}",
+                self.file.display()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Where readers put what they find wrong.
+pub(super) type Sink = RefCell<Vec<Problem>>;
+
+/// A place in the document: what stands there, and how to get there.
+#[derive(Clone)]
+pub(super) struct At<'a> {
+    node: &'a Node,
+    path: String,
+    sink: &'a Sink,
+}
+
+impl<'a> At<'a> {
+    pub(super) fn top(node: &'a Node, sink: &'a Sink) -> Self {
+        Self {
+            node,
+            path: String::new(),
+            sink,
+        }
+    }
+
+    /// Notes that something is wrong here.
+    pub(super) fn wrong(&self, text: impl Into<String>) {
+        note(self.sink, self.node.place, &self.path, text.into());
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.node.place
+    }
+
+    fn wants<T>(&self, what: &str) -> Option<T> {
+        self.wrong(format!("is {}: write {what}", self.node.value.kind()));
+        None
+    }
+
+    /// A text; numbers and the like are not taken for one, because YAML changes them (`1.30` is `1.3`).
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Text(text) => Some(text),
+            Value::Number(_) | Value::Bool(_) => self.wants("it in quotes, to make it a text"),
+            _ => self.wants("a text"),
+        }
+    }
+
+    /// A text that means something.
+    pub(super) fn read<T, E: fmt::Display>(
+        &self,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        read(self.text()?)
+            .map_err(|error| self.wrong(error.to_string()))
+            .ok()
+    }
+
+    /// One of a few words.
+    pub(super) fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.wrong(match known[..] {
+                [only] => format!("{text:?} is unknown here: write {only}"),
+                _ => format!(
+                    "{text:?} is unknown here: write one of {}",
+                    known.join(", ")
+                ),
+            });
+        }
+        found
+    }
+
+    /// The members of a list.
+    pub(super) fn list(&self) -> Vec<Self> {
+        let Value::List(list) = &self.node.value else {
+            return self
+                .wants("a list, each line beginning with \"- \"")
+                .unwrap_or_default();
+        };
+        let member = |(n, node)| At {
+            node,
+            path: format!("{}[{n}]", self.path),
+            sink: self.sink,
+        };
+        list.iter().enumerate().map(member).collect()
+    }
+
+    /// A list of texts that mean something; what means nothing is noted and left out.
+    pub(super) fn each<T, E: fmt::Display>(&self, read: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        self.list().iter().filter_map(|at| at.read(&read)).collect()
+    }
+
+    fn entries(&self) -> Option<&'a [Entry]> {
+        match &self.node.value {
+            Value::Map(entries) => Some(entries),
+            _ => self.wants("keys below it, as \"key: value\""),
+        }
+    }
+
+    /// Free keys, each with a text.
+    pub(super) fn texts(&self) -> Vec<(String, String)> {
+        let entries = self.entries().unwrap_or_default();
+        let text = |entry: &'a Entry| {
+            let text = self.below(entry).text()?;
+            Some((entry.key.clone(), text.to_owned()))
+        };
+        entries.iter().filter_map(text).collect()
+    }
+
+    /// Free keys with anything below them.
+    pub(super) fn object(&self) -> serde_json::Map<String, serde_json::Value> {
+        let entries = self.entries().unwrap_or_default();
+        entries
+            .iter()
+            .map(|entry| (entry.key.clone(), entry.node.value.to_json()))
+            .collect()
+    }
+
+    /// Known keys, read by `read`; those it does not ask for are unknown.
+    pub(super) fn fields<T>(&self, read: impl FnOnce(&mut Fields<'a>) -> T) -> Option<T> {
+        let entries = self.entries()?;
+        let mut fields = Fields {
+            at: self.clone(),
+            entries,
+            known: Vec::new(),
+        };
+        let found = read(&mut fields);
+        fields.unknown();
+        Some(found)
+    }
+
+    fn below(&self, entry: &'a Entry) -> Self {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        At {
+            node: &entry.node,
+            path: format!("{}{dot}{}", self.path, entry.key),
+            sink: self.sink,
+        }
+    }
+}
+
+/// The keys of one group.
+pub(super) struct Fields<'a> {
+    pub(super) at: At<'a>,
+    entries: &'a [Entry],
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// What stands at a key; a key without a value counts as absent.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<At<'a>> {
+        self.known.push(key);
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        (entry.node.value != Value::Null).then(|| self.at.below(entry))
+    }
+
+    fn unknown(&self) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| !self.known.contains(&&*entry.key))
+        {
+            let hint = nearest(&entry.key, &self.known).map_or_else(
+                || format!("known here are {}", self.known.join(", ")),
+                |key| format!("did you mean {key}?"),
+            );
+            let path = self.at.below(entry).path;
+            note(
+                self.at.sink,
+                entry.place,
+                &path,
+                format!("unknown key: {hint}"),
+            );
+        }
+    }
+}
+
+fn note(sink: &Sink, place: Place, path: &str, text: String) {
+    let Place { line, column } = place;
+    sink.borrow_mut().push(Problem {
+        line,
+        column,
+        path: path.into(),
+        text,
+    });
+}
+
+/// The word somebody may have meant.
+fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+    let plain = |text: &str| -> Vec<char> {
+        text.chars()
+            .filter(|c| c.is_alphanumeric())
+            .flat_map(char::to_lowercase)
+            .take(64)
+            .collect()
+    };
+    let meant = plain(text);
+    let far = |word: &&str| distance(&meant, &plain(word));
+    let best = words.iter().copied().min_by_key(|word| far(word))?;
+    (far(&best) <= meant.len().max(3) / 3).then_some(best)
+}
+
+/// Letters to add, drop, change or swap with the next.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = match (i, j) {
+                (0, _) | (_, 0) => i + j,
+                _ => {
+                    let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let step = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                    if swapped {
+                        step.min(rows[i - 2][j - 2] + 1)
+                    } else {
+                        step
+                    }
+                }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_that_was_meant_is_found_and_no_other() {
+        let words = [
+            "name",
+            "network",
+            "context",
+            "eks",
+            "peerServer",
+            "trustDomain",
+        ];
+        for (text, want) in [
+            ("nmae", Some("name")),
+            ("Network", Some("network")),
+            ("peer_server", Some("peerServer")),
+            ("trust-domain", Some("trustDomain")),
+            ("netwrok", Some("network")),
+            ("region", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(text, &words), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! From the tree to a checked mesh.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    Authority, Exposure, Gateway, Istio, KeyType, Mesh, OLDEST_ISTIO, Problem, Problems, Trust,
+    Values, check,
+    fields::{At, Fields, Sink},
+    lifetime, members,
+    named::{ID, TRUST_DOMAIN},
+    tree,
+};
+
+/// Nobody writes a mesh file of this size.
+const MAX_BYTES: usize = 1024 * 1024;
+
+pub(super) fn mesh(text: &str, file: &Path) -> Result<Mesh, Problems> {
+    let problems = |list| Problems {
+        file: file.into(),
+        list,
+    };
+    let alone = |(place, text): (tree::Place, String)| {
+        let tree::Place { line, column } = place;
+        problems(vec![Problem {
+            line,
+            column,
+            path: String::new(),
+            text,
+        }])
+    };
+    let start = tree::Place { line: 1, column: 1 };
+    if text.len() > MAX_BYTES {
+        return Err(alone((
+            start,
+            "is larger than 1 MiB: that is no mesh file".into(),
+        )));
+    }
+    let tree = tree::parse(text).map_err(alone)?;
+    let sink = Sink::default();
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let top = At::top(&tree, &sink);
+    let found = top.fields(|fields| document(fields, folder)).flatten();
+    let mut list = sink.into_inner();
+    list.sort();
+    match found {
+        Some(mesh) if list.is_empty() => Ok(mesh),
+        // Nothing found and nothing noted would be a mistake of ours; say at least which file it is.
+        None if list.is_empty() => Err(alone((start, "is no mesh file".into()))),
+        _ => Err(problems(list)),
+    }
+}
+
+fn document(f: &mut Fields<'_>, folder: &Path) -> Option<Mesh> {
+    let id = or(f.get("mesh").map(|at| at.read(str::parse)), ID.parse());
+    let trust_domain = or(
+        f.get("trustDomain").map(|at| at.read(str::parse)),
+        TRUST_DOMAIN.parse(),
+    );
+    let istio = f
+        .get("istio")
+        .and_then(|at| at.fields(|f| istio(f, folder)));
+    let gateway = f
+        .get("gateway")
+        .and_then(|at| at.fields(|f| gateway(f, folder)));
+    let trust = f.get("trust").and_then(|at| at.fields(trust));
+    let clusters = f.get("clusters").map(|at| members::list(&at));
+    if clusters.is_none() {
+        f.at.wrong("has no clusters: write \"clusters:\" with one \"- name: …\" for each");
+    }
+    Some(Mesh {
+        id: id?,
+        trust_domain: trust_domain?,
+        istio: istio.unwrap_or_default(),
+        gateway: gateway.unwrap_or_default(),
+        trust: trust.unwrap_or_default(),
+        clusters: clusters?,
+    })
+}
+
+/// What was written, or else the default; none if what was written is wrong.
+fn or<T, E>(written: Option<Option<T>>, default: Result<T, E>) -> Option<T> {
+    written.unwrap_or_else(|| default.ok())
+}
+
+/// Replaces a default by what was written, if that is right; what is wrong has been noted.
+fn set<T>(place: &mut T, written: Option<T>) {
+    if let Some(value) = written {
+        *place = value;
+    }
+}
+
+fn istio(f: &mut Fields<'_>, folder: &Path) -> Istio {
+    let mut istio = Istio::default();
+    set(
+        &mut istio.version,
+        f.get("version").and_then(|at| at.read(version)),
+    );
+    let charts = f
+        .get("charts")
+        .and_then(|at| at.read(|text| check::charts(text, folder)));
+    set(&mut istio.charts, charts);
+    set(
+        &mut istio.namespace,
+        f.get("namespace").and_then(|at| at.read(istio_namespace)),
+    );
+    istio.values = values(f, folder);
+    istio
+}
+
+/// Every cluster of a mesh must agree on it, and reader accounts and Leases are kept there.
+fn istio_namespace(text: &str) -> Result<String, String> {
+    match text == super::ISTIO_NAMESPACE {
+        true => Ok(text.into()),
+        false => Err(format!(
+            "{text:?} is not supported: write {}, or leave the key out",
+            super::ISTIO_NAMESPACE
+        )),
+    }
+}
+
+fn version(text: &str) -> Result<String, String> {
+    let parsed = semver::Version::parse(text).map_err(|_| {
+        format!(
+            "{text:?} is no version: write three numbers, as {}",
+            super::ISTIO_VERSION
+        )
+    })?;
+    let oldest = semver::Version::parse(OLDEST_ISTIO).map_err(|error| error.to_string())?;
+    if parsed < oldest {
+        return Err(format!(
+            "Istio {text} is not supported: write {OLDEST_ISTIO} or newer"
+        ));
+    }
+    Ok(text.into())
+}
+
+fn values(f: &mut Fields<'_>, folder: &Path) -> Values {
+    let file = |text: &str| match text.is_empty() {
+        true => Err("is empty: write the path of a YAML file"),
+        false => Ok(folder.join(text)),
+    };
+    let inline = f.get("values").map(|at| at.object()).unwrap_or_default();
+    Values {
+        inline,
+        files: f
+            .get("valuesFiles")
+            .map(|at| at.each(file))
+            .unwrap_or_default(),
+    }
+}
+
+fn gateway(f: &mut Fields<'_>, folder: &Path) -> Gateway {
+    let mut gateway = Gateway::default();
+    set(
+        &mut gateway.namespace,
+        f.get("namespace").and_then(|at| at.read(check::label)),
+    );
+    set(
+        &mut gateway.name,
+        f.get("name").and_then(|at| at.read(check::label)),
+    );
+    let exposure = [
+        ("auto", Exposure::Auto),
+        ("internal", Exposure::Internal),
+        ("internet-facing", Exposure::InternetFacing),
+    ];
+    set(
+        &mut gateway.exposure,
+        f.get("exposure").and_then(|at| at.one_of(&exposure)),
+    );
+    if let Some(at) = f.get("hosts") {
+        gateway.hosts = at.each(check::host);
+        if at.list().is_empty() {
+            at.wrong("is an empty list: leave the key out, or write \"*.local\" for every service");
+        }
+    }
+    if let Some(at) = f.get("sourceRanges") {
+        gateway.source_ranges = at.each(check::cidr);
+        if gateway.exposure == Exposure::Internal && !at.list().is_empty() {
+            at.wrong("says from where the internet may reach an internal gateway: leave it out, or write exposure: internet-facing");
+        }
+    }
+    let annotations = f
+        .get("annotations")
+        .map(|at| at.texts())
+        .unwrap_or_default();
+    gateway.annotations = annotations.into_iter().collect();
+    gateway.values = values(f, folder);
+    gateway
+}
+
+fn trust(f: &mut Fields<'_>) -> Trust {
+    let mut trust = Trust::default();
+    let authority = [("vault", Authority::Vault)];
+    set(
+        &mut trust.authority,
+        f.get("authority").and_then(|at| at.one_of(&authority)),
+    );
+    let keys = [
+        ("P-256", KeyType::P256),
+        ("P-384", KeyType::P384),
+        ("RSA-4096", KeyType::Rsa4096),
+    ];
+    set(&mut trust.key, f.get("key").and_then(|at| at.one_of(&keys)));
+    let (root, intermediate) = (f.get("rootLifetime"), f.get("intermediateLifetime"));
+    set(
+        &mut trust.root_lifetime,
+        root.as_ref().and_then(|at| lasting(at, 30 * lifetime::DAY)),
+    );
+    // Leaves live for a day; what signs them must not end before they do.
+    let longest = intermediate
+        .as_ref()
+        .and_then(|at| lasting(at, 2 * lifetime::DAY));
+    set(&mut trust.intermediate_lifetime, longest);
+    if let Some(at) = intermediate.or(root) {
+        outlives(&at, &trust);
+    }
+    trust.dns_names = f
+        .get("dnsNames")
+        .map(|at| at.each(check::domain))
+        .unwrap_or_default();
+    trust
+}
+
+fn lasting(at: &At<'_>, least: Duration) -> Option<Duration> {
+    let length = at.read(lifetime::read)?;
+    if length < least {
+        at.wrong(format!(
+            "is too short: write {} or longer",
+            lifetime::write(least)
+        ));
+    }
+    Some(length)
+}
+
+fn outlives(at: &At<'_>, trust: &Trust) {
+    let (root, intermediate) = (trust.root_lifetime, trust.intermediate_lifetime);
+    if intermediate > root {
+        let (long, short) = (lifetime::write(intermediate), lifetime::write(root));
+        at.wrong(format!(
+            "an intermediate of {long} would outlive its root of {short}: write an intermediateLifetime of at most {short}"
+        ));
+    }
+}

@@ -1,0 +1,292 @@
+//! Proof that each cluster reaches the others.
+//!
+//! A [`Verdict`] is a list of [`Check`]s, each naming the evidence it rests on. What was not tried
+//! says so; nothing is inferred. "Synced" and "healthy" prove nothing alone: istiod says `synced`
+//! of a peer whose token has expired, and Envoy calls a pod address of another network healthy.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod istiod;
+mod mesh;
+pub mod pair;
+pub mod service;
+mod token;
+pub mod traffic;
+
+pub(crate) use mesh::chain;
+pub use mesh::{Depth, Desk, verify};
+pub use traffic::Asked;
+
+/// What was found about one claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// The claim's name: stable, documented, the same everywhere.
+    pub id: Claim,
+    /// The cluster it is about, or that looks.
+    pub from: String,
+    /// The peer it is about, where it is about a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What was found.
+    pub outcome: Outcome,
+    /// What was looked at, and what it said.
+    pub evidence: String,
+    /// What to do about it, as commands that can be pasted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+}
+
+/// The claims a verdict is made of.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Claim {
+    /// The members' istiods publish one and the same root.
+    SameRoot,
+    /// istiod is available.
+    IstiodReady,
+    /// The gateway is available, has an address, and 15443 is opened by a `Gateway` object.
+    GatewayReady,
+    /// The members are on different networks.
+    OwnNetwork,
+    /// `from` holds a remote secret for `to` that is well-formed, current and works.
+    Configured,
+    /// Every istiod replica in `from` has synced with `to`.
+    Synced,
+    /// `from`'s istiod knows `to`'s gateway, by the addresses DNS and the Service give.
+    GatewayKnown,
+    /// The proxy in `from` holds exactly those addresses for `to`, and no pod address of `to`.
+    Endpoints,
+    /// `to` answered requests sent from `from`, through the proxies.
+    Proved,
+    /// Each address of `to`'s gateway carries traffic from `from` by itself.
+    Addresses,
+    /// `from` and `to` saw each other's certificates, and they are those of the witnesses.
+    Identity,
+    /// gRPC calls are answered, as requests are.
+    Grpc,
+    /// TCP connections that no proxy looks into are answered, as requests are.
+    Tcp,
+    /// `to`'s gateway passes Services on that have no address of their own.
+    Headless,
+    /// The cluster has the Service that was asked for.
+    ServiceThere,
+    /// It has the same ports as in the first cluster that has it.
+    ServiceAlike,
+    /// A proxy in `from` holds what is ready in `to`, by its gateway where that is another cluster.
+    ServiceEndpoints,
+}
+
+/// What was found about a claim.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// True, by the evidence named.
+    Ok,
+    /// True, but something about it needs attention.
+    Warning,
+    /// Not tried.
+    NotTried,
+    /// False, by the evidence named.
+    Failed,
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    /// The members, in the mesh's order.
+    pub clusters: Vec<String>,
+    /// What was found, claim by claim.
+    pub checks: Vec<Check>,
+    /// What was asked and answered, way by way and address by address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<Asked>,
+    /// What was seen of the Service that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<service::ServiceSeen>,
+}
+
+/// One cell of the matrix: what is known of `from` reaching `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// The remote secret.
+    pub configured: Outcome,
+    /// istiod.
+    pub synced: Outcome,
+    /// The proxy.
+    pub endpoints: Outcome,
+    /// Traffic.
+    pub proved: Outcome,
+}
+
+impl Claim {
+    /// The name as it is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SameRoot => "same-root",
+            Self::IstiodReady => "istiod-ready",
+            Self::GatewayReady => "gateway-ready",
+            Self::OwnNetwork => "own-network",
+            Self::Configured => "configured",
+            Self::Synced => "synced",
+            Self::GatewayKnown => "gateway-known",
+            Self::Endpoints => "endpoints",
+            Self::Proved => "proved",
+            Self::Addresses => "addresses",
+            Self::Identity => "identity",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+            Self::Headless => "headless",
+            Self::ServiceThere => "service-there",
+            Self::ServiceAlike => "service-alike",
+            Self::ServiceEndpoints => "service-endpoints",
+        }
+    }
+
+    /// What only traffic shows.
+    pub const TRAFFIC: [Self; 6] = [
+        Self::Proved,
+        Self::Addresses,
+        Self::Identity,
+        Self::Grpc,
+        Self::Tcp,
+        Self::Headless,
+    ];
+}
+
+impl Check {
+    /// `endpoints/eks-1/eks-2`.
+    pub fn path(&self) -> String {
+        let to = self
+            .to
+            .as_ref()
+            .map(|to| format!("/{to}"))
+            .unwrap_or_default();
+        format!("{}/{}{to}", self.id.as_str(), self.from)
+    }
+}
+
+impl Verdict {
+    /// Whether nothing failed.
+    pub fn holds(&self) -> bool {
+        self.failed().next().is_none()
+    }
+
+    /// The checks that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|c| c.outcome == Outcome::Failed)
+    }
+
+    /// Whether every pair was proved by traffic.
+    pub fn is_proved(&self) -> bool {
+        let matrix = self.matrix();
+        !matrix.is_empty() && matrix.values().all(|cell| cell.proved == Outcome::Ok)
+    }
+
+    /// Takes over what a proof has found, in the place of what was known of the same before.
+    pub fn take(&mut self, proof: Self) {
+        let shows = |id| id == Claim::Endpoints || Claim::TRAFFIC.contains(&id);
+        for check in proof.checks.into_iter().filter(|c| shows(c.id)) {
+            self.checks.retain(|c| c.path() != check.path());
+            self.checks.push(check);
+        }
+        self.traffic.extend(proof.traffic);
+        self.checks
+            .sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
+    }
+
+    /// What is known of each ordered pair.
+    pub fn matrix(&self) -> BTreeMap<(&str, &str), Cell> {
+        let pairs = self.clusters.iter().flat_map(|from| {
+            let others = self.clusters.iter().filter(move |to| *to != from);
+            others.map(move |to| (from.as_str(), to.as_str()))
+        });
+        pairs.map(|pair| (pair, self.cell(pair))).collect()
+    }
+
+    /// Says of every pair what of it was not tried, and why.
+    pub fn with_untried(mut self, why: &str) -> Self {
+        let pairs: Vec<_> = self.matrix().into_keys().collect();
+        let pairs: Vec<_> = pairs
+            .into_iter()
+            .map(|(from, to)| (from.to_owned(), to.to_owned()))
+            .collect();
+        for (from, to) in pairs {
+            for id in [Claim::Endpoints].into_iter().chain(Claim::TRAFFIC) {
+                let check = Check {
+                    id,
+                    from: from.clone(),
+                    to: Some(to.clone()),
+                    outcome: Outcome::NotTried,
+                    evidence: why.to_owned(),
+                    hints: vec![],
+                };
+                if self.checks.iter().all(|c| c.path() != check.path()) {
+                    self.checks.push(check);
+                }
+            }
+        }
+        self
+    }
+
+    fn cell(&self, (from, to): (&str, &str)) -> Cell {
+        let worst = |claims: &[Claim]| {
+            let about = self.checks.iter().filter(|c| {
+                claims.contains(&c.id) && c.from == from && c.to.as_deref() == Some(to)
+            });
+            // What was not tried beside what was says nothing.
+            let tried = about.map(|c| c.outcome).filter(|o| *o != Outcome::NotTried);
+            tried.max().unwrap_or(Outcome::NotTried)
+        };
+        Cell {
+            configured: worst(&[Claim::Configured]),
+            synced: worst(&[Claim::Synced, Claim::GatewayKnown]),
+            endpoints: worst(&[Claim::Endpoints]),
+            proved: worst(&Claim::TRAFFIC),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(id: Claim, outcome: Outcome) -> Check {
+        let (from, to) = ("a".into(), Some("b".into()));
+        Check {
+            id,
+            from,
+            to,
+            outcome,
+            evidence: String::new(),
+            hints: vec![],
+        }
+    }
+
+    #[test]
+    fn a_cell_shows_the_worst_of_what_it_rests_on_and_what_was_not_tried() {
+        let verdict = Verdict {
+            clusters: vec!["a".into(), "b".into()],
+            checks: vec![
+                check(Claim::Synced, Outcome::Ok),
+                check(Claim::GatewayKnown, Outcome::Failed),
+                check(Claim::Configured, Outcome::Ok),
+            ],
+            ..Verdict::default()
+        };
+        let matrix = verdict.matrix();
+        assert_eq!(matrix.len(), 2);
+        let cell = matrix[&("a", "b")];
+        assert_eq!(cell.configured, Outcome::Ok);
+        assert_eq!(cell.synced, Outcome::Failed);
+        assert_eq!(cell.endpoints, Outcome::NotTried);
+        assert_eq!(matrix[&("b", "a")].configured, Outcome::NotTried);
+        assert!(!verdict.holds() && !verdict.is_proved());
+    }
+}

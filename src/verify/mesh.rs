@@ -1,0 +1,508 @@
+//! Looking at a whole mesh, pair by pair, side by side.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use futures::future;
+use jiff::Timestamp;
+
+use super::{Asked, Check, Claim, Outcome, Verdict, istiod, pair, traffic::Traffic};
+use crate::{
+    cluster::{self, Cluster, ConnectOptions, Token},
+    name::ClusterName,
+    observe::{Observed, Seen, Tokens, proof_digest},
+    probe::{Way, Witness},
+    resolve::Resolver,
+    spec::{Member, Mesh},
+};
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// What is written down: secrets, roots, networks.
+    Configuration,
+    /// And what every istiod replica says.
+    Istiods,
+    /// And what a proxy holds and what answers; needs the witnesses.
+    Traffic,
+    /// And every way of asking, at each address by itself.
+    Every,
+}
+
+/// How many questions a proof asks in each direction through the proxies.
+const QUESTIONS: usize = 10;
+/// How many at each address, and in the ways that are asked beside.
+const FEWER: usize = 5;
+/// How many series of questions a pair asks at once.
+const ABREAST: usize = 6;
+/// Where gateways between networks listen.
+const GATEWAY: u16 = 15443;
+
+/// What a verification looks with.
+pub struct Desk<'a> {
+    /// The mesh.
+    pub mesh: &'a Mesh,
+    /// The members' API servers.
+    pub clusters: &'a BTreeMap<ClusterName, Cluster>,
+    /// What was read of them.
+    pub observed: &'a Observed,
+    /// The tokens in their remote secrets, to see what they still open.
+    pub tokens: &'a Tokens,
+    /// Where gateway names are resolved from here.
+    pub resolver: &'a Resolver,
+    /// How clusters are connected to.
+    pub connect: &'a ConnectOptions,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What one member sees the others with.
+struct View<'a> {
+    depth: Depth,
+    replicas: Result<&'a Vec<istiod::Replica>, &'a cluster::Error>,
+    witness: Option<&'a Witness>,
+    tokens: Option<&'a BTreeMap<String, Token>>,
+}
+
+/// Looks at every member and every ordered pair.
+pub async fn verify(desk: &Desk<'_>, depth: Depth) -> Verdict {
+    let names: Vec<&ClusterName> = desk.mesh.clusters.iter().map(|m| &m.name).collect();
+    let mut checks = desk.roots();
+    checks.extend(desk.networks());
+    checks.extend(names.iter().flat_map(|name| desk.member(name)));
+    let from = names.iter().map(|from| desk.from(from, depth));
+    let mut traffic = vec![];
+    for found in future::join_all(from).await {
+        checks.extend(found.checks);
+        traffic.extend(found.traffic);
+    }
+    checks.sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
+    Verdict {
+        clusters: names.iter().map(ToString::to_string).collect(),
+        checks,
+        traffic,
+        service: None,
+    }
+}
+
+impl Desk<'_> {
+    fn seen(&self, name: &ClusterName) -> Option<&Seen> {
+        self.observed.clusters.get(name)
+    }
+
+    /// All members publish one root: what istiod says, not what the Secret says.
+    fn roots(&self) -> Vec<Check> {
+        let roots = self.mesh.clusters.iter().map(|m| {
+            (
+                &m.name,
+                self.seen(&m.name).and_then(|s| s.published_root.as_deref()),
+            )
+        });
+        let roots: Vec<_> = roots.collect();
+        let first = roots.iter().find_map(|(_, root)| *root);
+        let short = |root: &str| root.get(..12).unwrap_or(root).to_owned();
+        let one = |(name, root): &(&ClusterName, Option<&str>)| {
+            let (outcome, evidence) = match (root, first) {
+                (None, _) => (
+                    Outcome::Failed,
+                    format!("istiod in {name} publishes no root"),
+                ),
+                (Some(root), Some(first)) if *root != first => (
+                    Outcome::Failed,
+                    format!(
+                        "{name} publishes root {}, the first member {}",
+                        short(root),
+                        short(first)
+                    ),
+                ),
+                (Some(root), _) => (
+                    Outcome::Ok,
+                    format!("{name} publishes root {}", short(root)),
+                ),
+            };
+            let hints = if outcome == Outcome::Ok {
+                vec![]
+            } else {
+                vec!["meshlink ca status".into()]
+            };
+            Check {
+                id: Claim::SameRoot,
+                from: name.to_string(),
+                to: None,
+                outcome,
+                evidence,
+                hints,
+            }
+        };
+        roots.iter().map(one).collect()
+    }
+
+    /// Every member is on a network of its own, as its istiod takes it from the namespace.
+    fn networks(&self) -> Vec<Check> {
+        let istio = &self.mesh.istio.namespace;
+        let label = |m: &Member| {
+            let live = &self.seen(&m.name)?.live;
+            let namespace = live
+                .iter()
+                .find(|(r, _)| r.kind.kind == "Namespace" && r.name == *istio);
+            let labels = &namespace?.1["metadata"]["labels"];
+            labels["topology.istio.io/network"]
+                .as_str()
+                .map(str::to_owned)
+        };
+        let all: Vec<_> = self.mesh.clusters.iter().map(|m| (m, label(m))).collect();
+        let one = |(m, network): &(&Member, Option<String>)| {
+            let twin = all.iter().find(|(o, n)| o.name != m.name && n == network);
+            let (outcome, evidence) = match (network, twin) {
+                (None, _) => (
+                    Outcome::Failed,
+                    format!("namespace {istio} in {} names no network", m.name),
+                ),
+                (Some(n), Some((o, _))) => (
+                    Outcome::Failed,
+                    format!("{} and {} are both on network {n}", m.name, o.name),
+                ),
+                (Some(n), None) => (Outcome::Ok, format!("{} is on network {n}", m.name)),
+            };
+            let hint = format!(
+                "kubectl --context {} label ns {istio} topology.istio.io/network={} --overwrite",
+                m.name, m.network
+            );
+            let hints = if outcome == Outcome::Ok {
+                vec![]
+            } else {
+                vec![hint]
+            };
+            Check {
+                id: Claim::OwnNetwork,
+                from: m.name.to_string(),
+                to: None,
+                outcome,
+                evidence,
+                hints,
+            }
+        };
+        all.iter().map(one).collect()
+    }
+
+    fn member(&self, name: &ClusterName) -> Vec<Check> {
+        let Some(seen) = self.seen(name) else {
+            return vec![];
+        };
+        let ready = |id, ok: bool, yes: String, no: String, hint: String| Check {
+            id,
+            from: name.to_string(),
+            to: None,
+            outcome: if ok { Outcome::Ok } else { Outcome::Failed },
+            evidence: if ok { yes } else { no },
+            hints: if ok { vec![] } else { vec![hint] },
+        };
+        let (istio, gateway) = (&self.mesh.istio.namespace, &self.mesh.gateway);
+        let replicas = seen.istiod.pods.len();
+        let address = seen.gateway.addresses.join(", ");
+        let without = match () {
+            () if seen.gateway.addresses.is_empty() => "has no address",
+            () if !seen.gateway.available => "is not available",
+            () => "has no Gateway object that opens 15443 on it",
+        };
+        vec![
+            ready(
+                Claim::IstiodReady,
+                seen.istiod.available && replicas > 0,
+                format!("istiod in {name} is available, {replicas} running"),
+                format!("istiod in {name} is not available, {replicas} running"),
+                format!("kubectl --context {name} -n {istio} describe deploy istiod"),
+            ),
+            ready(
+                Claim::GatewayReady,
+                seen.gateway.available && seen.gateway.opened && !seen.gateway.addresses.is_empty(),
+                format!("{name}'s gateway is available at {address}"),
+                format!("{name}'s gateway {without}"),
+                format!(
+                    "kubectl --context {name} -n {} describe deploy,svc {}",
+                    gateway.namespace, gateway.name
+                ),
+            ),
+        ]
+    }
+
+    /// Everything about one member's view of the others.
+    async fn from(&self, from: &ClusterName, depth: Depth) -> Verdict {
+        let Some((seen, cluster)) = self.seen(from).zip(self.clusters.get(from)) else {
+            return Verdict::default();
+        };
+        let replicas = match depth {
+            Depth::Configuration => Ok(vec![]),
+            _ => self.replicas(cluster, seen).await,
+        };
+        let witness = match depth {
+            Depth::Traffic | Depth::Every => Witness::find(cluster).await.ok().flatten(),
+            _ => None,
+        };
+        let tokens = match depth {
+            Depth::Configuration => None,
+            _ => self.tokens.get(from),
+        };
+        let view = View {
+            depth,
+            replicas: replicas.as_ref(),
+            witness: witness.as_ref(),
+            tokens,
+        };
+        let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
+        let pairs = others.map(|to| self.look(from, to, &view));
+        let mut all = Verdict::default();
+        for found in future::join_all(pairs).await {
+            all.checks.extend(found.checks);
+            all.traffic.extend(found.traffic);
+        }
+        all
+    }
+
+    /// Everything about one ordered pair.
+    pub async fn pair(&self, from: &ClusterName, to: &Member, depth: Depth) -> Verdict {
+        let none = Seen::default();
+        let Some(cluster) = self.clusters.get(from) else {
+            return Verdict::default();
+        };
+        let replicas = self
+            .replicas(cluster, self.seen(from).unwrap_or(&none))
+            .await;
+        let witness = Witness::find(cluster).await.ok().flatten();
+        let view = View {
+            depth,
+            replicas: replicas.as_ref(),
+            witness: witness.as_ref(),
+            tokens: self.tokens.get(from),
+        };
+        Verdict {
+            clusters: vec![from.to_string(), to.name.to_string()],
+            ..self.look(from, to, &view).await
+        }
+    }
+
+    async fn look(&self, from: &ClusterName, to: &Member, view: &View<'_>) -> Verdict {
+        let mut checks = vec![];
+        for check in self.configured(from, &to.name) {
+            checks.push(match view.tokens.and_then(|t| t.get(to.name.as_str())) {
+                Some(token) => self.opens(check, &to.name, token).await,
+                None => check,
+            });
+        }
+        if view.depth >= Depth::Istiods {
+            checks.extend(self.known(from, to, view.replicas).await);
+        }
+        let sound = checks.iter().all(|c| c.outcome != Outcome::Failed);
+        let mut traffic = vec![];
+        match view.depth {
+            Depth::Traffic | Depth::Every => {
+                let found = self.traffic(from, to, view).await;
+                checks.extend(found.checks);
+                traffic = found.traffic;
+            }
+            // A proof says nothing of today where what it rested on is seen to be broken.
+            _ if sound => checks.extend(self.written_down(from, to)),
+            _ => {}
+        }
+        Verdict {
+            checks,
+            traffic,
+            ..Verdict::default()
+        }
+    }
+
+    /// What an earlier proof says, as long as nothing it covered has changed.
+    fn written_down(&self, from: &ClusterName, to: &Member) -> Option<Check> {
+        let seen = self.seen(from)?;
+        let record = seen.record.as_ref()?;
+        let stands = record.members.contains_key(&to.name)
+            && record.proof == proof_digest(self.mesh, from, seen)
+            && self.seen(&to.name).is_some_and(|s| s.gateway.opened);
+        let at = record.proved_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let evidence = format!("proved at {at}; nothing that proof covered has changed since");
+        stands.then(|| istiod::check(Claim::Proved, from, &to.name, Outcome::Ok, evidence, vec![]))
+    }
+
+    async fn replicas(
+        &self,
+        cluster: &Cluster,
+        seen: &Seen,
+    ) -> Result<Vec<istiod::Replica>, cluster::Error> {
+        let namespace = &self.mesh.istio.namespace;
+        future::try_join_all(
+            seen.istiod
+                .pods
+                .iter()
+                .map(|pod| istiod::ask(cluster, namespace, pod)),
+        )
+        .await
+    }
+
+    fn configured(&self, from: &ClusterName, to: &ClusterName) -> Vec<Check> {
+        let both = self.seen(from).zip(self.seen(to));
+        both.map(|(seen, there)| pair::configured(from, to, seen, there, self.now))
+            .into_iter()
+            .collect()
+    }
+
+    /// What `from`'s istiods say of `to`.
+    async fn known(
+        &self,
+        from: &ClusterName,
+        to: &Member,
+        replicas: Result<&Vec<istiod::Replica>, &cluster::Error>,
+    ) -> Vec<Check> {
+        match replicas {
+            Ok(replicas) => {
+                let expected = self.expected(&to.name).await;
+                vec![
+                    istiod::synced(from, &to.name, replicas),
+                    istiod::gateway_known(from, to, replicas, expected.as_ref()),
+                ]
+            }
+            Err(error) => {
+                let evidence = chain(error);
+                vec![istiod::check(
+                    Claim::Synced,
+                    from,
+                    &to.name,
+                    Outcome::Failed,
+                    evidence,
+                    vec![],
+                )]
+            }
+        }
+    }
+
+    /// The addresses of a member's gateway, as far as they can be known from here.
+    pub async fn expected(&self, name: &ClusterName) -> Option<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for address in &self.seen(name)?.gateway.addresses {
+            match address.parse::<IpAddr>() {
+                Ok(ip) => drop(all.insert(ip.to_string())),
+                Err(_) => all.extend(
+                    self.resolver
+                        .lookup(address)
+                        .await
+                        .ok()?
+                        .iter()
+                        .map(ToString::to_string),
+                ),
+            }
+        }
+        Some(all)
+    }
+
+    /// What `from`'s proxy holds of `to`, and what answers.
+    async fn traffic(&self, from: &ClusterName, to: &Member, view: &View<'_>) -> Verdict {
+        let name = &to.name;
+        let single =
+            |id, outcome, evidence| istiod::check(id, from, name, outcome, evidence, vec![]);
+        let Some(witness) = view.witness else {
+            let none = |id| single(id, Outcome::NotTried, format!("no witness runs in {from}"));
+            return Verdict {
+                checks: [Claim::Endpoints, Claim::Proved].map(none).into(),
+                ..Verdict::default()
+            };
+        };
+        let replicas = view.replicas.ok().into_iter().flatten();
+        let gateway: BTreeSet<String> = replicas.flat_map(|r| istiod::addresses(r, to)).collect();
+        let held = match witness.endpoints(name).await {
+            Ok(held) => held,
+            Err(error) => {
+                let failed = single(Claim::Endpoints, Outcome::Failed, chain(&error));
+                return Verdict {
+                    checks: vec![failed],
+                    ..Verdict::default()
+                };
+            }
+        };
+        let of = |way| held.get(&way).map(Vec::as_slice).unwrap_or_default();
+        let mut checks = vec![pair::endpoints(from, name, of(Way::Http), &gateway)];
+        let asked = match view.depth {
+            Depth::Every => {
+                // What the proxy holds and what istiod knows may differ: each is tried.
+                let held = held.values().flatten().filter(|e| e.port == GATEWAY);
+                let held = held.map(|e| e.address.clone());
+                let all: BTreeSet<_> = gateway.iter().cloned().chain(held).collect();
+                everything(from, name, witness, &all).await
+            }
+            _ => vec![ask((from, name), witness, Way::Http, None, QUESTIONS).await],
+        };
+        let traffic = Traffic {
+            from,
+            to: name,
+            asked: &asked,
+        };
+        match view.depth {
+            Depth::Every => {
+                checks.extend(traffic.checks(&self.mesh.trust_domain, of(Way::Headless)));
+            }
+            _ => checks.push(traffic.proved(Way::Http)),
+        }
+        Verdict {
+            checks,
+            traffic: asked,
+            ..Verdict::default()
+        }
+    }
+}
+
+/// Every way, through the proxies and at each address by itself, side by side.
+async fn everything(
+    from: &ClusterName,
+    to: &ClusterName,
+    witness: &Witness,
+    addresses: &BTreeSet<String>,
+) -> Vec<Asked> {
+    let pair = (from, to);
+    // By name, a Service without an address leads to what DNS says in the asking cluster.
+    let through = Way::ALL.into_iter().filter(|way| *way != Way::Headless);
+    let through = through.map(|way| {
+        let times = if way == Way::Http { QUESTIONS } else { FEWER };
+        (way, None, times)
+    });
+    let at = |way| addresses.iter().map(move |a| (way, Some(a), FEWER));
+    let all = through.chain(Way::ALL.into_iter().flat_map(at));
+    let one = |(way, at, times): (Way, Option<&String>, usize)| {
+        let at = at.map(|a| match a.contains(':') {
+            true => format!("[{a}]:{GATEWAY}"),
+            false => format!("{a}:{GATEWAY}"),
+        });
+        async move { ask(pair, witness, way, at.as_deref(), times).await }
+    };
+    // Each is a connection through the API server, and a mesh has many pairs.
+    let all: Vec<_> = all.collect();
+    let mut asked = vec![];
+    for some in all.chunks(ABREAST) {
+        asked.extend(future::join_all(some.iter().copied().map(one)).await);
+    }
+    asked
+}
+
+/// Asks a few times, one question after the other: each is a new choice of endpoint.
+async fn ask(
+    pair: (&ClusterName, &ClusterName),
+    witness: &Witness,
+    way: Way,
+    at: Option<&str>,
+    times: usize,
+) -> Asked {
+    match witness.ask(way, pair.1, at, times).await {
+        Ok(answers) => Asked::of(pair, way, at, &answers),
+        Err(error) => Asked::failed(pair, way, at, chain(&error)),
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,40 @@
+//! Whether what a remote secret holds still opens anything.
+//!
+//! istiod does not say: it goes on with what it has read, and says `synced` until its watch breaks.
+
+use super::{Check, Desk, Outcome};
+use crate::{
+    cluster::{self, Cluster, Token, connect},
+    name::ClusterName,
+};
+
+impl Desk<'_> {
+    /// Shows the token to the API server it is for, by the way this machine has to it.
+    pub(super) async fn opens(&self, check: Check, to: &ClusterName, token: &Token) -> Check {
+        let Some(cluster) = self
+            .clusters
+            .get(to)
+            .filter(|_| check.outcome == Outcome::Ok)
+        else {
+            return check;
+        };
+        let hints = vec![format!("meshlink join {} {to}", check.from)];
+        match self.who(cluster, token).await {
+            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(401) => Check {
+                outcome: Outcome::Failed,
+                evidence: format!("{to} does not accept its token any more"),
+                hints,
+                ..check
+            },
+            // That it cannot be asked from here says nothing of the token.
+            _ => check,
+        }
+    }
+
+    async fn who(&self, cluster: &Cluster, token: &Token) -> Result<(), cluster::Error> {
+        let token = connect::fixed(token.clone());
+        let (name, server, ca) = (cluster.name(), cluster.server(), cluster.ca());
+        let with_it = connect::from_parts(name, server, ca, None, token, self.connect)?;
+        with_it.version().await.map(drop)
+    }
+}

@@ -1,0 +1,77 @@
+//! Clusters become one mesh, and stay one however often that is asked for.
+
+use std::collections::BTreeSet;
+
+use meshlink::name::ClusterName;
+
+use crate::kit::{Inventory, Library, World, join};
+
+/// What `status` and `join` say of every pair when all is proved.
+fn all_proved(answer: &crate::kit::Answer, pairs: usize) {
+    assert!(
+        answer
+            .stdout
+            .contains(&format!("{pairs} of {pairs} pairs proved")),
+        "{answer}"
+    );
+}
+
+fn versions(inventory: &Inventory) -> Vec<(&str, &str)> {
+    let all = inventory.iter();
+    all.map(|(path, object)| {
+        (
+            path.as_str(),
+            object["metadata"]["resourceVersion"].as_str().unwrap(),
+        )
+    })
+    .collect()
+}
+
+/// In how many lists what a member should hold is found.
+fn lists(library: &Library, world: &World, cluster: &str) -> u64 {
+    let (_, desired) = library.survey(world);
+    let cluster: ClusterName = cluster.parse().unwrap();
+    let refs = desired.clusters[&cluster].refs();
+    let lists: BTreeSet<_> = refs.iter().map(|r| (&r.kind, &r.namespace)).collect();
+    u64::try_from(lists.len()).unwrap()
+}
+
+#[test]
+fn two_clusters_are_joined_and_proved_and_a_second_join_changes_nothing() {
+    let world = World::new(2);
+    let first = world.run(&join(2)).ends(0);
+    all_proved(&first, 2);
+    let before = [world.inventory("eks-1"), world.inventory("eks-2")];
+    for name in ["eks-1", "eks-2"] {
+        world.api(name).reset_counters();
+    }
+    world
+        .run(&join(2))
+        .ends(0)
+        .says("nothing to do: everything is as it should be");
+    let asked = ["eks-1", "eks-2"].map(|name| world.api(name).counters().of_agent("meshlink/"));
+    let library = Library::new(&world);
+    for (asked, name) in asked.iter().zip(["eks-1", "eks-2"]) {
+        assert_eq!((asked.writes(), asked.reviews()), (0, 0), "{name}");
+        let bound = lists(&library, &world, name) + 8;
+        assert!(asked.reads() <= bound, "{name}: {bound}, not {asked:?}");
+        assert_eq!(asked.forwards(), 1, "{name}: one port for each istiod");
+    }
+    for (name, before) in ["eks-1", "eks-2"].iter().zip(&before) {
+        let after = world.inventory(name);
+        assert_eq!(versions(before), versions(&after), "{name}");
+    }
+}
+
+#[test]
+fn a_third_joins_two_and_nobody_signs_with_another_key() {
+    let world = World::new(3);
+    world.run(&join(2)).ends(0);
+    let keys = world.keys();
+    all_proved(&world.run(&join(3)).ends(0), 6);
+    for (path, key) in keys {
+        assert!(world.keys().get(&path) == Some(&key), "{path} is another");
+    }
+    world.run(&join(3)).ends(0).says("nothing to do");
+    all_proved(&world.run("verify --traffic").ends(0), 6);
+}

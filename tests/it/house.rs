@@ -1,0 +1,207 @@
+//! What is asked of the repository itself.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::kit::repository;
+
+/// What git tracks; every file, where this is not a checkout.
+fn tracked() -> Vec<PathBuf> {
+    let listed = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(repository())
+        .output();
+    match listed {
+        Ok(output) if output.status.success() => {
+            let names = String::from_utf8(output.stdout).unwrap();
+            let names = names.split_terminator('\0').map(PathBuf::from);
+            names
+                .filter(|name| repository().join(name).is_file())
+                .collect()
+        }
+        _ => walk(Path::new("src")),
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository().join(folder)).unwrap();
+    let paths = entries.map(|entry| folder.join(entry.unwrap().file_name()));
+    paths
+        .flat_map(|path| match repository().join(&path).is_dir() {
+            true => walk(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(repository().join(path)).unwrap()).into_owned()
+}
+
+/// Rust files and their texts.
+fn sources() -> Vec<(PathBuf, String)> {
+    let rust = tracked()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ext| ext == "rs"));
+    rust.map(|path| {
+        let text = read(&path);
+        (path, text)
+    })
+    .collect()
+}
+
+#[test]
+fn no_private_key_token_or_kubeconfig_is_tracked() {
+    // Put together here, so that this file does not find itself.
+    let keys = ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "]
+        .map(|kind| format!("-----BEGIN {kind}PRIVATE KEY-----\nM"));
+    let token = format!("eyJhbGciOi{}", "JSUzI1NiIs");
+    for path in tracked() {
+        let text = read(&path);
+        assert!(
+            !keys.iter().any(|key| text.contains(key)),
+            "a private key in {path:?}"
+        );
+        assert!(!text.contains(&token), "a token in {path:?}");
+        let name = path.to_string_lossy();
+        let is_secret = [".key", ".pem", ".p12", ".kubeconfig"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        assert!(!is_secret, "{path:?} looks like a secret");
+    }
+}
+
+/// A file without the tests at its end.
+fn code(text: &str) -> &str {
+    let tests = text.find("#[cfg(test)]\nmod ");
+    tests.map_or(text, |tests| &text[..tests])
+}
+
+#[test]
+fn files_stay_short() {
+    let mut lengths = vec![];
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 600, "{path:?} has {lines} lines: part it");
+        let is_code = path.starts_with("src")
+            && !path.components().any(|part| part.as_os_str() == "tests")
+            && !path.ends_with("tests.rs");
+        if is_code {
+            lengths.push(code(&text).lines().count());
+        }
+    }
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    assert!(median <= 200, "the median file has {median} lines");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (path, text) in sources() {
+        // What a file of tests is, its name says.
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        assert!(
+            text.starts_with("//! "),
+            "{path:?} does not begin with its own description"
+        );
+    }
+}
+
+/// The rooms, from the outside in. A room uses only those further in, and never its equals.
+const ROOMS: [&[&str]; 11] = [
+    &["cli"],
+    &["report"],
+    &["engine"],
+    &["plan"],
+    &["verify"],
+    &["observe"],
+    &["probe"],
+    &["aws"],
+    &["pki", "chart", "cluster", "resolve", "manifest"],
+    &["spec"],
+    &["name", "digest"],
+];
+
+fn depth(room: &str) -> Option<usize> {
+    ROOMS.iter().position(|row| row.contains(&room))
+}
+
+/// The room a source file belongs to.
+fn room(path: &Path) -> Option<String> {
+    let below = path.strip_prefix("src").ok()?;
+    let first = below.components().next()?.as_os_str().to_str()?;
+    Some(first.trim_end_matches(".rs").to_owned())
+}
+
+/// The rooms a text names after `crate::`, also in a braced list.
+fn uses(text: &str) -> Vec<String> {
+    let rule = regex_lite::Regex::new(r"\bcrate::(\w+)|\bcrate::\{([^;]*)\};").unwrap();
+    let entry = regex_lite::Regex::new(r"^\w+").unwrap();
+    let code = code(text)
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.collect::<Vec<_>>().join("\n");
+    rule.captures_iter(&code)
+        .flat_map(|found| match (found.get(1), found.get(2)) {
+            (Some(one), _) => vec![one.as_str().to_owned()],
+            (_, Some(list)) => top_level(list.as_str()),
+            _ => vec![],
+        })
+        .filter_map(|name| entry.find(&name).map(|found| found.as_str().to_owned()))
+        .collect()
+}
+
+/// The parts of a braced list that are not inside an inner one.
+fn top_level(list: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut depth = 0;
+    for c in list.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => parts.push(String::new()),
+            _ if depth == 0 => parts.last_mut().unwrap().push(c),
+            _ => {}
+        }
+    }
+    parts
+        .into_iter()
+        .map(|part| part.trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn lists_of_imports_are_understood() {
+    let text = "use crate::{\n    a::{b, c},\n    d,\n};\nuse crate::e::F;\n// crate::no\nlet x = crate::g::h();";
+    assert_eq!(uses(text), ["a", "d", "e", "g"]);
+}
+
+#[test]
+fn arrows_point_inwards() {
+    let mut wrong = vec![];
+    for (path, text) in sources()
+        .into_iter()
+        .filter(|(path, _)| !path.ends_with("tests.rs"))
+    {
+        let Some(from) = room(&path).filter(|room| depth(room).is_some() || room == "sandbox")
+        else {
+            continue;
+        };
+        for to in uses(&text).into_iter().filter(|to| *to != from) {
+            let allowed = match (depth(&from), depth(&to)) {
+                (Some(outer), Some(inner)) => outer < inner,
+                (_, None) => to != "sandbox" || from == "cli",
+                (None, Some(_)) => true,
+            };
+            if !allowed {
+                wrong.push(format!("{}: {from} uses {to}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,384 @@
+//! Embedded clusters in this process, and a user whose commands attach to them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use http::Request;
+use meshlink::{
+    pki::{NewIntermediate, NewRoot, Profile, Vault},
+    sandbox::{Endpoints, Fault, Options, Sandbox, api::Api, aws::State},
+    spec::Mesh,
+};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::{Answer, Running, Session};
+
+/// A fact that should come about has come about by then.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Clusters that outlive the commands that are run against them.
+pub(crate) struct World {
+    /// Whose commands are run.
+    pub(crate) user: Session,
+    sandbox: Sandbox,
+    runtime: Runtime,
+}
+
+/// What is where, without what differs although nothing has changed.
+pub(crate) type Inventory = BTreeMap<String, Value>;
+
+impl World {
+    /// `eks-1`, `eks-2` and so on.
+    pub(crate) fn new(clusters: usize) -> Self {
+        Self::with(clusters, |_| {})
+    }
+
+    /// The same, with some options changed.
+    pub(crate) fn with(clusters: usize, change: impl FnOnce(&mut Options)) -> Self {
+        // The command does the same at its start.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let user = Session::new();
+        let state = user.home().join(".local/state/meshlink-sandbox");
+        let runtime = Runtime::new().unwrap();
+        let mut options = Options::count(clusters, state);
+        change(&mut options);
+        let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
+        let world = Self {
+            user,
+            sandbox,
+            runtime,
+        };
+        for cluster in world.endpoints().clusters.clone() {
+            world.settle(&cluster);
+        }
+        world
+    }
+
+    /// Until the cluster's own controllers have made what every namespace gets: what is compared
+    /// with later must not still be on its way.
+    fn settle(&self, cluster: &str) {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let all = self.inventory(cluster);
+            let count = |start: &str, end: &str| {
+                let mine = all
+                    .keys()
+                    .filter(|k| k.starts_with(start) && k.ends_with(end));
+                mine.count()
+            };
+            let namespaces = count("Namespace ", "");
+            let made = [
+                count("ServiceAccount ", "/default"),
+                count("ConfigMap ", "/kube-root-ca.crt"),
+            ];
+            if namespaces > 0 && made == [namespaces; 2] && all == self.inventory(cluster) {
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < until,
+                "{cluster} never settles: {namespaces} {made:?}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// The first so many clusters, joined.
+    pub(crate) fn joined(clusters: usize) -> Self {
+        let world = Self::new(clusters);
+        world.run(&join(clusters)).ends(0);
+        world
+    }
+
+    /// Runs a command on these clusters.
+    pub(crate) fn run(&self, args: &str) -> Answer {
+        self.user.run(&format!("{args} --sandbox"))
+    }
+
+    /// Runs a command that knows the clusters by their EKS names alone: no kubeconfig, only what AWS says.
+    pub(crate) fn by_names(&self, args: &str) -> Answer {
+        self.start_by_names(args).end()
+    }
+
+    /// Starts such a command.
+    pub(crate) fn start_by_names(&self, args: &str) -> Running {
+        let text = fs::read_to_string(&self.endpoints().aws).unwrap();
+        let vars: Vec<_> = text.lines().filter_map(|l| l.split_once('=')).collect();
+        self.user.start_with(args, &vars)
+    }
+
+    /// The AWS the clusters are in.
+    pub(crate) fn aws(&self) -> std::sync::MutexGuard<'_, State> {
+        self.sandbox.aws().lock()
+    }
+
+    /// Starts a command on these clusters.
+    pub(crate) fn start(&self, args: &str) -> Running {
+        self.user.start(&format!("{args} --sandbox"))
+    }
+
+    /// A cluster's API server: its faults and counters.
+    pub(crate) fn api(&self, cluster: &str) -> &Api {
+        self.sandbox.api(cluster).unwrap()
+    }
+
+    /// Where everything is.
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        self.sandbox.endpoints()
+    }
+
+    /// Waits for what the library does.
+    pub(crate) fn block_on<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(what)
+    }
+
+    /// Makes something go wrong in a cluster.
+    pub(crate) fn fault(&self, cluster: &str, fault: Fault) {
+        self.sandbox.faults().set(cluster, fault);
+    }
+
+    /// Makes it go right again.
+    pub(crate) fn clear(&self, cluster: &str, fault: Fault) {
+        self.sandbox.faults().clear(cluster, fault);
+    }
+
+    /// Sends a request as the cluster's admin; it is not counted.
+    pub(crate) fn ask(
+        &self,
+        cluster: &str,
+        request: Request<Vec<u8>>,
+    ) -> Result<Value, kube::Error> {
+        let _inside = self.runtime.enter();
+        let client = self.api(cluster).backstage();
+        self.runtime.block_on(client.request(request))
+    }
+
+    /// An object, if it is there.
+    pub(crate) fn find(&self, cluster: &str, path: &str) -> Option<Value> {
+        self.ask(cluster, Request::get(path).body(vec![]).unwrap())
+            .ok()
+    }
+
+    /// An object that is there.
+    pub(crate) fn get(&self, cluster: &str, path: &str) -> Value {
+        let found = self.ask(cluster, Request::get(path).body(vec![]).unwrap());
+        found.unwrap_or_else(|e| panic!("{cluster} {path}: {e}"))
+    }
+
+    /// Creates an object in the collection at a path.
+    pub(crate) fn create(&self, cluster: &str, path: &str, object: &Value) {
+        self.post(cluster, path, object);
+    }
+
+    /// Posts something, and returns the answer.
+    pub(crate) fn post(&self, cluster: &str, path: &str, object: &Value) -> Value {
+        let request = Request::post(path).header("content-type", "application/json");
+        let made = self.ask(cluster, request.body(object.to_string().into()).unwrap());
+        made.unwrap_or_else(|e| panic!("{cluster} {path}: {e}"))
+    }
+
+    /// Merges a patch into an object.
+    pub(crate) fn merge(&self, cluster: &str, path: &str, patch: &Value) {
+        let request = Request::patch(path).header("content-type", "application/merge-patch+json");
+        let merged = self.ask(cluster, request.body(patch.to_string().into()).unwrap());
+        merged.unwrap_or_else(|e| panic!("{cluster} {path}: {e}"));
+    }
+
+    /// Puts an object in the place of another.
+    pub(crate) fn replace(
+        &self,
+        cluster: &str,
+        path: &str,
+        object: &Value,
+    ) -> Result<Value, kube::Error> {
+        let request = Request::put(path).header("content-type", "application/json");
+        let mut object = object.clone();
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("resourceVersion");
+        self.ask(cluster, request.body(object.to_string().into()).unwrap())
+    }
+
+    /// Deletes an object.
+    pub(crate) fn delete(&self, cluster: &str, path: &str) {
+        let gone = self.ask(cluster, Request::delete(path).body(vec![]).unwrap());
+        gone.unwrap_or_else(|e| panic!("{cluster} {path}: {e}"));
+    }
+
+    /// Everything a cluster holds, by its path; Events are news, not things.
+    pub(crate) fn inventory(&self, cluster: &str) -> Inventory {
+        let mut all = Inventory::new();
+        for (collection, kind) in self.collections(cluster) {
+            let list = self.get(cluster, &collection);
+            for item in list["items"].as_array().unwrap() {
+                let text = |key: &str| item["metadata"][key].as_str().unwrap_or("-").to_owned();
+                let path = format!("{kind} {}/{}", text("namespace"), text("name"));
+                all.insert(path, item.clone());
+            }
+        }
+        all
+    }
+
+    /// Every list there is, with the kind of what is in it.
+    fn collections(&self, cluster: &str) -> Vec<(String, String)> {
+        let mut groups = vec!["/api/v1".to_owned()];
+        let named = self.get(cluster, "/apis");
+        for group in named["groups"].as_array().unwrap() {
+            let version = group["preferredVersion"]["groupVersion"].as_str().unwrap();
+            groups.push(format!("/apis/{version}"));
+        }
+        let mut all = vec![];
+        for group in groups {
+            for resource in self.get(cluster, &group)["resources"].as_array().unwrap() {
+                let verbs = resource["verbs"].as_array().unwrap();
+                let (name, kind) = (&resource["name"], resource["kind"].as_str().unwrap());
+                if verbs.contains(&json!("list")) && kind != "Event" {
+                    let path = format!("{group}/{}", name.as_str().unwrap());
+                    all.push((path, kind.to_owned()));
+                }
+            }
+        }
+        all
+    }
+
+    /// Lets the Leases of a run that died run out.
+    pub(crate) fn let_leases_expire(&self) {
+        let path = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/meshlink";
+        for cluster in &self.sandbox.endpoints().clusters {
+            if self.find(cluster, path).is_some() {
+                let past = json!({"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}});
+                self.merge(cluster, path, &past);
+            }
+        }
+    }
+
+    /// Restarts istiod as kubectl does, and waits until the new pod alone is there and ready.
+    pub(crate) fn restart_istiod(&self, cluster: &str) {
+        let path = istio("deployments", "istiod");
+        let now = jiff::Timestamp::now().to_string();
+        let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});
+        let template = json!({"metadata": {"annotations": annotations}});
+        self.merge(cluster, &path, &json!({"spec": {"template": template}}));
+        let restarted = self.wait(|| {
+            let deployment = self.get(cluster, &path);
+            let count = |key: &str| deployment["status"][key].as_i64().unwrap_or_default();
+            let seen =
+                deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"];
+            let pods = self.get(
+                cluster,
+                "/api/v1/namespaces/istio-system/pods?labelSelector=app%3Distiod",
+            );
+            let alone = pods["items"].as_array().is_some_and(|pods| pods.len() == 1);
+            (seen && alone && count("updatedReplicas") == 1 && count("availableReplicas") == 1)
+                .then_some(())
+        });
+        assert!(restarted.is_some(), "{cluster}: istiod is not restarted");
+    }
+
+    /// Waits until something is so; `None` if it does not come about.
+    pub(crate) fn wait<T>(&self, mut fact: impl FnMut() -> Option<T>) -> Option<T> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(found) = fact() {
+                return Some(found);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// The folder of the mesh's keys.
+    pub(crate) fn vault(&self) -> std::path::PathBuf {
+        self.user.home().join(".local/share/meshlink-sandbox/mesh")
+    }
+
+    /// Every certificate and key in the vault, by its path there.
+    pub(crate) fn keys(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut keys = BTreeMap::new();
+        gather(&self.vault(), &self.vault(), &mut keys);
+        keys
+    }
+
+    /// The journal as it is.
+    pub(crate) fn journal(&self) -> String {
+        let folder = self.user.home().join(".local/state/meshlink-sandbox/mesh");
+        fs::read_to_string(folder.join("journal.jsonl")).unwrap_or_default()
+    }
+}
+
+fn gather(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        // What was not whole when its maker died was never anybody's key.
+        let unfinished = path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with(".new-"));
+        if unfinished {
+            continue;
+        }
+        if path.is_dir() {
+            gather(root, &path, into);
+        } else if path.extension().is_some_and(|end| end == "pem") {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            into.insert(name, fs::read(path).unwrap());
+        }
+    }
+}
+
+/// The data of a `cacerts` of somebody else's mesh; half of it, where it is not to be whole.
+pub(crate) fn foreign_cacerts(cluster: &str, whole: bool) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::open(folder.path().join("vault")).unwrap();
+    let (mesh, now) = ("other".parse().unwrap(), jiff::Timestamp::now());
+    let trust = Mesh::named(&["a".into(), "b".into()]).unwrap().trust;
+    let root = NewRoot {
+        mesh: &mesh,
+        key: trust.key,
+        lifetime: trust.root_lifetime,
+        embedded: true,
+        profile: &Profile::root().unwrap(),
+        now,
+    };
+    vault.create_root(&root).unwrap();
+    let intermediate = NewIntermediate {
+        mesh: &mesh,
+        cluster: &cluster.parse().unwrap(),
+        namespace: "istio-system",
+        names: &[],
+        key: trust.key,
+        lifetime: trust.intermediate_lifetime,
+        profile: &Profile::intermediate().unwrap(),
+        now,
+    };
+    let held = vault.issue_intermediate(&intermediate).unwrap();
+    let cacerts = held.cacerts().unwrap();
+    let files = cacerts.secret_data();
+    let kept = files
+        .iter()
+        .filter(|(file, _)| whole || **file == "ca-cert.pem");
+    kept.map(|(file, text)| ((*file).to_owned(), json!(text.as_str())))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// The command that joins the first so many clusters.
+pub(crate) fn join(clusters: usize) -> String {
+    let names = (1..=clusters).map(|n| format!(" eks-{n}"));
+    format!("join{}", names.collect::<String>())
+}
+
+/// Where an object of the control plane's namespace is.
+pub(crate) fn istio(resource: &str, name: &str) -> String {
+    let group = match resource {
+        "deployments" => "apis/apps/v1",
+        _ => "api/v1",
+    };
+    format!("/{group}/namespaces/istio-system/{resource}/{name}")
+}

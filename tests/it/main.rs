@@ -1,0 +1,69 @@
+//! Everything that is tested through the binary, and what is asked of the repository itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests and what they are made with may stop at anything odd"
+)]
+
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod again;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod aws;
+#[cfg(test)]
+mod chart;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod chart_lock;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+#[cfg(all(feature = "sandbox", feature = "crashpoints"))]
+mod crash;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod faults;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod guide;
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod join;
+#[cfg(test)]
+mod kit;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod leave;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod one_root;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod plan;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod render;
+#[cfg(test)]
+mod sandbox;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod secrets;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod service;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod terminal;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod traffic;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod update;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod verify;

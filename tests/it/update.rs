@@ -1,0 +1,98 @@
+//! Istio versions that a changed remote secret breaks: their istiod is restarted, and the proof comes after.
+
+use std::fs;
+
+use crate::kit::{World, istio};
+
+/// A mesh of the first so many clusters on one version of Istio, joined.
+fn joined(clusters: usize, version: &str) -> World {
+    let world = World::with(clusters, |o| o.versions = vec![version.into()]);
+    let names: Vec<_> = (1..=clusters)
+        .map(|n| format!("{{name: eks-{n}}}"))
+        .collect();
+    let mesh = format!(
+        "istio: {{version: {version}}}\nclusters: [{}]\n",
+        names.join(", ")
+    );
+    fs::write(world.user.here().join("mesh.yaml"), mesh).unwrap();
+    world.run("join -f mesh.yaml").ends(0);
+    world
+}
+
+/// The next look finds that what eks-1 reads eks-2 with is no longer right.
+fn change_token(world: &World) {
+    world.delete("eks-2", &istio("secrets", "meshlink-reader-eks-1-token"));
+}
+
+fn istiod(world: &World, cluster: &str) -> String {
+    let pods = world.get(
+        cluster,
+        "/api/v1/namespaces/istio-system/pods?labelSelector=app%3Distiod",
+    );
+    let names = pods["items"].as_array().unwrap().iter();
+    let names = names.map(|pod| pod["metadata"]["name"].as_str().unwrap());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_changed_secret_is_followed_by_a_restart_and_a_proof() {
+    for (version, says) in [
+        (
+            "1.30.2",
+            "istiod 1.30.2: a changed remote secret is not taken up",
+        ),
+        ("1.30.3", "istiod 1.30.3: other peers' gateways"),
+    ] {
+        let world = joined(3, version);
+        world.run("plan -f mesh.yaml").ends(0);
+        change_token(&world);
+        let plan = world.run("plan -f mesh.yaml").ends(10);
+        let plan = plan.says("refresh-istiod/eks-1").says(says);
+        assert!(!plan.stdout.contains("refresh-istiod/eks-2"), "{plan}");
+        let before = ["eks-1", "eks-2"].map(|name| istiod(&world, name));
+        world
+            .run("join -f mesh.yaml")
+            .ends(0)
+            .says("6 of 6 pairs proved");
+        assert_ne!(istiod(&world, "eks-1"), before[0], "{version}");
+        assert_eq!(istiod(&world, "eks-2"), before[1], "{version}");
+        world.run("plan -f mesh.yaml").ends(0);
+    }
+}
+
+#[test]
+fn a_sound_version_is_not_restarted() {
+    let world = joined(2, "1.31.0");
+    change_token(&world);
+    let plan = world.run("plan -f mesh.yaml").ends(10);
+    let plan = plan.says("share-secret/eks-2/eks-1");
+    assert!(!plan.stdout.contains("refresh-istiod"), "{plan}");
+}
+
+#[test]
+#[cfg(feature = "crashpoints")]
+fn an_istiod_that_a_dead_run_left_broken_is_restarted_by_the_next() {
+    let world = joined(2, "1.30.3");
+    change_token(&world);
+    let place = [("MESHLINK_CRASH", "share-secret/eks-2/eks-1:after")];
+    let died = world.user.start_with("join -f mesh.yaml --sandbox", &place);
+    assert_eq!(died.end().code, None);
+    world.let_leases_expire();
+    let plan = world.run("plan -f mesh.yaml").ends(10);
+    let plan = plan.says("refresh-istiod/eks-1");
+    assert!(!plan.stdout.contains("share-secret"), "{plan}");
+    world.run("join -f mesh.yaml").ends(0);
+    world.run("plan -f mesh.yaml").ends(0);
+}
+
+#[test]
+fn who_stays_keeps_the_gateways_of_the_others() {
+    let world = joined(3, "1.30.3");
+    let before = istiod(&world, "eks-1");
+    world.run("leave eks-3 -f mesh.yaml").ends(0);
+    assert_ne!(istiod(&world, "eks-1"), before);
+    world
+        .run("verify --traffic")
+        .ends(0)
+        .says("2 of 2 pairs proved");
+}

@@ -1,0 +1,1 @@
+"""Scenarios against the lab. Each file of them states truths about real clusters and real Istio."""

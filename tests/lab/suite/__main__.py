@@ -1,0 +1,42 @@
+"""`tests/lab/run`: all files of scenarios, in order."""
+import sys
+
+from meshlab import config, doctor, up
+from meshlab.shell import lock
+
+from . import kit
+from .runner import required, suite
+# The order of these names is the order of the run.
+from . import clusters, mesh, remote, tokens, faults, meshlink, traffic, eks, guide, charts, leave, reliability  # noqa: F401
+
+
+def main(words):
+    if words == ["--list"]:
+        for s in suite.scenarios:
+            print(f"{s.file}: {s.name}")
+        return 0
+    if reason := why_not():
+        print(f"skip the suite: {len(suite.chosen(words))} scenarios skipped: {reason}")
+        return 1 if required() else 0
+    start_afresh()
+    suite.describe = kit.describe
+    return suite.run(words)
+
+
+def start_afresh():
+    """The scenarios begin with clusters that hold nothing."""
+    if len(config.clusters_up()) >= 2 and any(kit.get(c, "namespace", kit.SYSTEM) for c in kit.BOTH):
+        with lock():
+            up.reset()
+
+
+def why_not():
+    if found := doctor.problems():
+        return "; ".join(what for what, _ in found)
+    if len(config.clusters_up()) < 2:
+        return "two clusters must be up: lab/lab up"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""The guide's commands on real clusters, in its order: they end as it says and print what it shows."""
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from meshlab import config, up
+from meshlab.shell import lock
+
+from .kit import BOTH, SYSTEM, get, operator
+from .meshlink import PROJECT, program
+from .runner import scenario
+
+PAGE = PROJECT / "docs" / "guide.md"
+BLOCK = re.compile(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
+# What a mesh on the lab needs beside what the guide writes: its charts, and values for its Envoy.
+HERE = f"""istio:
+  charts: {config.CHARTS_URL}
+  valuesFiles: [{config.LAB / 'values' / 'istiod.yaml'}]
+gateway:
+  valuesFiles: [{config.LAB / 'values' / 'gateway.yaml'}]
+"""
+
+
+def as_shown(shown):
+    """The guide's `…` stands for anything in a line, and alone for any lines."""
+    lines = [r"(?:.*\n)*" if line == "…" else
+             ".*".join(re.escape(part) for part in line.rstrip().split("…")) + r"[ ]*\n" for line in shown.splitlines()]
+    return re.compile("".join(lines))
+
+
+@scenario()
+def the_guide_leads_from_two_clusters_to_a_mesh_and_back():
+    if any(get(cluster, "namespace", SYSTEM) for cluster in BOTH):
+        with lock():
+            up.reset()
+    folder = Path(tempfile.mkdtemp(prefix="meshlink-lab-guide-"))
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "meshlink").symlink_to(Path(program()).resolve())
+    said, ran = "", 0
+    for kind, word, text in BLOCK.findall(PAGE.read_text()):
+        if kind == "yaml":
+            (folder / word).write_text(text + HERE)
+        elif kind == "sh":
+            script = f'cd {folder}; ({text}) 2>{folder}/err; code=$?; echo "exit $code"'
+            answer = operator("env", f"HOME={folder}", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c", script,
+                              seconds=240)
+            said, _, code = answer.rstrip().rpartition("exit ")
+            want = word.removeprefix("exit=") or "0"
+            assert code == want, f"{text.strip()} ended with {code}: {said[-300:]}{(folder / 'err').read_text()[-600:]}"
+            ran += 1
+        elif kind == "text":
+            assert as_shown(text).fullmatch(said), f"the guide shows\n{text}\nbut it was\n{said[-900:]}"
+    return f"{ran} commands"
