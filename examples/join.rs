@@ -14,7 +14,7 @@ use std::{
 use meshlink::{
     chart::{self, FetchOptions, Source},
     cluster::{Cluster, ConnectOptions, connect, wait::Deadline},
-    engine::{self, Clock, Recorder, Shop, Sink, crashpoint::Crash, event},
+    engine::{self, Clock, Recorder, Shop, Sink, Stop, crashpoint::Crash, event},
     manifest::Texts,
     name::ClusterName,
     observe::{Layout, Lens},
@@ -30,7 +30,6 @@ use meshlink::{
     spec::Mesh,
     verify::Depth,
 };
-use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -80,7 +79,7 @@ async fn main() -> Result<()> {
     println!("{} steps to do", todo.steps.len());
 
     // Done under a Lease of every member, so that two runs cannot meet.
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let lock = engine::lock(
         &clusters,
         &observed,

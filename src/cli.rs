@@ -96,7 +96,11 @@ pub fn main() -> ExitCode {
         environment,
         screen,
         cancel: CancellationToken::new(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command: std::env::args()
+            .skip(1)
+            .map(|word| args::shell_word(&word))
+            .collect::<Vec<_>>()
+            .join(" "),
     };
     let exit = match run(args.command, &frame) {
         Ok(exit) => exit,

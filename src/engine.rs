@@ -38,7 +38,7 @@ pub mod sample;
 mod survey;
 
 pub use error::Error;
-pub use lock::{Lock, lock};
+pub use lock::{Lock, Stop, lock};
 pub use recorder::{Recorder, Sink};
 pub use run::run;
 pub use survey::{Failed, survey};

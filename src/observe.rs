@@ -22,8 +22,8 @@ mod lens;
 #[cfg(feature = "cli")]
 pub(crate) use facts::RENDERED;
 pub(crate) use facts::{
-    ADOPTED_LABEL, CLAIM, DIGEST_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, is_ours,
-    istio_crds, istio_version, keepers, label_digest, published_root, record,
+    CLAIM, DIGEST_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, is_ours, istio_crds,
+    istio_version, keepers, label_digest, published_root, record,
 };
 pub use lens::{Lens, Tokens, Unseen};
 
@@ -161,10 +161,8 @@ pub struct ReleaseSeen {
     pub status: String,
     /// Chart version.
     pub version: String,
-    /// Digest of the chart and values, where meshlink wrote the record.
+    /// Digest of the chart and values, where they are all meshlink's.
     pub digest: Option<String>,
-    /// It holds values somebody else gave it, though meshlink wrote the record.
-    pub adopted: bool,
     /// The values it was made with, where some of them are somebody else's.
     pub config: Value,
 }
@@ -173,11 +171,6 @@ impl ReleaseSeen {
     /// Whether the last run of whoever made it came to its end.
     pub fn is_deployed(&self) -> bool {
         self.status == "deployed"
-    }
-
-    /// Whether somebody else gave it values, which are theirs to keep.
-    pub fn is_adopted(&self) -> bool {
-        self.adopted || self.digest.is_none()
     }
 }
 

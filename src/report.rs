@@ -35,6 +35,9 @@ pub struct Report {
     /// What its proofs found, pair by pair.
     #[serde(skip)]
     pub proofs: Vec<Verdict>,
+    /// The Lease that was lost, which ended the run, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Vec<String>>,
     /// What a person should know though nothing was to be done about it.
     pub notes: Vec<String>,
 }
@@ -128,7 +131,10 @@ impl Report {
                     report.step(&event.kind);
                 }
                 Kind::StepJudged { verdict, .. } => report.proofs.push(verdict.clone()),
-                Kind::Interrupted => interrupted = true,
+                Kind::Interrupted { lost } => {
+                    interrupted = true;
+                    report.lost.clone_from(lost);
+                }
                 Kind::RunFinished { millis, .. } => report.millis = *millis,
                 kind => report.step(kind),
             }
@@ -170,6 +176,7 @@ impl Report {
     fn judge(&self, severity: Option<Severity>, interrupted: bool) -> RunOutcome {
         let done = |s: &StepReport| s.state == StepState::Done;
         match severity {
+            _ if self.lost.is_some() => RunOutcome::Failed,
             _ if interrupted => RunOutcome::Interrupted,
             None if self.steps.is_empty() => RunOutcome::NothingToDo,
             None if self.steps.iter().all(done) => RunOutcome::Done,
@@ -311,8 +318,22 @@ mod tests {
                 RunOutcome::NotInTime,
             ),
             (
-                vec![two.clone(), finished("x/a"), Kind::Interrupted],
+                vec![
+                    two.clone(),
+                    finished("x/a"),
+                    Kind::Interrupted { lost: None },
+                ],
                 RunOutcome::Interrupted,
+            ),
+            (
+                vec![
+                    two.clone(),
+                    finished("x/a"),
+                    Kind::Interrupted {
+                        lost: Some(vec!["taken over".into()]),
+                    },
+                ],
+                RunOutcome::Failed,
             ),
             (vec![two], RunOutcome::Failed),
         ];

@@ -115,6 +115,33 @@ pub(crate) struct Target {
     pub(crate) yes: bool,
 }
 
+impl Target {
+    /// What another command must be told to find the same mesh and its clusters.
+    pub(crate) fn again(&self, embedded: bool) -> String {
+        let flag = |name: &str, value: Option<String>| {
+            let value = value.map(|v| shell_word(&v));
+            value.map_or_else(String::new, |v| format!(" {name} {v}"))
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        let mut text = flag("-f", path(&self.file));
+        text += &flag("--mesh", self.mesh.as_ref().map(ToString::to_string));
+        text += &flag("--kubeconfig", path(&self.kubeconfig));
+        if embedded {
+            text += " --sandbox";
+        }
+        text
+    }
+}
+
+/// A word as a shell takes it for one.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -479,6 +506,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        for (word, want) in [
+            ("mesh.yaml", "mesh.yaml"),
+            ("/a b/c", "'/a b/c'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(word), want);
+        }
     }
 
     #[test]

@@ -167,9 +167,13 @@ impl Failure {
                 hints: step.hints.clone(),
             }
         };
+        let lost = report.lost.iter().map(|causes| Problem {
+            causes: causes.clone(),
+            hints: vec![],
+        });
         // That the user interrupted it, the user knows.
         let failed = report.failed().filter(|step| step.lines != ["interrupted"]);
-        let errors: Vec<_> = failed.map(problem).collect();
+        let errors: Vec<_> = lost.chain(failed.map(problem)).collect();
         (kind != Exit::Done).then_some(Self { kind, errors })
     }
 

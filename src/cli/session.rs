@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) connect: ConnectOptions,
     /// The members are embedded.
     pub(crate) embedded: bool,
+    /// What another command must be told to find the same mesh.
+    pub(crate) again: String,
     /// Our own manifests.
     pub(crate) texts: Texts,
     /// Where charts come from.
@@ -123,6 +125,7 @@ impl Session {
                 .map(|m| (m.name.clone(), members::found_by(&m.reach)))
                 .collect(),
             embedded: endpoints.is_some(),
+            again: target.again(endpoints.is_some()),
             sandbox: own,
             mesh,
             clusters,

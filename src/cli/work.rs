@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Frame, charts,
@@ -21,7 +20,7 @@ use crate::{
         preflight::{self, Purpose},
         wait::Deadline,
     },
-    engine::{self, Lock, Recorder, Shop, Sink, crashpoint::Crash, event::Event, survey},
+    engine::{self, Lock, Recorder, Shop, Sink, Stop, crashpoint::Crash, event::Event, survey},
     observe::{Layout, Lens, Observed, Tokens},
     plan::{
         self, Desired, Plan, Refusal,
@@ -234,7 +233,7 @@ pub(crate) fn consent(session: &Session, frame: &Frame, yes: bool) -> Result<(),
 /// A run's Leases, and what is cancelled when one is lost.
 pub(crate) struct Locked {
     lock: Lock,
-    stop: CancellationToken,
+    stop: Stop,
 }
 
 impl Locked {
@@ -250,7 +249,7 @@ pub(crate) async fn lock(
     observed: &Observed,
     frame: &Frame,
 ) -> Result<Locked, Failure> {
-    let stop = frame.cancel.child_token();
+    let stop = Stop::when(&frame.cancel);
     let namespace = session.mesh.istio.namespace.as_str();
     let who = who(frame);
     let lock = engine::lock(
@@ -408,12 +407,12 @@ pub(crate) fn finish(
     report: &Report,
     next: &[&str],
 ) -> Result<Exit, Failure> {
-    let flag = if session.embedded { " --sandbox" } else { "" };
     let next = match report.outcome {
         // What comes next would find nothing.
         _ if session.is_passing() => vec!["meshlink sandbox".into()],
         RunOutcome::Done | RunOutcome::NothingToDo => {
-            next.iter().map(|n| format!("{n}{flag}")).collect()
+            let again = &session.again;
+            next.iter().map(|n| format!("{n}{again}")).collect()
         }
         // Finished work yields no step: the same command goes on where this one ended.
         _ => vec![report.command.clone()],

@@ -187,7 +187,8 @@ impl Held {
         holder(&self.object).map(|holder| holder.until)
     }
 
-    /// Prolongs the Lease; an error if somebody else took it meanwhile.
+    /// Prolongs the Lease; an error if somebody else took it meanwhile. Where its namespace goes, as
+    /// at the end of a leave, there is nothing to prolong.
     pub async fn renew(&mut self, now: Timestamp) -> Result<(), Error> {
         self.write(|held| claim(Some(held.object.clone()), &held.who, held.ttl, now))
             .await
@@ -206,10 +207,8 @@ impl Held {
     /// Gives the Lease up and deletes it, as the last act of leaving.
     pub async fn remove(mut self) -> Result<(), Error> {
         match self.delete().await {
-            Err(error) if conflict(&error) => {
-                self.look_again().await?;
-                self.delete().await
-            }
+            Err(error) if conflict(&error) && self.look_again().await? => self.delete().await,
+            Err(error) if conflict(&error) => Ok(()),
             other => other,
         }
     }
@@ -226,7 +225,9 @@ impl Held {
     async fn write(&mut self, wanted: impl Fn(&Self) -> Value) -> Result<(), Error> {
         let applied = match self.cluster.replace(&wanted(self)).await {
             Err(error) if conflict(&error) => {
-                self.look_again().await?;
+                if !self.look_again().await? {
+                    return Ok(());
+                }
                 self.cluster.replace(&wanted(self)).await?
             }
             other => other?,
@@ -235,20 +236,28 @@ impl Held {
         Ok(())
     }
 
-    /// After a conflict: ours still, if only the answer to our own last write was lost.
-    async fn look_again(&mut self) -> Result<(), Error> {
+    /// After a conflict: ours still, if only the answer to our own last write was lost. False where
+    /// it went with its namespace.
+    async fn look_again(&mut self) -> Result<bool, Error> {
         let now = self.cluster.find(&reference()).await?;
         let who = now.as_ref().and_then(holder).map(|holder| holder.who);
         match now {
             Some(object) if who.as_ref() == Some(&self.who) => {
                 self.object = object;
-                Ok(())
+                Ok(true)
             }
+            None if self.namespace_goes().await? => Ok(false),
             _ => Err(Error::LeaseLost {
                 cluster: self.cluster.name().clone(),
                 who: who.unwrap_or_else(|| "nobody: it was given up or deleted".into()),
             }),
         }
+    }
+
+    async fn namespace_goes(&self) -> Result<bool, Error> {
+        let namespace = Ref::cluster(&Kind::NAMESPACE, ISTIO_SYSTEM);
+        let found = self.cluster.find(&namespace).await?;
+        Ok(found.is_none_or(|n| n["metadata"]["deletionTimestamp"].is_string()))
     }
 }
 
@@ -314,12 +323,13 @@ mod tests {
 
     use super::super::testing::{self, Reply};
 
-    /// An API server that keeps one Lease and its version. `rival` takes it before the nth write;
+    /// An API server that keeps one Lease and its version, in a namespace. `rival` takes it before the nth write;
     /// the answer to the write `unheard` is lost.
     fn server(rival: Option<usize>, unheard: Option<usize>) -> Cluster {
-        let state = Mutex::new((None::<Value>, 0_usize, 0_usize));
+        let state = Mutex::new((None::<Value>, 0_usize, 0_usize, false));
         let (cluster, _) = testing::cluster(move |seen| {
-            let (lease, version, writes) = &mut *state.lock().unwrap();
+            let (lease, version, writes, goes) = &mut *state.lock().unwrap();
+            let is_namespace = seen.uri.ends_with("/namespaces/istio-system");
             if seen.method != http::Method::GET {
                 *writes += 1;
                 if rival == Some(*writes) {
@@ -343,6 +353,15 @@ mod tests {
                 }
             };
             match (seen.method.as_str(), current) {
+                ("GET", _) if is_namespace => {
+                    let goes = goes.then_some("2026-01-02T03:04:05Z");
+                    let metadata = json!({"name": ISTIO_SYSTEM, "deletionTimestamp": goes});
+                    Reply::json(200, json!({"kind": "Namespace", "metadata": metadata}))
+                }
+                ("DELETE", _) if is_namespace => {
+                    (*goes, *lease) = (true, None);
+                    Reply::json(200, json!({"kind": "Status"}))
+                }
                 ("GET", Some(_)) => Reply::json(200, lease.clone().unwrap()),
                 ("POST", None) => store(&seen.body),
                 ("POST", Some(_)) => Reply::status(409, "AlreadyExists"),
@@ -399,6 +418,22 @@ mod tests {
             matches!(held.renew(at(111)).await, Err(Error::LeaseLost { who, .. }) if who == "them")
         );
         assert!(held.remove().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_with_its_namespace_is_not_lost() {
+        let cluster = server(None, None);
+        let mut held = take(&cluster, "me", 0).await.unwrap();
+        held.clone().remove().await.unwrap();
+        let lost = held.renew(at(1)).await.unwrap_err();
+        assert!(lost.to_string().contains("nobody"), "{lost}");
+
+        let mut held = take(&cluster, "me", 0).await.unwrap();
+        let namespace = Ref::cluster(&Kind::NAMESPACE, ISTIO_SYSTEM);
+        let gone = cluster.delete(&namespace, &Delete::background()).await;
+        gone.unwrap();
+        held.renew(at(1)).await.unwrap();
+        held.remove().await.unwrap();
     }
 
     #[tokio::test]

@@ -86,8 +86,12 @@ pub enum Kind {
         /// The failed step it needs.
         because: String,
     },
-    /// The run was asked to stop.
-    Interrupted,
+    /// The run was asked to stop, or lost a Lease.
+    Interrupted {
+        /// The Lease that was lost, and how.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost: Option<Vec<String>>,
+    },
     /// The run is over.
     RunFinished {
         /// Whether every step was done.
@@ -131,7 +135,7 @@ impl Kind {
             | Self::StepFailed { step, .. }
             | Self::StepJudged { step, .. }
             | Self::StepSkipped { step, .. } => Some(step),
-            Self::RunStarted { .. } | Self::Interrupted | Self::RunFinished { .. } => None,
+            Self::RunStarted { .. } | Self::Interrupted { .. } | Self::RunFinished { .. } => None,
         }
     }
 

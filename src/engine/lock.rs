@@ -1,11 +1,15 @@
 //! One run at a time: a Lease in every member, taken in one order by everybody.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Clock, Error};
+use super::{Clock, Error, error::causes};
 use crate::{
     cluster::{
         Cluster, Created,
@@ -21,6 +25,43 @@ const TTL: Duration = Duration::from_secs(30);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(10);
 
+/// Ends a run early: what runs is given up, and nothing new is begun.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    token: CancellationToken,
+    lost: Arc<OnceLock<Vec<String>>>,
+}
+
+impl Stop {
+    /// Stops when `token` is cancelled, or a Lease is lost.
+    pub fn when(token: &CancellationToken) -> Self {
+        Self {
+            token: token.child_token(),
+            lost: Arc::default(),
+        }
+    }
+
+    fn lose(&self, why: Vec<String>) {
+        let _ = self.lost.set(why);
+        self.token.cancel();
+    }
+
+    /// The Lease that was lost, and how.
+    pub fn lost(&self) -> Option<&[String]> {
+        self.lost.get().map(Vec::as_slice)
+    }
+
+    /// The run is to end.
+    pub fn is_wanted(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Waits until the run is to end.
+    pub async fn wanted(&self) {
+        self.token.cancelled().await;
+    }
+}
+
 /// The Leases of a run; renewed until given up.
 #[derive(Debug)]
 pub struct Lock {
@@ -29,15 +70,15 @@ pub struct Lock {
 }
 
 /// Takes the Lease of every member, in the order of their UIDs: two runs that share members meet at
-/// the first of them, so one goes on and the other changes nothing. `lost` is cancelled should
-/// somebody take a Lease over.
+/// the first of them, so one goes on and the other changes nothing. `stop` is told should somebody
+/// take a Lease over.
 pub async fn lock(
     clusters: &BTreeMap<ClusterName, Cluster>,
     observed: &Observed,
     namespace: &str,
     who: &str,
     clock: &Clock,
-    lost: &CancellationToken,
+    stop: &Stop,
 ) -> Result<Lock, Error> {
     let mut order: Vec<_> = clusters.iter().collect();
     order.sort_by_key(|(name, _)| observed.clusters.get(*name).map(|s| s.uid.clone()));
@@ -47,7 +88,7 @@ pub async fn lock(
     };
     for (name, cluster) in order {
         match take(cluster, namespace, who, clock).await {
-            Ok(held) => lock.keep(name, held, clock, lost),
+            Ok(held) => lock.keep(name, held, clock, stop),
             Err(error) => {
                 lock.release(false).await;
                 return Err(error);
@@ -84,14 +125,9 @@ async fn take(cluster: &Cluster, namespace: &str, who: &str, clock: &Clock) -> R
 }
 
 impl Lock {
-    fn keep(
-        &mut self,
-        name: &ClusterName,
-        mut held: Held,
-        clock: &Clock,
-        lost: &CancellationToken,
-    ) {
-        let (clock, done, lost) = (clock.clone(), self.done.clone(), lost.clone());
+    fn keep(&mut self, name: &ClusterName, mut held: Held, clock: &Clock, stop: &Stop) {
+        let (clock, done, stop) = (clock.clone(), self.done.clone(), stop.clone());
+        let cluster = name.clone();
         let keeper = tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -102,8 +138,14 @@ impl Lock {
                 // meanwhile and could be taken any moment, ends the run.
                 if let Err(error) = held.renew(clock()).await {
                     let taken = matches!(error, crate::cluster::Error::LeaseLost { .. });
-                    if taken || held.until().is_some_and(|until| until <= clock()) {
-                        lost.cancel();
+                    let ran_out = held.until().is_some_and(|until| until <= clock());
+                    if taken || ran_out {
+                        let what = format!(
+                            "cluster {cluster}: the lease ran out, it could not be renewed"
+                        );
+                        let mut why = causes(&error);
+                        why.splice(..0, (!taken).then_some(what));
+                        stop.lose(why);
                         return Err(error);
                     }
                 }

@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
-use tokio_util::sync::CancellationToken;
-
 use super::{
-    Error, Recorder, Shop, effect,
+    Error, Recorder, Shop, Stop, effect,
     error::causes,
     event::{self, Kind},
     journal,
@@ -15,6 +12,7 @@ use crate::{
     cluster::Recover,
     plan::{Plan, Planned, Step},
 };
+use tokio::{task::JoinSet, time::Instant};
 
 /// The first pause before a step is tried again; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(200);
@@ -40,7 +38,7 @@ pub async fn run(
     plan: &Plan,
     shop: &Arc<Shop>,
     recorder: &Arc<Recorder>,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<(), journal::Error> {
     let begun = Instant::now();
     recorder.record(started(command, plan, shop))?;
@@ -70,10 +68,11 @@ pub async fn run(
             Some(Err(_)) => board.lost(),
         }
     }
-    if stop.is_cancelled() {
-        recorder.record(Kind::Interrupted)?;
-    }
     let done = board.state.values().all(|s| *s == State::Done);
+    if stop.is_wanted() && !done {
+        let lost = stop.lost().map(<[_]>::to_vec);
+        recorder.record(Kind::Interrupted { lost })?;
+    }
     recorder.record(Kind::RunFinished {
         done,
         millis: millis(begun),
@@ -121,7 +120,7 @@ impl Board<'_> {
     }
 
     /// Marks and returns the steps that can begin; skips those that cannot any more.
-    fn ready(&mut self, stop: &CancellationToken) -> Result<Vec<Step>, journal::Error> {
+    fn ready(&mut self, stop: &Stop) -> Result<Vec<Step>, journal::Error> {
         let mut ready = vec![];
         for planned in &self.plan.steps {
             if self.state[&planned.step] != State::Waiting {
@@ -139,7 +138,7 @@ impl Board<'_> {
                 _ if planned.step.always() && settled => State::Running,
                 _ if planned.step.always() => continue,
                 Some(because) => self.skip(planned, &because.to_string())?,
-                None if stop.is_cancelled() => self.skip(planned, "interrupted")?,
+                None if stop.is_wanted() => self.skip(planned, "interrupted")?,
                 None if settled => State::Running,
                 None => continue,
             };
@@ -166,7 +165,7 @@ async fn one(
     step: &Step,
     shop: &Shop,
     recorder: &Recorder,
-    stop: &CancellationToken,
+    stop: &Stop,
 ) -> Result<bool, journal::Error> {
     let begun = Instant::now();
     let id = step.to_string();
@@ -174,7 +173,7 @@ async fn one(
     shop.crash.pass(&id, "before");
     let result = tokio::select! {
         result = persist(step, shop, recorder) => result,
-        () = stop.cancelled(), if !step.always() => Err(Error::Interrupted),
+        () = stop.wanted(), if !step.always() => Err(Error::Interrupted),
     };
     shop.crash.pass(&id, "after");
     let done = result.is_ok();

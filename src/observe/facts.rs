@@ -27,15 +27,13 @@ use crate::{
 pub(crate) const CLAIM: &str = "meshlink-root";
 /// ConfigMap that says what was proved.
 pub(crate) const RECORD: &str = "meshlink";
-/// Label on release records meshlink wrote: digest of chart and values.
+/// Label on release records whose values are all meshlink's: digest of chart and values.
 pub(crate) const DIGEST_LABEL: &str = "meshlink/digest";
 /// Label on release records meshlink wrote: the chart's version.
 pub(crate) const VERSION_LABEL: &str = "meshlink/chart-version";
 /// Label on release records meshlink wrote: their revision. Helm hands labels on to the revisions it makes itself; this
 /// one then is not theirs.
 pub(crate) const REVISION_LABEL: &str = "meshlink/revision";
-/// Label on release records that hold values of somebody else's.
-pub(crate) const ADOPTED_LABEL: &str = "meshlink/adopted";
 /// Annotation on objects that meshlink wrote as files for somebody else to apply: the mesh.
 pub(crate) const RENDERED: &str = "meshlink/rendered";
 
@@ -319,7 +317,6 @@ pub(super) fn keep_newest(newest: &mut BTreeMap<String, ReleaseSeen>, record: &V
         status: label("status").unwrap_or_default(),
         version: label(VERSION_LABEL).unwrap_or_default(),
         digest: label(DIGEST_LABEL).filter(|_| label(REVISION_LABEL) == label("version")),
-        adopted: label(ADOPTED_LABEL).is_some(),
         config: Value::Null,
     };
     newest.insert(name, release);
@@ -370,10 +367,10 @@ mod tests {
             newest.remove("r").unwrap()
         };
         let (digest, revision) = (DIGEST_LABEL, REVISION_LABEL);
-        assert!(!seen(json!({digest: "d", revision: "2"})).is_adopted());
-        assert!(seen(json!({digest: "d", revision: "2", ADOPTED_LABEL: "true"})).is_adopted());
+        assert!(seen(json!({digest: "d", revision: "2"})).digest.is_some());
+        let adopted = seen(json!({revision: "2"}));
         let by_helm_over_ours = seen(json!({digest: "d", revision: "1"}));
-        assert!(by_helm_over_ours.is_adopted() && by_helm_over_ours.digest.is_none());
+        assert!(adopted.digest.is_none() && by_helm_over_ours.digest.is_none());
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl<'a> Lens<'a> {
         for record in future::try_join_all(lists).await?.into_iter().flatten() {
             facts::keep_newest(&mut newest, &record);
         }
-        for (name, release) in newest.iter_mut().filter(|(_, r)| r.is_adopted()) {
+        for (name, release) in newest.iter_mut().filter(|(_, r)| r.digest.is_none()) {
             let record = format!("sh.helm.release.v1.{name}.v{}", release.revision);
             let record = Ref::namespaced(&Kind::SECRET, release.namespace.as_str(), record);
             if let Some(secret) = cluster.find(&record).await? {

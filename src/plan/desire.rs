@@ -73,10 +73,9 @@ pub struct Release {
     pub values: Value,
     /// What the chart renders to, in Helm's order.
     pub rendered: Rendered,
-    /// Digest of chart and values: equal digests render equal manifests.
-    pub digest: String,
-    /// It holds values of somebody else's, which later revisions keep.
-    pub adopted: bool,
+    /// Digest of chart and values: equal digests render equal manifests. None where somebody else gave it
+    /// values: they are theirs to keep, so they are read and compared every time.
+    pub digest: Option<String>,
 }
 
 /// What kept the desired state from being worked out.
@@ -294,8 +293,10 @@ impl Desk<'_> {
     ) -> Result<Release, Error> {
         let before = self.seen.releases.get(name);
         // A release somebody else made keeps the values they gave it, except where ours must hold.
-        let theirs = before.filter(|r| r.is_adopted()).map(|r| r.config.clone());
-        let adopted = theirs.is_some();
+        let theirs = before
+            .filter(|r| r.digest.is_none())
+            .map(|r| r.config.clone());
+        let is_ours = theirs.is_none();
         let values = merge(theirs.unwrap_or_default(), ours);
         let is_upgrade = before.is_some_and(|r| r.revision > 1 || r.is_deployed());
         let release = chart::Release {
@@ -320,13 +321,13 @@ impl Desk<'_> {
         Ok(Release {
             name: name.into(),
             namespace: namespace.into(),
-            digest: label_digest(&sha256_hex(
-                format!("{}\n{values}", chart.sha256).as_bytes(),
-            )),
+            digest: is_ours.then(|| {
+                let made_from = format!("{}\n{values}", chart.sha256);
+                label_digest(&sha256_hex(made_from.as_bytes()))
+            }),
             chart: chart.clone(),
             values,
             rendered,
-            adopted,
         })
     }
 }

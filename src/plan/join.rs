@@ -496,10 +496,9 @@ fn release_missing(release: &Release, seen: &Seen) -> Option<(String, Vec<Object
 
 /// Whether a release's newest revision was made from the values it should be made from, whoever made it.
 fn made_from(seen: &ReleaseSeen, release: &Release) -> bool {
-    // Where values were read, they are compared: a digest knows their order too.
-    match &seen.digest {
-        Some(digest) if !seen.is_adopted() => *digest == release.digest,
-        _ => same(&seen.config, &release.values),
+    match &release.digest {
+        Some(_) => seen.digest == release.digest,
+        None => same(&seen.config, &release.values),
     }
 }
 

@@ -68,7 +68,7 @@ impl Lines {
             Kind::StepSkipped { step, because } => {
                 self.line("skip", "-", step, &format!("needs {because}"))
             }
-            Kind::Interrupted => vec![format!(
+            Kind::Interrupted { .. } => vec![format!(
                 "{} nothing new is begun",
                 self.mark("stop", "■", |t| self.style.yellow(t))
             )],

@@ -16,7 +16,7 @@ use crate::{
     cluster::{Cluster, Created, Delete, Kind, Manager, Ref, wait},
     engine::Error,
     name::ClusterName,
-    observe::{ADOPTED_LABEL, DIGEST_LABEL, REVISION_LABEL, VERSION_LABEL},
+    observe::{DIGEST_LABEL, REVISION_LABEL, VERSION_LABEL},
     plan::{
         Refusal,
         desire::{Release, is_crd, reference},
@@ -83,17 +83,17 @@ impl Act<'_> {
         let now = self.shop.now().to_string();
         let chart = &release.chart.chart;
         let mut record = Record::new(&asked, chart, &config, &release.rendered, &now, before);
-        let ours: [(&str, &str); 3] = [
-            (DIGEST_LABEL, &release.digest),
-            (VERSION_LABEL, &chart.metadata.version),
-            (REVISION_LABEL, &revision.to_string()),
+        let ours = [
+            (VERSION_LABEL, chart.metadata.version.clone()),
+            (REVISION_LABEL, revision.to_string()),
         ];
-        let adopted = release.adopted.then_some((ADOPTED_LABEL, "true"));
-        record.labels.extend(
-            ours.into_iter()
-                .chain(adopted)
-                .map(|(key, value)| (key.to_owned(), Value::from(value))),
-        );
+        let digest = release.digest.clone().map(|d| (DIGEST_LABEL, d));
+        // Labels are handed on from the revision before.
+        record.labels.remove(DIGEST_LABEL);
+        let labels = ours.into_iter().chain(digest);
+        record
+            .labels
+            .extend(labels.map(|(key, value)| (key.to_owned(), Value::from(value))));
         record
     }
 

@@ -1,8 +1,7 @@
 """`tests/lab/run`: all files of scenarios, in order."""
 import sys
 
-from meshlab import config, doctor, up
-from meshlab.shell import lock
+from meshlab import config, doctor
 
 from . import kit
 from .runner import required, suite
@@ -18,16 +17,9 @@ def main(words):
     if reason := why_not():
         print(f"skip the suite: {len(suite.chosen(words))} scenarios skipped: {reason}")
         return 1 if required() else 0
-    start_afresh()
+    kit.start_afresh()
     suite.describe = kit.describe
     return suite.run(words)
-
-
-def start_afresh():
-    """The scenarios begin with clusters that hold nothing."""
-    if len(config.clusters_up()) >= 2 and any(kit.get(c, "namespace", kit.SYSTEM) for c in kit.BOTH):
-        with lock():
-            up.reset()
 
 
 def why_not():

@@ -9,8 +9,8 @@ from pathlib import Path
 from meshlab import config, up
 from meshlab.shell import lock
 
-from .kit import BOTH, GATEWAY, INGRESS, ONE, SYSTEM, TWO, apply, get, helm, kubectl, operator
-from .meshlink import program
+from .kit import BOTH, GATEWAY, INGRESS, ONE, SYSTEM, TWO, apply, attempt, get, helm, kubectl, operator
+from .meshlink import ended, program
 from .runner import scenario
 
 HOME = Path(tempfile.mkdtemp(prefix="meshlink-lab-charts-"))
@@ -28,10 +28,8 @@ def mesh_file():
 
 def meshlink(*words, expect=0, with_mesh=True):
     command = ["env", f"HOME={HOME}", program(), *words, *(("-f", mesh_file()) if with_mesh else ())]
-    text = operator("sh", "-c", '"$@" 2>&1; echo "exit $?"', "sh", *command, seconds=240)
-    body, _, code = text.rstrip().rpartition("exit ")
-    assert int(code) == expect, f"meshlink {' '.join(words)} ended with {code}: {body[-900:]}"
-    return body
+    printed, said = ended(attempt(*command, seconds=240), expect, words)
+    return said + printed
 
 
 def join():

@@ -4,11 +4,10 @@ import re
 import tempfile
 from pathlib import Path
 
-from meshlab import config, up
-from meshlab.shell import lock
+from meshlab import config
 
-from .kit import BOTH, SYSTEM, get, operator
-from .meshlink import PROJECT, program
+from .kit import attempt, start_afresh
+from .meshlink import PROJECT, ended, program
 from .runner import scenario
 
 PAGE = PROJECT / "docs" / "guide.md"
@@ -31,9 +30,7 @@ def as_shown(shown):
 
 @scenario()
 def the_guide_leads_from_two_clusters_to_a_mesh_and_back():
-    if any(get(cluster, "namespace", SYSTEM) for cluster in BOTH):
-        with lock():
-            up.reset()
+    start_afresh()
     folder = Path(tempfile.mkdtemp(prefix="meshlink-lab-guide-"))
     programs = folder / "bin"
     programs.mkdir()
@@ -43,12 +40,9 @@ def the_guide_leads_from_two_clusters_to_a_mesh_and_back():
         if kind == "yaml":
             (folder / word).write_text(text + HERE)
         elif kind == "sh":
-            script = f'cd {folder}; ({text}) 2>{folder}/err; code=$?; echo "exit $code"'
-            answer = operator("env", f"HOME={folder}", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c", script,
-                              seconds=240)
-            said, _, code = answer.rstrip().rpartition("exit ")
-            want = word.removeprefix("exit=") or "0"
-            assert code == want, f"{text.strip()} ended with {code}: {said[-300:]}{(folder / 'err').read_text()[-600:]}"
+            done = attempt("env", f"HOME={folder}", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c",
+                           f"cd {folder}; {text}", seconds=240)
+            said, _ = ended(done, int(word.removeprefix("exit=") or 0), [text.strip()])
             ran += 1
         elif kind == "text":
             assert as_shown(text).fullmatch(said), f"the guide shows\n{text}\nbut it was\n{said[-900:]}"

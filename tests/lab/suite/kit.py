@@ -5,8 +5,8 @@ import re
 import subprocess
 import time
 
-from meshlab import cloud, config, proc
-from meshlab.shell import side_by_side, wait_for
+from meshlab import cloud, config, proc, up
+from meshlab.shell import lock, side_by_side, wait_for
 
 ONE, TWO = config.clusters(2)
 BOTH = (ONE, TWO)
@@ -18,13 +18,18 @@ def other(cluster):
     return TWO if cluster == ONE else ONE
 
 
-def operator(*argv, stdin=None, check=True, seconds=120):
-    """Run a program on the operator's network, with the lab's tools and kubeconfig."""
+def attempt(*argv, stdin=None, seconds=120):
+    """Run a program on the operator's network, with the lab's tools and kubeconfig: how it ended and what it said."""
     env = {**os.environ, "KUBECONFIG": str(config.kubeconfig()), "PATH": f"{config.CACHE / 'bin'}:{proc.PATH}",
            "HELM_CACHE_HOME": str(config.RUN / "helm"), "HELM_CONFIG_HOME": str(config.RUN / "helm"),
            "HELM_DATA_HOME": str(config.RUN / "helm")}
-    done = subprocess.run([*proc.in_member("operator"), *map(str, argv)], input=stdin, env=env, text=True,
+    return subprocess.run([*proc.in_member("operator"), *map(str, argv)], input=stdin, env=env, text=True,
                           capture_output=True, timeout=seconds)
+
+
+def operator(*argv, check=True, **how):
+    """Run a program there that must not fail, unless told; what it printed."""
+    done = attempt(*argv, **how)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, argv))[:160]}: {(done.stderr or done.stdout).strip()[-600:]}")
     return done.stdout
@@ -51,6 +56,15 @@ def get(cluster, *what):
     """An object or a list, or None where there is none."""
     text = kubectl(cluster, "get", *what, "-o", "json", "--ignore-not-found")
     return json.loads(text) if text.strip() else None
+
+
+def start_afresh():
+    """Clusters that hold nothing of Istio."""
+    def holds(cluster):
+        return "istio" in kubectl(cluster, "get", "namespaces,crds", "-o", "name")
+    if any(map(holds, BOTH)):
+        with lock():
+            up.reset()
 
 
 def app(cluster, *argv, **how):

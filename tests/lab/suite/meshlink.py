@@ -13,7 +13,7 @@ from pathlib import Path
 from meshlab import aws, cloud, config, proc, up
 from meshlab.shell import lock
 
-from .kit import BOTH, INGRESS, get, helm, istioctl, kubectl, operator
+from .kit import BOTH, attempt, helm, istioctl, kubectl, start_afresh
 from .runner import Skip, required, scenario
 
 PROJECT = config.LAB.parent
@@ -50,11 +50,14 @@ def run(*words, expect=0, seconds=240, **changes):
     """Run it as the operator with that environment: what it printed, and what it said beside."""
     settings = [f"{name}={value}" for name, value in environment(**changes).items()]
     command = ["env", "-u", "KUBECONFIG", *settings, program(), *words]
-    text = operator("sh", "-c", f'"$@" 2>"{HOME}/said"; echo "exit $?"', "sh", *command, seconds=seconds)
-    printed, _, code = text.rstrip().rpartition("exit ")
-    said = (HOME / "said").read_text()
-    assert int(code) == expect, f"meshlink {' '.join(words)} ended with {code}: {printed[-300:]}{said[-900:]}"
-    return printed, said
+    return ended(attempt(*command, seconds=seconds), expect, words)
+
+
+def ended(done, expect, words):
+    """What it printed, and what it said beside, if it ended as expected."""
+    assert done.returncode == expect, \
+        f"meshlink {' '.join(map(str, words))} ended with {done.returncode}: {done.stdout[-300:]}{done.stderr[-900:]}"
+    return done.stdout, done.stderr
 
 
 def meshlink(*words, expect=0, seconds=240):
@@ -73,7 +76,8 @@ def requests(cluster, since=0):
 
 def afresh():
     """Empty clusters, and an AWS where things take their time."""
-    if any(get(c, "namespace", INGRESS) for c in BOTH) or not aws.is_up():
+    start_afresh()
+    if not aws.is_up():
         with lock():
             up.reset()
     if not aws.is_up():
