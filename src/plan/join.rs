@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
-    desire::{Release, reference},
+    desire::{Release, is_crd, reference},
     refresh,
 };
 use crate::{
@@ -201,7 +201,14 @@ impl<'a> Desk<'a> {
             Step::PrepareNamespaces(c.clone()),
         ];
         ready(plan, base.clone(), ground.clone(), &wanted.base);
-        let needs = vec![Step::InstallCacerts(c.clone()), base];
+        // A new istiod takes longest to come up, and takes notice of CRDs that come meanwhile. One that is there
+        // already is never to run ahead of its CRDs, nor may an object be applied before its own.
+        let apart = !seen.istiod.present && !needs_crds(&wanted.istiod, &wanted.base);
+        let cacerts = Step::InstallCacerts(c.clone());
+        let needs = match apart {
+            true => vec![cacerts],
+            false => vec![cacerts, base.clone()],
+        };
         ready(plan, Step::InstallIstiod(c.clone()), needs, &wanted.istiod);
 
         let disturbed = plan.holds(&Step::InstallIstiod(c.clone()))
@@ -210,6 +217,7 @@ impl<'a> Desk<'a> {
             let needs = vec![
                 Step::InstallIstiod(c.clone()),
                 Step::RestartIstiod(c.clone()),
+                base,
             ];
             let why = if disturbed {
                 "istiod is changed"
@@ -492,6 +500,17 @@ fn release_missing(release: &Release, seen: &Seen) -> Option<(String, Vec<Object
         Some(_) => return None,
     };
     Some((why, changes))
+}
+
+/// Whether a release holds an object of a kind that another one brings.
+fn needs_crds(release: &Release, base: &Release) -> bool {
+    let crds = base.objects().filter(|o| is_crd(o));
+    let groups: BTreeSet<_> = crds.filter_map(|c| c["spec"]["group"].as_str()).collect();
+    let group = |o: &Value| Some(o["apiVersion"].as_str()?.split_once('/')?.0.to_owned());
+    release
+        .objects()
+        .filter_map(group)
+        .any(|g| groups.contains(g.as_str()))
 }
 
 /// Whether a release's newest revision was made from the values it should be made from, whoever made it.

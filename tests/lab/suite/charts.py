@@ -105,7 +105,7 @@ def helm_reads_what_meshlink_installed():
     return f"list, status, values, history, and a manifest of {len(manifest)} bytes that Helm renders too"
 
 
-@scenario("helm-reads-what-meshlink-installed")
+@scenario("helm-reads-what-meshlink-installed", seldom=True)
 def helm_upgrades_and_rolls_back_and_meshlink_sees_no_drift():
     helm(TWO, "upgrade", "istiod", "istiod", *REPO, "-n", SYSTEM, "--reuse-values",
          "--set", "podAnnotations.team=shop")
@@ -124,7 +124,7 @@ def helm_upgrades_and_rolls_back_and_meshlink_sees_no_drift():
     return "upgrade and rollback by Helm: no step of meshlink undoes them, the mesh is proved again"
 
 
-@scenario("helm-reads-what-meshlink-installed")
+@scenario("helm-reads-what-meshlink-installed", seldom=True)
 def what_helm_left_pending_stops_meshlink_until_it_is_rolled_back():
     operator("timeout", "-s", "KILL", "3", "helm", "--kube-context", ONE.name, "upgrade", GATEWAY, "gateway", *REPO, "-n",
              INGRESS, "--reuse-values", "--wait", "--set", "readinessProbe.httpGet.port=1", check=False)
@@ -138,7 +138,7 @@ def what_helm_left_pending_stops_meshlink_until_it_is_rolled_back():
     return f"revision {newest} pending: refused with the command that helps, then done"
 
 
-@scenario("helm-reads-what-meshlink-installed")
+@scenario("helm-reads-what-meshlink-installed", seldom=True)
 def what_meshlink_left_pending_helm_and_meshlink_go_on_with():
     leave_pending(TWO, SYSTEM, "istio-base")
     refused = operator("sh", "-c", '"$@" 2>&1 || true', "sh", "helm", "--kube-context", TWO.name, "upgrade", "istio-base",
@@ -168,7 +168,7 @@ def leave_pending(cluster, namespace, release):
             stdin=json.dumps(patch))
 
 
-@scenario("helm-reads-what-meshlink-installed")
+@scenario("helm-reads-what-meshlink-installed", seldom=True)
 def what_helm_uninstalled_meshlink_installs_again():
     helm(ONE, "uninstall", GATEWAY, "-n", INGRESS, "--wait")
     assert f"install-gateway/{ONE.name}" in meshlink("plan", expect=10)
@@ -177,7 +177,7 @@ def what_helm_uninstalled_meshlink_installs_again():
     return "gone with Helm, back with a join"
 
 
-@scenario("what-helm-uninstalled-meshlink-installs-again")
+@scenario("what-helm-uninstalled-meshlink-installs-again", seldom=True)
 def a_rendered_mesh_is_what_stands():
     folder = HOME / "gitops"
     meshlink("render", "--out", folder, "--kube-version", config.KUBERNETES_VERSION)

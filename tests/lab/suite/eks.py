@@ -79,7 +79,7 @@ def the_wait_for_load_balancers_says_what_is_wrong():
     return "; ".join(heard)
 
 
-@scenario("the-wait-for-load-balancers-says-what-is-wrong")
+@scenario("the-wait-for-load-balancers-says-what-is-wrong", seldom=True)
 def a_gateway_that_listens_no_more_is_drift_and_an_unhealthy_target():
     """Its Gateway object selects other pods: a try from inside the VPC tells, a join mends it."""
     kubectl(TWO, "-n", INGRESS, "patch", "gateways.networking.istio.io", "cross-network-gateway", "--type=merge",
@@ -159,7 +159,7 @@ def leavers_hold_what_they_held_before_and_the_cloud_holds_nothing():
     return next(line for line in said.splitlines() if line.startswith("done:"))
 
 
-@scenario("leavers-hold-what-they-held-before-and-the-cloud-holds-nothing")
+@scenario("leavers-hold-what-they-held-before-and-the-cloud-holds-nothing", seldom=True)
 def terraform_applies_and_destroys_the_mesh():
     terraform, go = shutil.which("terraform"), shutil.which("go")
     if not terraform or not go:

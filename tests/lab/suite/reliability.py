@@ -15,8 +15,8 @@ from meshlab.build import ready
 
 from .kit import BOTH, ONE, SYSTEM, TWO, both, eventually, get, kubectl, operator
 from .leave import journal, keys, state
-from .meshlink import HOME, NAMES, PROJECT, afresh, environment, meshlink, program
-from .runner import FULL, Skip, only, required, scenario
+from .meshlink import HOME, NAMES, afresh, environment, meshlink, program
+from .runner import FULL, Skip, only, required, scenario, turn
 
 JOIN = ("join", *NAMES, "--yes", "--timeout", "180s")
 LEAVE = ("leave", *NAMES, "--uninstall", "--crds", "--yes", "--timeout", "180s")
@@ -105,11 +105,6 @@ def same(now, then):
     for cluster in BOTH:
         odd = now[cluster.name] ^ then[cluster.name]
         assert not odd, f"{cluster.name}: {sorted(odd)[:8]}"
-
-
-def turn():
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True).stdout
-    return int(head[:6] or "0", 16)
 
 
 @scenario()

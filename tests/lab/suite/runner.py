@@ -1,6 +1,7 @@
 """Scenarios run in the order they are written; one that fails takes those that need it along."""
 import json
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ class Scenario:
     name: str
     needs: tuple
     act: object
+    seldom: bool = False
     outcome: str = ""
     seconds: float = 0.0
     evidence: str = ""
@@ -31,21 +33,25 @@ class Suite:
     scenarios: list = field(default_factory=list)
     describe: object = None  # what to print of the state of things after the first failure
 
-    def scenario(self, *needs):
-        """Make a function a scenario; its doc string is not printed, its return value is the evidence."""
+    def scenario(self, *needs, seldom=False):
+        """Make a function a scenario; its doc string is not printed, its return value is the evidence.
+
+        What is slow and seldom changes its mind takes turns, file by file: a commit tries a third of the files.
+        """
         def take(function):
             name = function.__name__.replace("_", "-")
             file = function.__module__.rpartition(".")[2]
-            self.scenarios.append(Scenario(file, name, needs, function))
+            self.scenarios.append(Scenario(file, name, needs, function, seldom))
             return function
         return take
 
     def chosen(self, words):
-        """The scenarios that any word names, with everything they need, in order."""
-        if not words:
-            return self.scenarios
+        """The scenarios that any word names, or whose turn it is, with everything they need, in order."""
         by_name = {s.name: s for s in self.scenarios}
-        wanted, open_ = set(), [s.name for s in self.scenarios if any(w in s.name or w == s.file for w in words)]
+        files = list(dict.fromkeys(s.file for s in self.scenarios if s.seldom))
+        waits = {s.name for s in self.scenarios if s.seldom and not FULL and (files.index(s.file) + turn()) % TURNS}
+        wanted, open_ = set(), [s.name for s in self.scenarios if any(w in s.name or w == s.file for w in words)
+                                or not words and s.name not in waits]
         while open_:
             name = open_.pop()
             if name not in wanted:
@@ -68,7 +74,8 @@ class Suite:
             if s.outcome == FAILED and FAILED not in done.values() and self.describe:
                 print("     " + self.describe().replace("\n", "\n     "), flush=True)
             done[s.name] = s.outcome
-        return _sum_up(self.chosen(words), time.monotonic() - started, results, title)
+        left = 0 if words else len(self.scenarios) - len(self.chosen(words))
+        return _sum_up(self.chosen(words), left, time.monotonic() - started, results, title)
 
 
 def _attempt(s):
@@ -84,12 +91,14 @@ def _attempt(s):
         return FAILED, f"{type(error).__name__}: {error} [{os.path.basename(at.filename)}:{at.lineno}]"
 
 
-def _sum_up(scenarios, seconds, results, title):
+def _sum_up(scenarios, left, seconds, results, title):
     count = {o: sum(s.outcome == o for s in scenarios) for o in (OK, FAILED, SKIPPED)}
     write_results(results, {"seconds": round(seconds, 1), "counts": count, "scenarios": [
         {"file": s.file, "name": s.name, "outcome": s.outcome, "seconds": round(s.seconds, 1), "evidence": s.evidence}
         for s in scenarios]})
-    print(f"{title}: {count[OK]} ok, {count[FAILED]} failed, {count[SKIPPED]} skipped in {seconds:.0f} s", flush=True)
+    turns = f", {left} left to the turns of other commits" if left else ""
+    print(f"{title}: {count[OK]} ok, {count[FAILED]} failed, {count[SKIPPED]} skipped{turns} in {seconds:.0f} s",
+          flush=True)
     if count[FAILED] or (count[SKIPPED] and required()):
         return 1
     return 0
@@ -106,9 +115,16 @@ def required():
     return any(os.environ.get(name) in ("1", "true") for name in ("CI", "MESHLINK_LAB_REQUIRED"))
 
 
+def turn():
+    """A number that another commit may have another of."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=config.LAB, capture_output=True, text=True).stdout
+    return int(head[:6] or "0", 16)
+
+
 suite = Suite()
 scenario = suite.scenario
 FULL = os.environ.get("MESHLINK_FULL") == "1"
+TURNS = 3
 
 
 def only(when):

@@ -93,7 +93,7 @@ def a_secret_removed_takes_the_endpoints_along():
     return f"gone in {gone:.1f} s and 503, back in {back:.1f} s"
 
 
-@scenario("a-secret-removed-takes-the-endpoints-along")
+@scenario("a-secret-removed-takes-the-endpoints-along", seldom=True)
 def an_expired_token_is_seen_only_at_the_next_restart():
     bearer = token(TWO, 8 - LEEWAY)
     since = now()
@@ -114,7 +114,7 @@ def an_expired_token_is_seen_only_at_the_next_restart():
     return f"401 yet synced and crossing; istiod restarted: Ready after {ready:.0f} s, {status[0]}, {line[:24]}"
 
 
-@scenario("an-expired-token-is-seen-only-at-the-next-restart")
+@scenario("an-expired-token-is-seen-only-at-the-next-restart", seldom=True)
 def a_good_token_mends_it():
     """And istiod anew: an attempt that failed may wake up later and outlive its secret."""
     share_secret(TWO)

@@ -56,7 +56,7 @@ def every_address_carries_every_protocol():
     return f"{evidence(verdict, 'addresses', ONE, TWO)}; {evidence(verdict, 'proved', ONE, TWO)}"
 
 
-@scenario("every-address-carries-every-protocol")
+@scenario("every-address-carries-every-protocol", seldom=True)
 def one_dead_address_of_two_is_named():
     """Nothing answers at one of eks-2's addresses, and its peer's proxy would rather not say so."""
     alive, dead = sorted(gateway_endpoints(TWO))
@@ -76,7 +76,7 @@ def one_dead_address_of_two_is_named():
     return told
 
 
-@scenario("one-dead-address-of-two-is-named")
+@scenario("one-dead-address-of-two-is-named", seldom=True)
 def what_a_killed_run_leaves_the_next_takes_away():
     settings = [f"{name}={value}" for name, value in environment().items()]
     command = ["env", "-u", "KUBECONFIG", *settings, program(), "verify", *NAMES, "--traffic", "--yes"]
@@ -91,7 +91,7 @@ def what_a_killed_run_leaves_the_next_takes_away():
     return "killed with its witness there; the next run proved everything and left nothing"
 
 
-@scenario("every-address-carries-every-protocol")
+@scenario("every-address-carries-every-protocol", seldom=True)
 def the_sample_is_answered_by_both_clusters_from_both():
     run("sample", "up", *NAMES, "--yes")
     try:
