@@ -1,0 +1,48 @@
+"""Three clusters: every pair is proved, and those who stay are proved again when one leaves.
+
+Last of all, since a lab that has three keeps three.
+"""
+from meshlab import cloud, config, up
+from meshlab.shell import lock
+
+from .kit import INGRESS, SYSTEM, gateway_endpoints, get
+from .meshlink import afresh, held, program, run
+from .runner import scenario
+
+ALL = config.clusters(3)
+NAMES = [c.name for c in ALL]
+THREE = ALL[-1]
+before = set()
+
+
+def told(*words, **how):
+    printed, said = run(*words, **how)
+    return said + printed
+
+
+@scenario(seldom=True)
+def three_clusters_are_one_mesh():
+    program()
+    with lock():
+        up.up(3)
+    afresh()
+    before.update(held(THREE))
+    said = told("join", *NAMES, "--yes", "--timeout", "240s", seconds=300)
+    assert "6 of 6 pairs proved" in said, said[-900:]
+    again = told("join", *NAMES, "--yes")
+    assert "nothing to do" in again, again[-600:]
+    return next(line for line in said.splitlines() if line.startswith("done:"))
+
+
+@scenario("three-clusters-are-one-mesh", seldom=True)
+def one_leaves_and_the_others_are_proved_again():
+    left = gateway_endpoints(THREE)
+    said = told("leave", THREE.name, "--uninstall", "--crds", "--yes", "--timeout", "240s", seconds=300)
+    assert "2 of 2 pairs proved" in said, said[-900:]
+    assert held(THREE) == before, sorted(held(THREE) ^ before)
+    assert not any(get(THREE, "namespace", n) for n in (SYSTEM, INGRESS))
+    assert all(b["cluster"] != THREE.name for b in cloud.state()["balancers"])
+    for cluster in ALL[:-1]:
+        secrets = [s["metadata"]["name"] for s in get(cluster, "secrets", "-n", SYSTEM)["items"]]
+        assert not any(THREE.name in name for name in secrets), secrets
+    return f"2 of 2 pairs proved; {', '.join(sorted(left))} and all of {THREE.name} gone"
