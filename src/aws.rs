@@ -31,6 +31,7 @@ pub mod remains;
 mod rights;
 pub mod session;
 mod xml;
+mod zone;
 
 pub use env::Env;
 pub use members::Members;

@@ -20,7 +20,7 @@ use self::{
     error::{Exit, Failure},
     output::{Screen, json},
 };
-use crate::name::MeshId;
+use crate::{aws::Aws, name::MeshId};
 
 mod args;
 mod charts;
@@ -37,6 +37,8 @@ pub(crate) struct Frame {
     pub(crate) environment: Environment,
     /// What the user sees.
     pub(crate) screen: Screen,
+    /// AWS, with one budget of calls for the whole command.
+    pub(crate) aws: Aws,
     /// Cancelled when the user wants to stop.
     pub(crate) cancel: CancellationToken,
     /// The command as it was typed, for the journal. No argument of ours is a secret.
@@ -92,7 +94,9 @@ pub fn main() -> ExitCode {
     };
     let screen = Screen::new(&args.output, &environment);
     start::logging(&screen);
+    let listener = screen.clone();
     let frame = Frame {
+        aws: Aws::new(environment.aws()).telling(move |text| listener.say(text)),
         environment,
         screen,
         cancel: CancellationToken::new(),

@@ -17,10 +17,14 @@ use crate::{
     name::{ClusterName, TrustDomain},
 };
 
+mod absence;
 mod answer;
+mod greet;
 mod way;
 
+pub use absence::{Absence, Hidden, Known};
 pub use answer::{Answer, Dialed, Endpoint, read_dial, read_endpoints};
+pub use greet::{Greeting, TcpOnly};
 pub use way::Way;
 
 /// The namespace witnesses live in; it exists only as long as they do.

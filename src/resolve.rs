@@ -15,7 +15,8 @@ use hickory_resolver::{
         ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
         ResolverOpts,
     },
-    net::runtime::TokioRuntimeProvider,
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RecordType,
 };
 
 /// One question to one server.
@@ -96,9 +97,7 @@ impl Resolver {
         if let Ok(address) = name.parse() {
             return Ok(vec![address]);
         }
-        let mut absolute = name.trim_end_matches('.').to_owned();
-        absolute.push('.');
-        let mut found: Vec<IpAddr> = match self.0.lookup_ip(absolute).await {
+        let mut found: Vec<IpAddr> = match self.0.lookup_ip(absolute(name)).await {
             Ok(found) => found.iter().collect(),
             Err(error) if error.is_no_records_found() || error.is_nx_domain() => Vec::new(),
             Err(error) => {
@@ -115,6 +114,21 @@ impl Resolver {
             false => Ok(found),
         }
     }
+
+    /// How long others may keep a "no" about a name, as its zone says (RFC 2308, section 5).
+    pub async fn keeps_no(&self, name: &str) -> Option<Duration> {
+        // A name of a load balancer is no zone: the answer is a "no", with the word of the zone it is in.
+        match self.0.lookup(absolute(name), RecordType::SOA).await {
+            Err(NetError::Dns(DnsError::NoRecordsFound(no))) => {
+                no.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn absolute(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
 }
 
 fn system(error: impl ToString) -> Error {

@@ -51,7 +51,12 @@ pub struct Rate {
     pace: Pace,
     /// When the next turn would be due at the steady rate.
     due: Mutex<Option<Instant>>,
+    /// When it was last told that AWS throttles.
+    told: Mutex<Option<Instant>>,
 }
+
+/// How often it is told that calls of one kind wait, however many do.
+const NEWS: Duration = Duration::from_secs(5);
 
 impl Rate {
     /// Wait for a turn.
@@ -65,6 +70,16 @@ impl Rate {
         let until = Instant::now() + pause + self.ahead();
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         *due = Some(due.map_or(until, |due| due.max(until)));
+    }
+
+    /// Whether it is to be told again that AWS throttles.
+    pub(super) fn is_news(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.is_none_or(|at| at.elapsed() >= NEWS);
+        if is_news {
+            *told = Some(Instant::now());
+        }
+        is_news
     }
 
     /// How long before it is due a turn may be taken: generic cell rate.
@@ -107,7 +122,7 @@ impl Rates {
         rate.or_insert_with(|| {
             Arc::new(Rate {
                 pace,
-                due: Mutex::default(),
+                ..Rate::default()
             })
         })
         .clone()

@@ -1,6 +1,6 @@
 //! Credentials, region and budget for the calls about one cluster.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider,
@@ -11,6 +11,8 @@ use aws_sdk_eks::{
     config::timeout::TimeoutConfigBuilder,
     error::{ProvideErrorMetadata, SdkError},
 };
+
+use tokio::time::Instant;
 
 use super::{
     arn::Partition,
@@ -26,6 +28,24 @@ pub(crate) const ATTEMPT: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 4;
 /// Attempts of a call that is throttled, a second or more apart: what begins a run waits its turn.
 const TURNS: u32 = 90;
+
+/// Whom to tell that AWS lets a call wait.
+#[derive(Clone, Default)]
+struct Listener(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl Listener {
+    fn tell(&self, text: &str) {
+        if let Some(listener) = &self.0 {
+            listener(text);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
 
 /// As whom to call: profile, and a role to take on with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +87,7 @@ pub struct Session {
     /// Whose budgets are used: the account, and until it is known, the identity.
     account: String,
     profile: Option<String>,
+    listener: Listener,
 }
 
 /// The AWS of one run: environment and budgets, shared by all clusters.
@@ -74,6 +95,7 @@ pub struct Session {
 pub struct Aws {
     env: Arc<Env>,
     rates: Arc<Rates>,
+    listener: Listener,
 }
 
 impl Aws {
@@ -81,8 +103,22 @@ impl Aws {
     pub fn new(env: Env) -> Self {
         Self {
             env: Arc::new(env),
-            rates: Arc::default(),
+            ..Self::default()
         }
+    }
+
+    /// Say it to somebody when AWS lets a call wait.
+    #[must_use]
+    pub fn telling(self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self {
+            listener: Listener(Some(Arc::new(listener))),
+            ..self
+        }
+    }
+
+    /// Tells whoever listens.
+    pub fn tell(&self, text: &str) {
+        self.listener.tell(text);
     }
 
     /// Call faster or slower than usual.
@@ -120,6 +156,7 @@ impl Aws {
             rates: self.rates.clone(),
             account: format!("{who:?}"),
             profile,
+            listener: self.listener.clone(),
         })
     }
 
@@ -286,6 +323,7 @@ impl Session {
         let mut pause = Duration::from_millis(200);
         let mut attempt = 0;
         let rate = self.rates.of(service, &self.account, &self.region);
+        let start = Instant::now();
         loop {
             attempt += 1;
             rate.turn().await;
@@ -304,7 +342,14 @@ impl Session {
             };
             match error.recover() {
                 // Of load balancers, throttling is for the caller to wait out and to tell: it is pending, not failing.
-                Recover::After(_) if service != Service::Elb && attempt < TURNS => {}
+                Recover::After(_) if service != Service::Elb && attempt < TURNS => {
+                    if rate.is_news() {
+                        let so_far = start.elapsed().as_secs();
+                        self.listener.tell(&format!(
+                            "pending: {error}; asked again, {so_far} s so far, up to {TURNS} times"
+                        ));
+                    }
+                }
                 Recover::Backoff if attempt < ATTEMPTS => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;

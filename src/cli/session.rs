@@ -12,7 +12,7 @@ use super::{
     error::{Exit, Failure},
 };
 use crate::{
-    aws::{Aws, Members, eks, gateway, preflight::Finding},
+    aws::{Members, eks, gateway, preflight::Finding},
     chart::{self, FetchOptions, Source, lock::Lock},
     cluster::{Cluster, ConnectOptions, Kind, Ref, connect},
     engine::{Clock, journal::Journal},
@@ -115,7 +115,7 @@ impl Session {
         let contexts = connect::contexts(&connect).unwrap_or_default();
         let contexts: Vec<_> = contexts.iter().map(eks::Context::from).collect();
         Ok(Self {
-            aws: Members::new(Aws::new(frame.environment.aws()), &mesh, &contexts),
+            aws: Members::new(frame.aws.clone(), &mesh, &contexts),
             vault: Arc::new(Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?),
             resolver: resolver.map_err(|e| Failure::failed(&e))?,
             texts: texts(frame)?,
@@ -393,11 +393,10 @@ async fn clusters(
     frame: &Frame,
     options: &ConnectOptions,
 ) -> Result<BTreeMap<ClusterName, Cluster>, Failure> {
-    let aws = Aws::new(frame.environment.aws());
     let one = |member: &crate::spec::Member| {
-        let (aws, member) = (&aws, member.clone());
+        let member = member.clone();
         async move {
-            let reached = reach(&member.name, &member.reach, aws, options).await;
+            let reached = reach(&member.name, &member.reach, &frame.aws, options).await;
             reached.map(|c| (member.name, c)).map_err(Failure::from)
         }
     };

@@ -11,6 +11,7 @@ use crate::{
     name::ClusterName,
     pki,
     plan::{Refusal, desire},
+    probe::Hidden,
 };
 
 /// Why a step failed.
@@ -68,6 +69,12 @@ pub enum Error {
         reason: String,
         /// What to look at.
         hints: Vec<String>,
+    },
+    /// A gateway's name that a peer will not know by waiting.
+    #[error("{hidden}; after {} s this is no longer waited for", hidden.lasted.as_secs())]
+    Hidden {
+        /// The name, and where it is known.
+        hidden: Box<Hidden>,
     },
     /// The members could not be read.
     #[error(transparent)]
@@ -131,6 +138,7 @@ impl Error {
     pub fn hints(&self) -> Vec<String> {
         match self {
             Self::NotInTime { hints, .. } => hints.clone(),
+            Self::Hidden { hidden } => hidden.hints.clone(),
             Self::Refused(refusal) => refusal.hints.clone(),
             Self::Vault(error) => error.hint().into_iter().collect(),
             Self::Nlb(error) => error.hint().into_iter().collect(),

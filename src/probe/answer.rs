@@ -56,6 +56,11 @@ impl Answer {
         self.status == 200 && self.said == target.as_str() && (way != Way::Grpc || grpc)
     }
 
+    /// Who answered the handshake, where one address was asked; else what stood in the way of it.
+    pub fn handshake(&self) -> Result<&str, String> {
+        self.server.as_deref().ok_or_else(|| self.trouble())
+    }
+
     /// What is wrong with it, in words that fit behind an address.
     pub fn trouble(&self) -> String {
         let failure = self.failure.as_deref().unwrap_or_default();

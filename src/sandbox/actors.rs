@@ -20,6 +20,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    net::Ipv4Addr,
     sync::{Arc, RwLock, Weak},
     time::Duration,
 };
@@ -109,6 +110,16 @@ impl Cluster {
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.faults.has(&self.name, fault)
+    }
+
+    /// The addresses a name server in this cluster gives for a name.
+    pub(crate) fn resolve(&self, host: &str) -> Vec<Ipv4Addr> {
+        let balancers = &self.world.balancers;
+        let mut found = balancers.resolve(host).unwrap_or_default();
+        if self.has(Fault::ZoneUnseen) {
+            found.retain(|ip| balancers.at(*ip).is_some_and(|b| b.cluster == self.name));
+        }
+        found
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Fault {
     AddressSilent,
     /// The names of load balancers do not resolve.
     BalancerNameMissing,
+    /// The names of other clusters' load balancers do not resolve in this cluster: it does not see their zone.
+    ZoneUnseen,
     /// The injection webhook answers with an error.
     WebhookRefuses,
     /// The way from this cluster to other clusters' addresses is cut.

@@ -1,5 +1,7 @@
 //! Clusters known by their EKS names alone: an AWS, no kubeconfig, no other program.
 
+mod gate;
+
 use meshlink::sandbox::{
     Fault, Options,
     aws::{Ingress, Role, Side, State, Thing, ThingKind},
@@ -463,32 +465,6 @@ fn a_gateway_is_open_to_whom_the_owner_says() {
         let spec = &world.get(cluster, GATEWAY)["spec"];
         assert_eq!(spec["loadBalancerSourceRanges"], json!(["198.51.100.0/24"]));
     }
-}
-
-#[test]
-#[cfg(feature = "crashpoints")]
-fn a_readiness_gate_tries_the_name_from_the_peers() {
-    let world = World::new(2);
-    let text = std::fs::read_to_string(&world.endpoints().aws).unwrap();
-    let mut vars: Vec<_> = text.lines().filter_map(|l| l.split_once('=')).collect();
-    vars.push(("MESHLINK_CRASH", "reach/eks-1/eks-2:after"));
-    assert_eq!(world.user.start_with(JOIN, &vars).end().code, None);
-    let tried = || {
-        let waited = world
-            .by_names("wait nlb eks-1 eks-2 -o json")
-            .ends(0)
-            .json();
-        waited["balancers"][1]["tried"][0].clone()
-    };
-    let seen = world.wait(|| (tried()["reached"] == true).then(tried));
-    let seen = seen.unwrap();
-    assert_eq!(
-        (&seen["from"], &seen["says"]),
-        (&json!("eks-1"), &json!("was reached"))
-    );
-    world.fault("eks-2", Fault::BalancerNameMissing);
-    let seen = world.wait(|| (tried()["reached"] == false).then(tried));
-    assert_eq!(seen.unwrap()["says"], "does not resolve");
 }
 
 /// Everything the emulator can describe, so that nothing is left out of a comparison.

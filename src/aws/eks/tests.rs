@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -200,8 +204,14 @@ async fn a_run_that_begins_throttled_waits_its_turn() {
         .faults
         .push(Fault::times("eks:", FaultKind::Throttled, 2));
     let (shared, _server, aws) = served(state).await;
+    let told = Arc::new(Mutex::new(vec![]));
+    let heard = told.clone();
+    let aws = aws.telling(move |text| heard.lock().unwrap().push(text.to_owned()));
     assert_eq!(ask(&aws, "eks-1").await.unwrap().name, "eks-1");
     assert_eq!(shared.lock().count("eks:DescribeCluster", 429), 2);
+    // Once, however often it is asked again in the meantime.
+    let want = "pending: eks:DescribeCluster in eu-west-1: throttled; asked again, 0 s so far, up to 90 times";
+    assert_eq!(*told.lock().unwrap(), [want]);
 }
 
 #[tokio::test]

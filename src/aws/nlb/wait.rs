@@ -67,6 +67,9 @@ where
         })?;
         let asked = match watch.look(&seen).await {
             Ok(asked) => Ok(asked),
+            Err(error) if error.cause == Cause::Throttled => {
+                Err(Verdict::Pending(format!("pending: {error}, asked again")))
+            }
             Err(error) if is_passing(&error.cause) => Err(Verdict::Pending(error.to_string())),
             // Without rights or credentials in AWS, the pods' readiness gates still tell.
             Err(error) if seen.gates(policy.port).is_some() => Err(by_gates(&seen, policy, &error)),
@@ -122,11 +125,7 @@ where
 fn is_passing(cause: &Cause) -> bool {
     matches!(
         cause,
-        Cause::Throttled
-            | Cause::Unavailable(_)
-            | Cause::Unreachable(_)
-            | Cause::Slow
-            | Cause::Garbled(_)
+        Cause::Unavailable(_) | Cause::Unreachable(_) | Cause::Slow | Cause::Garbled(_)
     )
 }
 

@@ -17,7 +17,7 @@ use super::super::{
     session::{self, Session, Whom},
 };
 use crate::{
-    aws::{Aws, Members, eks},
+    aws::{Members, eks},
     chart::Capabilities,
     cluster::{ConnectOptions, connect},
     observe::{Observed, Seen},
@@ -96,7 +96,7 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
 fn on_aws(mesh: &Mesh, connect: &ConnectOptions, frame: &Frame) -> bool {
     let contexts = connect::contexts(connect).unwrap_or_default();
     let contexts: Vec<_> = contexts.iter().map(eks::Context::from).collect();
-    Members::new(Aws::new(frame.environment.aws()), mesh, &contexts).any()
+    Members::new(frame.aws.clone(), mesh, &contexts).any()
 }
 
 /// Clusters nobody has looked at.

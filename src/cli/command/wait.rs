@@ -15,12 +15,12 @@ use crate::{
         output::Style,
         session::{Session, Whom, typed},
     },
-    cluster::Cluster,
+    cluster::wait::Deadline,
     name::ClusterName,
-    probe::{Dialed, Witness},
 };
 
 mod dial;
+mod peers;
 
 /// What was waited for, cluster by cluster.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -38,7 +38,7 @@ pub(crate) struct Balancer {
     cluster: String,
     /// Namespace and name of the Service.
     service: String,
-    /// It carries traffic, by its targets' health.
+    /// It carries traffic: by its targets' health, and by every peer's witness that runs.
     ready: bool,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,14 +63,14 @@ pub(crate) struct Tried {
     from: String,
     /// The name resolves and 15443 takes connections there.
     reached: bool,
-    /// What came of it, in words.
+    /// What came of it, in words; of TLS address by address, or why there was only TCP.
     says: String,
-    /// Addresses the name gives; known only of this machine.
+    /// Addresses the name gives on this machine.
     addresses: Vec<String>,
-    /// Those of them that took a connection.
+    /// Those of them that took a connection; told of this machine alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     connected: Vec<String>,
-    /// Those of them that then spoke TLS.
+    /// Those of them that spoke TLS: from a peer, the handshake was done with the certificate of the mesh.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tls: Vec<String>,
 }
@@ -147,8 +147,23 @@ async fn one(
     };
     match result {
         Ok(ready) => {
-            balancer.tried = tried(session, name, &ready.hostname, policy.port).await;
+            let gate = peers::Gate {
+                session,
+                of: name,
+                host: &ready.hostname,
+                port: policy.port,
+                deadline: Deadline::after(limits.deadline.saturating_sub(start.elapsed())),
+                screen: &frame.screen,
+            };
+            let (tried, lacks) = gate.tried().await;
+            balancer.tried = tried;
+            balancer.ready = lacks.is_empty();
+            for lack in lacks {
+                balancer.reason.get_or_insert(lack.reason);
+                balancer.hints.extend(lack.hints);
+            }
             balancer.balancer = Some(ready);
+            balancer.waited_seconds = start.elapsed().as_secs_f32();
         }
         Err(error @ (nlb::Error::Stuck { .. } | nlb::Error::NotInTime { .. })) => {
             balancer.hints.extend(error.hint());
@@ -163,44 +178,6 @@ async fn one(
     Ok(balancer)
 }
 
-/// Tries a gateway from its peers; from here only where no peer has a witness.
-async fn tried(session: &Session, of: &ClusterName, host: &str, port: u16) -> Vec<Tried> {
-    let peers = session.clusters.iter().filter(|(name, _)| *name != of);
-    let tries = peers.map(|(name, cluster)| from_peer(name, cluster, host, port));
-    let tries: Vec<_> = future::join_all(tries)
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
-    // Embedded addresses lead nowhere outside the sandbox.
-    if !tries.is_empty() || session.embedded {
-        return tries;
-    }
-    let istiod = format!(
-        "outbound_.15012_._.istiod.{}.svc.cluster.local",
-        session.mesh.istio.namespace
-    );
-    vec![dial::from_here(&session.resolver, host, port, &istiod).await]
-}
-
-/// Through a peer's witness, if one runs: during a join, and while a proof is made.
-async fn from_peer(name: &ClusterName, cluster: &Cluster, host: &str, port: u16) -> Option<Tried> {
-    let witness = Witness::find(cluster).await.ok()??;
-    let dialed = witness.dial(host, port).await;
-    let (reached, says) = match dialed {
-        Ok(dialed) => (dialed == Dialed::Reached, dialed.as_str().to_owned()),
-        Err(error) => (false, error.to_string()),
-    };
-    Some(Tried {
-        from: name.to_string(),
-        reached,
-        says,
-        addresses: vec![],
-        connected: vec![],
-        tls: vec![],
-    })
-}
-
 fn render(waited: &Waited, style: Style) -> String {
     let mut text = String::new();
     for b in &waited.balancers {
@@ -209,20 +186,14 @@ fn render(waited: &Waited, style: Style) -> String {
             false => style.red(style.symbol("✘", "no")),
         };
         text.push_str(&format!("{mark} {} {}", b.cluster, b.service));
-        match (&b.balancer, &b.reason) {
-            (Some(lb), _) => {
-                let healthy = lb.targets.iter().filter(|t| t.is_healthy()).count();
-                text.push_str(&format!(
-                    "\n    {healthy} of {} targets healthy, {}\n",
-                    lb.targets.len(),
-                    lb.hostname
-                ));
-            }
-            (None, reason) => text.push_str(&format!(
-                "\n    {}\n",
-                reason.as_deref().unwrap_or_default()
-            )),
+        text.push('\n');
+        if let Some(lb) = &b.balancer {
+            let healthy = lb.targets.iter().filter(|t| t.is_healthy()).count();
+            let (all, host) = (lb.targets.len(), &lb.hostname);
+            text.push_str(&format!("    {healthy} of {all} targets healthy, {host}\n"));
         }
+        let reason = b.reason.iter().map(|reason| format!("    {reason}\n"));
+        text.extend(reason);
         for t in &b.tried {
             text.push_str(&format!("    from {}: {}\n", t.from, t.says));
         }

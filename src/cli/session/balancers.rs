@@ -4,17 +4,22 @@
 use std::time::Duration;
 
 use futures::future;
+use tokio::time::Instant;
 
 use super::Session;
 use crate::{
     aws::{
         Members,
+        call::Cause,
         nlb::{self, Policy, Readiness},
     },
     cluster::Cluster,
     name::ClusterName,
     verify::{Check, Claim, Outcome, Verdict},
 };
+
+/// How long a verdict waits for AWS where it throttles.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Session {
     /// Adds it to the claim that a gateway is ready, where AWS may be asked.
@@ -46,7 +51,21 @@ impl Session {
             return;
         }
         let mut watch = members.watch(name, (namespace, service), policy.port);
-        let asked = match watch.look(&seen).await {
+        let start = Instant::now();
+        let asked = loop {
+            match watch.look(&seen).await {
+                // The next look waits its turn.
+                Err(error) if error.cause == Cause::Throttled && start.elapsed() < PATIENCE => {
+                    let so_far = start.elapsed().as_secs();
+                    members.aws().tell(&format!(
+                        "pending: {name}: {error}; asked again, {so_far} s so far, for up to {} s",
+                        PATIENCE.as_secs()
+                    ));
+                }
+                asked => break asked,
+            }
+        };
+        let asked = match asked {
             Ok(asked) => asked,
             Err(error) => {
                 check.evidence += &format!("; target health not looked at: {error}");

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Whom, admission::unanswered};
 use crate::{
-    aws::{Aws, Members, eks::Context},
+    aws::{Members, eks::Context},
     cli::{
         Frame,
         args::Target,
@@ -124,8 +124,8 @@ async fn recorded(
     let Some(first) = named.clusters.first() else {
         return Ok(None);
     };
-    let aws = Aws::new(frame.environment.aws());
-    let cluster = super::reach(&first.name, &first.reach, &aws, options).await;
+    let aws = &frame.aws;
+    let cluster = super::reach(&first.name, &first.reach, aws, options).await;
     let cluster = cluster.map_err(Failure::from)?;
     let place = Ref::namespaced(&Kind::CONFIG_MAP, named.istio.namespace.as_str(), RECORD);
     match cluster.find(&place).await {
@@ -134,7 +134,7 @@ async fn recorded(
             let contexts = connect::contexts(options).unwrap_or_default();
             let contexts: Vec<_> = contexts.iter().map(Context::from).collect();
             let (place, who) = Members::new(aws.clone(), named, &contexts).of(&first.name);
-            Err(unanswered(&error, &aws, place.zip(Some(who))).await)
+            Err(unanswered(&error, aws, place.zip(Some(who))).await)
         }
     }
 }

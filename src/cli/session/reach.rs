@@ -119,9 +119,8 @@ pub(super) async fn buried(
     frame: &Frame,
     options: &ConnectOptions,
 ) -> Result<(), Failure> {
-    let aws = Aws::new(frame.environment.aws());
     let said = mesh.clusters.iter().filter(|m| dead.contains(&m.name));
-    let asked = said.map(|member| alive(member, &aws, options));
+    let asked = said.map(|member| alive(member, &frame.aws, options));
     let mut failures = future::join_all(asked).await.into_iter().flatten();
     let first = failures.next();
     first.map_or(Ok(()), |first| Err(failures.fold(first, Failure::and)))

@@ -1,9 +1,10 @@
 //! Reader accounts and remote secrets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use super::{Act, Evidence, prove::Answer, seen};
 use crate::{
@@ -15,8 +16,13 @@ use crate::{
     engine::Error,
     name::ClusterName,
     observe::Layout,
-    probe::{Dialed, Witness},
+    probe::{Absence, Dialed, Witness},
 };
+
+/// The port of every gateway.
+const GATEWAY: u16 = 15443;
+/// How long a step waits for what a gateway answers to TLS: a join is not to be slowed down by it.
+const GREETING: Duration = Duration::from_secs(1);
 
 impl Act<'_> {
     pub(super) async fn grant_reader(&self, name: &ClusterName, peer: &ClusterName) -> Evidence {
@@ -153,36 +159,72 @@ impl Act<'_> {
             self.say,
         )
         .await?;
-        let mut targets: Vec<(String, u16)> = addresses
-            .iter()
-            .map(|a| (a.as_str().to_owned(), 15443))
-            .collect();
-        if !self.shop.embedded {
-            targets.extend(host_and_port(self.server(to)?));
-        }
         let mut evidence = vec![];
-        for (host, port) in targets {
-            self.until_reached(from, &host, port).await?;
+        for address in &addresses {
+            let host = address.as_str();
+            let witness = self.until_reached((from, to), host, GATEWAY).await?;
+            evidence.push(format!("{host}:{GATEWAY} was reached from {from}"));
+            evidence.extend(self.greeted(&witness, there, host).await);
+        }
+        if let Some((host, port)) = host_and_port(self.server(to)?).filter(|_| !self.shop.embedded)
+        {
+            self.until_reached((from, to), &host, port).await?;
             evidence.push(format!("{host}:{port} was reached from {from}"));
         }
         Ok(evidence)
     }
 
-    async fn until_reached(&self, from: &ClusterName, host: &str, port: u16) -> Result<(), Error> {
+    /// What a sidecar would meet there. No more than evidence here: the proof goes the whole way.
+    async fn greeted(&self, witness: &Witness, home: &Cluster, host: &str) -> Vec<String> {
+        let greet = witness.greet(home, host, GATEWAY, &self.shop.resolver);
+        match tokio::time::timeout(GREETING, greet).await {
+            Ok(Ok(greetings)) => greetings.iter().map(ToString::to_string).collect(),
+            Ok(Err(only)) => vec![only.to_string()],
+            Err(_) => vec![format!(
+                "TCP only: no answer to TLS within {} s",
+                GREETING.as_secs()
+            )],
+        }
+    }
+
+    /// Until a host of `to` is reached from `from`; the witness that did.
+    async fn until_reached(
+        &self,
+        (from, to): (&ClusterName, &ClusterName),
+        host: &str,
+        port: u16,
+    ) -> Result<Witness, Error> {
         let cluster = self.cluster(from)?;
+        let absence = &Absence {
+            host,
+            port,
+            peer: from,
+            home: self.cluster(to)?,
+            resolver: &self.shop.resolver,
+            aws: self.shop.aws.as_ref(),
+        };
+        let known = &Mutex::new(None);
         self.until(
             &format!("{host}:{port} reached from {from}"),
             || async move {
                 let Some(witness) = Witness::find(cluster).await? else {
                     return Ok(Answer::No(format!("no witness runs in {from}"), vec![]));
                 };
-                Ok(match witness.dial(host, port).await? {
-                    Dialed::Reached => Answer::Yes(()),
-                    other => {
-                        let reason = format!("{host}:{port} {} from {from}", other.as_str());
-                        Answer::No(reason, vec![])
+                let dialed = witness.dial(host, port).await?;
+                if dialed == Dialed::Reached {
+                    return Ok(Answer::Yes(witness));
+                }
+                match absence.note(&mut *known.lock().await, &dialed).await {
+                    Some(hidden) if hidden.certain => {
+                        let hidden = Box::new(hidden);
+                        Err(Error::Hidden { hidden })
                     }
-                })
+                    Some(hidden) => Ok(Answer::No(hidden.to_string(), hidden.hints)),
+                    None => {
+                        let reason = format!("{host}:{port} {} from {from}", dialed.as_str());
+                        Ok(Answer::No(reason, vec![]))
+                    }
+                }
             },
         )
         .await

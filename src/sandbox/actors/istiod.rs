@@ -522,7 +522,7 @@ fn resolve(
     let known = names.get(host).is_some_and(|found| !found.is_empty());
     let after = if known { retry * 10 } else { retry };
     if clock.passed(key.as_str(), after) || !names.contains_key(host) {
-        let found = cluster.world.balancers.resolve(host).unwrap_or_default();
+        let found = cluster.resolve(host);
         clock.restart(&key);
         clock.passed(key, if found.is_empty() { retry } else { retry * 10 });
         names.insert(host.into(), found);

@@ -133,7 +133,11 @@ async fn a_minute_of_throttling_is_waited_out() {
     .await;
     let (result, reasons) = world.wait(&policy()).await;
     result.unwrap();
-    assert!(reasons[0].ends_with("throttled"), "{reasons:?}");
+    assert!(
+        reasons[0].starts_with("pending: elasticloadbalancing:")
+            && reasons[0].ends_with("throttled, asked again"),
+        "{reasons:?}"
+    );
 }
 
 #[tokio::test]

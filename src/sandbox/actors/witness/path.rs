@@ -346,8 +346,7 @@ fn at(from: &Cluster, address: Ipv4Addr, port: u16) -> Connected {
 
 /// The addresses a pod's name server gives for a name.
 pub(crate) fn lookup(from: &Cluster, host: &str) -> Vec<IpAddr> {
-    let found = from.world.balancers.resolve(host).unwrap_or_default();
-    found.into_iter().map(IpAddr::V4).collect()
+    from.resolve(host).into_iter().map(IpAddr::V4).collect()
 }
 
 fn pod_at(cluster: &Cluster, address: Ipv4Addr) -> Option<Arc<Value>> {

@@ -1,0 +1,173 @@
+//! Trying a gateway's name from its peers, through their witnesses: during a join, and while a proof is made.
+
+use std::time::Duration;
+
+use futures::future;
+
+use super::{Tried, dial};
+use crate::{
+    cli::{output::Screen, session::Session},
+    cluster::{Cluster, wait::Deadline},
+    name::ClusterName,
+    probe::{Absence, Dialed, Greeting, Witness},
+};
+
+/// What cannot be watched is asked again this often.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// A gateway, and until when it is tried.
+#[derive(Clone, Copy)]
+pub(super) struct Gate<'a> {
+    pub(super) session: &'a Session,
+    /// Whose gateway it is.
+    pub(super) of: &'a ClusterName,
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) deadline: Deadline,
+    pub(super) screen: &'a Screen,
+}
+
+/// Why a gateway is not ready for a peer.
+pub(super) struct Lack {
+    pub(super) reason: String,
+    pub(super) hints: Vec<String>,
+    /// It will not come by waiting.
+    certain: bool,
+}
+
+impl Lack {
+    fn of(reason: String, hint: String) -> Self {
+        Self {
+            reason,
+            hints: vec![hint],
+            certain: false,
+        }
+    }
+}
+
+impl Gate<'_> {
+    /// Tries it from every peer that has a witness, until each gets through or time is up; from here, once, where none has.
+    pub(super) async fn tried(self) -> (Vec<Tried>, Vec<Lack>) {
+        let peers = self.session.clusters.iter();
+        let peers = peers.filter(|(name, _)| *name != self.of);
+        let tries = peers.map(|(name, cluster)| self.until_through(name, cluster));
+        let tries = future::join_all(tries).await.into_iter().flatten();
+        let (tried, lacks): (Vec<_>, Vec<_>) = tries.unzip();
+        // Embedded addresses lead nowhere outside the sandbox.
+        if !tried.is_empty() || self.session.embedded {
+            return (tried, lacks.into_iter().flatten().collect());
+        }
+        let istiod = format!(
+            "outbound_.15012_._.istiod.{}.svc.cluster.local",
+            self.session.mesh.istio.namespace
+        );
+        let here = dial::from_here(&self.session.resolver, self.host, self.port, &istiod);
+        (vec![here.await], vec![])
+    }
+
+    /// From one peer, for as long as a witness runs there.
+    async fn until_through(
+        self,
+        peer: &ClusterName,
+        cluster: &Cluster,
+    ) -> Option<(Tried, Option<Lack>)> {
+        let absence = Absence {
+            host: self.host,
+            port: self.port,
+            peer,
+            home: &self.session.clusters[self.of],
+            resolver: &self.session.resolver,
+            aws: Some(&self.session.aws),
+        };
+        let (mut known, mut last) = (None, String::new());
+        loop {
+            let witness = Witness::find(cluster).await.ok()??;
+            let dialed = witness.dial(self.host, self.port).await;
+            let (tried, lack) = match dialed {
+                Ok(Dialed::Reached) => self.greeted(peer, &witness).await,
+                Ok(dialed) => {
+                    let says = dialed.as_str().to_owned();
+                    let lack = match absence.note(&mut known, &dialed).await {
+                        Some(hidden) => Lack {
+                            reason: hidden.to_string(),
+                            certain: hidden.certain,
+                            hints: hidden.hints,
+                        },
+                        None => self.lack(peer, &says),
+                    };
+                    (of(peer, false, says), Some(lack))
+                }
+                Err(error) => {
+                    let says = error.to_string();
+                    let lack = self.lack(peer, &says);
+                    (of(peer, false, says), Some(lack))
+                }
+            };
+            let Some(lack) = lack else {
+                return Some((tried, None));
+            };
+            if lack.certain || self.deadline.left() <= AGAIN {
+                return Some((tried, Some(lack)));
+            }
+            if lack.reason != last {
+                self.screen.say(&format!("{}: {}", self.of, lack.reason));
+                last = lack.reason;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn lack(self, peer: &ClusterName, says: &str) -> Lack {
+        let (of, host, port) = (self.of, self.host, self.port);
+        Lack::of(
+            format!("{host}:{port} {says} from {peer}"),
+            format!("kubectl --context {of} get svc -A -l topology.istio.io/network -o wide"),
+        )
+    }
+
+    /// What a sidecar of the peer meets behind each address; TLS counts where there is somebody to answer it.
+    async fn greeted(self, peer: &ClusterName, witness: &Witness) -> (Tried, Option<Lack>) {
+        let session = self.session;
+        let home = &session.clusters[self.of];
+        let greetings = match witness
+            .greet(home, self.host, self.port, &session.resolver)
+            .await
+        {
+            Ok(greetings) => greetings,
+            Err(only) => return (of(peer, true, format!("was reached, {only}")), None),
+        };
+        let address = |greeting: &Greeting| {
+            let at = greeting.at.parse::<std::net::SocketAddr>();
+            at.map_or_else(|_| greeting.at.clone(), |at| at.ip().to_string())
+        };
+        let done = greetings.iter().filter(|g| g.answer.is_ok());
+        let says: Vec<_> = greetings.iter().map(ToString::to_string).collect();
+        let tried = Tried {
+            addresses: greetings.iter().map(address).collect(),
+            tls: done.map(address).collect(),
+            ..of(peer, true, format!("was reached; {}", says.join("; ")))
+        };
+        let failed = greetings.iter().find(|g| g.answer.is_err());
+        let lack = failed.map(|greeting| {
+            Lack::of(
+                format!("from {peer}, {greeting}"),
+                format!(
+                    "meshlink ca status {peer} {}   # do both trust one root?",
+                    self.of
+                ),
+            )
+        });
+        (tried, lack)
+    }
+}
+
+fn of(peer: &ClusterName, reached: bool, says: String) -> Tried {
+    Tried {
+        from: peer.to_string(),
+        reached,
+        says,
+        addresses: vec![],
+        connected: vec![],
+        tls: vec![],
+    }
+}

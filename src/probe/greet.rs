@@ -1,0 +1,67 @@
+//! TLS at each address of a gateway, from a peer: a listener in front of nothing takes connections too.
+
+use std::{fmt, net::IpAddr};
+
+use futures::future;
+
+use super::{Way, Witness};
+use crate::{cluster::Cluster, resolve::Resolver};
+
+/// What came of a handshake at one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// Address and port.
+    pub at: String,
+    /// Who answered, by the certificate; else what stood in the way.
+    pub answer: Result<String, String>,
+}
+
+impl fmt::Display for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.answer {
+            Ok(who) => write!(f, "{} answered TLS as {who}", self.at),
+            Err(why) => write!(f, "{} answered no TLS: it {why}", self.at),
+        }
+    }
+}
+
+/// Why no handshake could be tried: a gateway shows no certificate of its own, only that of a workload it knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("TCP only: {0}")]
+pub struct TcpOnly(String);
+
+impl Witness {
+    /// Greets the witness of `home` by each address of its gateway, as this pod's sidecar would.
+    pub async fn greet(
+        &self,
+        home: &Cluster,
+        host: &str,
+        port: u16,
+        resolver: &Resolver,
+    ) -> Result<Vec<Greeting>, TcpOnly> {
+        let target = home.name();
+        match Self::find(home).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                return Err(TcpOnly(format!(
+                    "no witness runs in {target} to answer TLS"
+                )));
+            }
+            Err(error) => return Err(TcpOnly(error.to_string())),
+        }
+        let found = resolver.lookup(host).await;
+        let addresses = found.map_err(|e| TcpOnly(format!("here, {e}")))?;
+        let one = |ip: IpAddr| async move {
+            let at = std::net::SocketAddr::new(ip, port).to_string();
+            let answer = match self.ask(Way::Http, target, Some(&at), 1).await {
+                Ok(answers) => match answers.first() {
+                    Some(answer) => answer.handshake().map(str::to_owned),
+                    None => Err("was not asked".into()),
+                },
+                Err(error) => Err(error.to_string()),
+            };
+            Greeting { at, answer }
+        };
+        Ok(future::join_all(addresses.into_iter().map(one)).await)
+    }
+}
