@@ -160,6 +160,25 @@ impl Claim {
     ];
 }
 
+/// What one cluster is found to hold of another.
+fn check(
+    id: Claim,
+    from: impl AsRef<str>,
+    to: impl AsRef<str>,
+    outcome: Outcome,
+    evidence: String,
+    hints: Vec<String>,
+) -> Check {
+    Check {
+        id,
+        from: from.as_ref().into(),
+        to: Some(to.as_ref().into()),
+        outcome,
+        evidence,
+        hints,
+    }
+}
+
 impl Check {
     /// `endpoints/eks-1/eks-2`.
     pub fn path(&self) -> String {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Check, Claim, Outcome};
+use super::{Check, Claim, Outcome, check};
 use crate::{
     cluster::{self, Cluster},
     name::ClusterName,
@@ -228,24 +228,6 @@ pub fn addresses(replica: &Replica, to: &Member) -> BTreeSet<String> {
         .iter()
         .filter(|g| g.network == to.network.as_str() && g.port == 15443);
     mine.map(|g| g.addr.clone()).collect()
-}
-
-pub(super) fn check(
-    id: Claim,
-    from: &ClusterName,
-    to: &ClusterName,
-    outcome: Outcome,
-    evidence: String,
-    hints: Vec<String>,
-) -> Check {
-    Check {
-        id,
-        from: from.to_string(),
-        to: Some(to.to_string()),
-        outcome,
-        evidence,
-        hints,
-    }
 }
 
 #[cfg(test)]

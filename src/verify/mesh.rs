@@ -8,7 +8,7 @@ use std::{
 use futures::future;
 use jiff::Timestamp;
 
-use super::{Asked, Check, Claim, Outcome, Verdict, istiod, pair, traffic::Traffic};
+use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, traffic::Traffic};
 use crate::{
     cluster::{self, Cluster, ConnectOptions, Token},
     name::ClusterName,
@@ -322,7 +322,7 @@ impl Desk<'_> {
             && self.seen(&to.name).is_some_and(|s| s.gateway.opened);
         let at = record.proved_at.strftime("%Y-%m-%d %H:%M:%S UTC");
         let evidence = format!("proved at {at}; nothing that proof covered has changed since");
-        stands.then(|| istiod::check(Claim::Proved, from, &to.name, Outcome::Ok, evidence, vec![]))
+        stands.then(|| check(Claim::Proved, from, &to.name, Outcome::Ok, evidence, vec![]))
     }
 
     async fn replicas(
@@ -364,7 +364,7 @@ impl Desk<'_> {
             }
             Err(error) => {
                 let evidence = chain(error);
-                vec![istiod::check(
+                vec![check(
                     Claim::Synced,
                     from,
                     &to.name,
@@ -398,8 +398,7 @@ impl Desk<'_> {
     /// What `from`'s proxy holds of `to`, and what answers.
     async fn traffic(&self, from: &ClusterName, to: &Member, view: &View<'_>) -> Verdict {
         let name = &to.name;
-        let single =
-            |id, outcome, evidence| istiod::check(id, from, name, outcome, evidence, vec![]);
+        let single = |id, outcome, evidence| check(id, from, name, outcome, evidence, vec![]);
         let Some(witness) = view.witness else {
             let none = |id| single(id, Outcome::NotTried, format!("no witness runs in {from}"));
             return Verdict {

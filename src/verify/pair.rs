@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Check, Claim, Outcome, istiod::check};
+use super::{Check, Claim, Outcome, check};
 use crate::{
     name::ClusterName,
     observe::{RemoteSecretSeen, Seen},

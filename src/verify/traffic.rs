@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Claim, Outcome, istiod::check};
+use super::{Check, Claim, Outcome, check};
 use crate::{
     name::{ClusterName, TrustDomain},
     probe::{Answer, Endpoint, Way, identity},

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{
     aws::{
@@ -117,9 +119,8 @@ async fn members(aws: &Aws) -> Vec<(Facts, Network)> {
     members
 }
 
-async fn findings(state: State) -> Vec<preflight::Finding> {
-    let (_shared, _server, aws) = served(state).await;
-    let members = members(&aws).await;
+/// Who may reach the gateways, and what was found before the first write.
+fn judged(members: &[(Facts, Network)]) -> (BTreeMap<String, Exposure>, Vec<preflight::Finding>) {
     let networks: Vec<Network> = members.iter().map(|m| m.1.clone()).collect();
     let exposure = exposure::decide(&networks).unwrap();
     let members: Vec<Member<'_>> = members
@@ -132,7 +133,13 @@ async fn findings(state: State) -> Vec<preflight::Finding> {
             denied: &[],
         })
         .collect();
-    preflight::check(&members, &exposure)
+    let findings = preflight::check(&members, &exposure);
+    (exposure, findings)
+}
+
+async fn findings(state: State) -> Vec<preflight::Finding> {
+    let (_shared, _server, aws) = served(state).await;
+    judged(&members(&aws).await).1
 }
 
 fn bad(findings: &[preflight::Finding]) -> Vec<(&str, &str, Level)> {
@@ -149,21 +156,10 @@ async fn separate_vpcs_open_to_each_others_nat_and_pass_preflight() {
     let (_shared, _server, aws) = served(state).await;
     let members = members(&aws).await;
     assert_eq!(members[0].1.nodes, ["subnet-1-private".to_owned()].into());
-    let networks: Vec<Network> = members.iter().map(|m| m.1.clone()).collect();
-    let exposure = exposure::decide(&networks).unwrap();
+    let (exposure, findings) = judged(&members);
     let sources = vec!["203.0.113.2/32".parse().unwrap()];
     assert_eq!(exposure["eks-1"], Exposure::InternetFacing { sources });
-    let members: Vec<Member<'_>> = members
-        .iter()
-        .map(|(facts, network)| Member {
-            facts,
-            network,
-            class: Some("eks.amazonaws.com/nlb"),
-            placed: false,
-            denied: &[],
-        })
-        .collect();
-    assert_eq!(bad(&preflight::check(&members, &exposure)), []);
+    assert_eq!(bad(&findings), []);
 }
 
 #[tokio::test]

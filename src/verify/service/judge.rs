@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Claim, GATEWAY, Outcome, ServiceSeen, There};
+use crate::verify::check;
 
 type Gateways = BTreeMap<String, BTreeSet<String>>;
 
@@ -16,23 +17,6 @@ pub(super) fn checks(seen: &ServiceSeen, gateways: &Gateways) -> Vec<Check> {
         }
     }
     checks
-}
-
-fn check(
-    id: Claim,
-    (from, to): (&There, Option<&There>),
-    outcome: Outcome,
-    evidence: String,
-    hints: Vec<String>,
-) -> Check {
-    Check {
-        id,
-        from: from.cluster.clone(),
-        to: to.map(|to| to.cluster.clone()),
-        outcome,
-        evidence,
-        hints,
-    }
 }
 
 /// A name is known to clients where its namespace and Service are, with or without pods there.
@@ -70,7 +54,14 @@ fn there(seen: &ServiceSeen, at: &There) -> Check {
             (Outcome::Ok, text, vec![])
         }
     };
-    check(Claim::ServiceThere, (at, None), outcome, evidence, hints)
+    Check {
+        id: Claim::ServiceThere,
+        from: cluster.clone(),
+        to: None,
+        outcome,
+        evidence,
+        hints,
+    }
 }
 
 /// The same name means the same ports everywhere: istiod merges what it finds under one name.
@@ -119,7 +110,8 @@ fn alike(seen: &ServiceSeen) -> Vec<Check> {
         };
         check(
             Claim::ServiceAlike,
-            (c, Some(first)),
+            &c.cluster,
+            &first.cluster,
             outcome,
             evidence,
             hints,
@@ -133,7 +125,8 @@ fn endpoints(seen: &ServiceSeen, from: &There, to: &There, gateways: &Gateways) 
     let of = |outcome, evidence, hints| {
         check(
             Claim::ServiceEndpoints,
-            (from, Some(to)),
+            &from.cluster,
+            &to.cluster,
             outcome,
             evidence,
             hints,
