@@ -80,15 +80,32 @@ def one_dead_address_of_two_is_named():
 def what_a_killed_run_leaves_the_next_takes_away():
     settings = [f"{name}={value}" for name, value in environment().items()]
     command = ["env", "-u", "KUBECONFIG", *settings, program(), "verify", *NAMES, "--traffic", "--yes"]
+    there = " && ".join(f"kubectl --context {c.name} -n {WITNESS} get deploy/meshlink-witness" for c in BOTH)
     operator("sh", "-c", '"$@" >/dev/null 2>&1 & pid=$!; '
-             f'until kubectl --context {ONE.name} -n {WITNESS} get deploy/meshlink-witness >/dev/null 2>&1; '
-             'do sleep 0.1; done; kill -KILL $pid', "sh", *command, seconds=90)
+             f'until ({there}) >/dev/null 2>&1; do sleep 0.1; done; kill -KILL $pid', "sh", *command, seconds=90)
     assert get(ONE, "namespace", WITNESS), "it was killed too late"
+    heard_by_the_gate()
     for cluster in BOTH:  # it would run out by itself, in half a minute
         kubectl(cluster, "delete", "lease", "meshlink", "-n", SYSTEM, "--ignore-not-found")
     assert not failed(verify("--traffic"))
     nothing_is_left()
-    return "killed with its witness there; the next run proved everything and left nothing"
+    return "killed with its witnesses there: they tell the gate of TLS; the next run proved everything and left nothing"
+
+
+def heard_by_the_gate():
+    """Whoever is there answers TLS at each address; where nobody is, the gateway has no certificate to show."""
+    def tried():
+        printed, _ = run("wait", "nlb", TWO.name, "-o", "json", "--timeout", "60s")
+        return json.loads(printed)["balancers"][0]["tried"][0]["says"]
+
+    def told():
+        answers = [f"{at} answered TLS as spiffe://cluster.local/ns/{WITNESS}/sa/witness-{TWO.name}"
+                   for at in gateway_endpoints(TWO)]
+        return all(answer in tried() for answer in answers)
+    eventually("TLS at both addresses", told, 60)
+    kubectl(TWO, "delete", "namespace", WITNESS)
+    says = tried()
+    assert says == f"was reached, TCP only: no witness runs in {TWO.name} to answer TLS", says
 
 
 @scenario("every-address-carries-every-protocol", seldom=True)
