@@ -134,6 +134,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
+    async fn that_calls_wait_is_news_every_five_seconds() {
+        let rate = Rate::default();
+        let told: Vec<bool> = [rate.is_news(), rate.is_news()].into();
+        tokio::time::advance(NEWS).await;
+        assert_eq!((told, rate.is_news()), (vec![true, false], true));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_burst_then_four_a_second() {
         let rate = Rate::default();
         let start = Instant::now();

@@ -278,7 +278,14 @@ mod tests {
             ),
         ] {
             assert_eq!(of(503, failure, said).trouble(), want);
+            assert_eq!(of(503, failure, said).handshake(), Err(want.to_owned()));
         }
+        // Whoever showed a certificate did so, whatever came of the question.
+        let shown = Answer {
+            server: Some("spiffe://td/ns/n/sa/b".into()),
+            ..of(503, "", "no healthy upstream")
+        };
+        assert_eq!(shown.handshake(), Ok("spiffe://td/ns/n/sa/b"));
     }
 
     #[test]

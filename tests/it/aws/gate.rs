@@ -132,6 +132,18 @@ fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
     );
     world.clear("eks-1", Fault::ZoneUnseen);
     world.by_names(JOIN).ends(0).says("2 of 2 pairs proved");
+    // How far a step got is evidence of a join, whichever witness was there first.
+    let journal = world.journal();
+    let reached = journal
+        .lines()
+        .filter(|l| l.contains("was reached from eks-1"));
+    assert!(
+        reached.clone().count() > 0
+            && reached
+                .clone()
+                .all(|l| l.contains("answered TLS as spiffe://") || l.contains("TCP only: ")),
+        "{journal}"
+    );
 }
 
 #[test]
