@@ -30,6 +30,9 @@ pub fn is_kept(object: &Value) -> bool {
         .is_some_and(|policy| policy.trim().eq_ignore_ascii_case("keep"))
 }
 
+/// The label on what belongs to a release.
+pub const OWNED: &str = "app.kubernetes.io/managed-by=Helm";
+
 /// Marks an object as belonging to a release, as Helm does when it applies it, and gives it the release's namespace
 /// if it has none and its kind is namespaced.
 pub fn own(object: &mut Value, release: &str, namespace: &str) {

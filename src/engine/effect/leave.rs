@@ -10,7 +10,7 @@ use super::{Act, Evidence, prove::Answer, seen};
 use crate::{
     aws::{call, remains::Former},
     cluster::{
-        self, Cluster, Delete, Kind, Ref, Token,
+        self, Cluster, Delete, Deleted, Kind, Ref, Token,
         access::{self, ISTIO_SYSTEM},
         connect, object,
         wait::{self, Deadline, Verdict},
@@ -375,15 +375,19 @@ impl Act<'_> {
         Ok(evidence)
     }
 
-    /// Deletes side by side, and waits until each is gone.
+    /// Deletes side by side, and waits until each is gone that did not go at once.
     pub(super) async fn delete_all(
         &self,
         cluster: &Cluster,
         refs: Vec<Ref>,
     ) -> Result<usize, Error> {
         let one = |reference: Ref| async move {
-            cluster.delete(&reference, &Delete::background()).await?;
-            wait::until(cluster, &reference, self.deadline, wait::gone, self.say).await
+            match cluster.delete(&reference, &Delete::background()).await? {
+                Deleted::Gone | Deleted::NotFound => Ok(()),
+                Deleted::Deleting(_) => {
+                    wait::until(cluster, &reference, self.deadline, wait::gone, self.say).await
+                }
+            }
         };
         let count = refs.len();
         futures::future::try_join_all(refs.into_iter().map(one)).await?;

@@ -3,7 +3,7 @@
 //! A pending record is the lock: creating it can succeed only once. A record that stayed pending is
 //! what a run leaves that died; it is closed as failed, and the next revision does the work again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -13,7 +13,10 @@ use crate::{
         self, Manifest,
         release::{HISTORY, Record, SELECTOR, Status, outdated},
     },
-    cluster::{Cluster, Created, Delete, Kind, Manager, Ref, wait},
+    cluster::{
+        Cluster, Created, Delete, Kind, Manager, Ref,
+        wait::{self, Verdict},
+    },
     engine::Error,
     name::ClusterName,
     observe::{DIGEST_LABEL, REVISION_LABEL, VERSION_LABEL},
@@ -52,15 +55,13 @@ impl Act<'_> {
         }
         record.deployed();
         ledger.put(&record, created).await?;
-        for old in before
-            .into_values()
-            .filter(|r| r.status == Status::Deployed)
-        {
-            let mut old = old;
+        let mut records: Vec<Record> = before.into_values().collect();
+        for old in records.iter_mut().filter(|r| r.status == Status::Deployed) {
             old.superseded();
-            ledger.put(&old, created).await?;
+            ledger.put(old, created).await?;
         }
-        ledger.forget_oldest().await?;
+        records.push(record.clone());
+        ledger.forget_oldest(&records).await?;
         let (chart, version) = (&record.chart.name, &record.chart.version);
         let objects = release.rendered.manifests.len();
         seen(format!(
@@ -101,14 +102,30 @@ impl Act<'_> {
     async fn apply(&self, cluster: &Cluster, release: &Release) -> Result<(), Error> {
         let (crds, rest): (Vec<_>, Vec<_>) = release.objects().partition(|o| is_crd(o));
         self.apply_together(cluster, release, &crds).await?;
-        let served = crds.into_iter().filter_map(Ref::of).map(|crd| async move {
-            let established = wait::crd_established;
-            wait::until(cluster, &crd, self.deadline, established, self.say).await
-        });
-        futures::future::try_join_all(served).await?;
+        self.await_served(cluster, &crds).await?;
         for kind in rest.chunk_by(|a, b| a["kind"] == b["kind"]) {
             self.apply_together(cluster, release, kind).await?;
         }
+        Ok(())
+    }
+
+    /// Most are served at once, which one list shows; the others are waited for.
+    async fn await_served(&self, cluster: &Cluster, crds: &[&Value]) -> Result<(), Error> {
+        if crds.is_empty() {
+            return Ok(());
+        }
+        let (kind, label) = (&Kind::CUSTOM_RESOURCE_DEFINITION, Some(chart::apply::OWNED));
+        let list = cluster.list(kind, None, label).await?;
+        let is_served =
+            |crd: &&Value| matches!(wait::crd_established(Some(crd)), Verdict::Done(()));
+        let served: BTreeSet<_> = list.iter().filter(is_served).filter_map(Ref::of).collect();
+        let rest = crds.iter().filter_map(|crd| Ref::of(crd));
+        let rest = rest.filter(|crd| !served.contains(crd));
+        let waits = rest.map(|crd| async move {
+            let established = wait::crd_established;
+            wait::until(cluster, &crd, self.deadline, established, self.say).await
+        });
+        futures::future::try_join_all(waits).await?;
         Ok(())
     }
 
@@ -286,9 +303,8 @@ impl Ledger<'_> {
         Ok(())
     }
 
-    async fn forget_oldest(&self) -> Result<(), Error> {
-        let records: Vec<Record> = self.records().await?.into_values().collect();
-        for record in outdated(&records, HISTORY) {
+    async fn forget_oldest(&self, records: &[Record]) -> Result<(), Error> {
+        for record in outdated(records, HISTORY) {
             let place = Ref::namespaced(&Kind::SECRET, self.namespace, record.secret_name());
             self.cluster.delete(&place, &Delete::background()).await?;
         }
