@@ -14,7 +14,7 @@ use std::{
 use meshlink::{
     chart::{self, FetchOptions, Source},
     cluster::{Cluster, ConnectOptions, connect, wait::Deadline},
-    engine::{self, Clock, Recorder, Shop, Sink, Stop, crashpoint::Crash, event},
+    engine::{self, Clock, Readings, Recorder, Shop, Sink, Stop, crashpoint::Crash, event},
     manifest::Texts,
     name::ClusterName,
     observe::{Layout, Lens},
@@ -109,6 +109,7 @@ async fn main() -> Result<()> {
         leave: Leave::default(),
         left: BTreeSet::new(),
         depth: Depth::Traffic,
+        readings: Readings::default(),
         deadline: Deadline::after(Duration::from_secs(120)),
         clock: clock.clone(),
         crash: Crash::default(),

@@ -32,6 +32,7 @@ mod error;
 pub mod event;
 pub mod journal;
 mod lock;
+mod readings;
 mod recorder;
 mod run;
 pub mod sample;
@@ -39,6 +40,7 @@ mod survey;
 
 pub use error::Error;
 pub use lock::{Lock, Stop, lock};
+pub use readings::Readings;
 pub use recorder::{Recorder, Sink};
 pub use run::run;
 pub use survey::{Failed, survey};
@@ -76,6 +78,8 @@ pub struct Shop {
     pub left: BTreeSet<String>,
     /// How closely a proof looks.
     pub depth: Depth,
+    /// What was read of the members in this run.
+    pub readings: Readings,
     /// When the run must be over.
     pub deadline: Deadline,
     /// The time.

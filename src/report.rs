@@ -32,9 +32,9 @@ pub struct Report {
     /// What was proved, where the run came that far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// What its proofs found, pair by pair.
+    /// What its proofs found, by step: the last word of each.
     #[serde(skip)]
-    pub proofs: Vec<Verdict>,
+    pub proofs: BTreeMap<String, Verdict>,
     /// The Lease that was lost, which ended the run, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Vec<String>>,
@@ -130,7 +130,9 @@ impl Report {
                     severity = severity.max(Some(*s));
                     report.step(&event.kind);
                 }
-                Kind::StepJudged { verdict, .. } => report.proofs.push(verdict.clone()),
+                Kind::StepJudged { step, verdict } => {
+                    report.proofs.insert(step.clone(), verdict.clone());
+                }
                 Kind::Interrupted { lost } => {
                     interrupted = true;
                     report.lost.clone_from(lost);
@@ -378,6 +380,20 @@ mod tests {
         let done = ["x/a", "x/b"].map(finished);
         let report = Report::fold(&events([vec![steps], done.into(), died].concat()));
         assert_eq!(report.outcome, RunOutcome::Failed);
+    }
+
+    #[test]
+    fn the_last_word_of_a_proof_counts() {
+        let judged = |of: &str| Kind::StepJudged {
+            step: "prove/a/b".into(),
+            verdict: Verdict {
+                clusters: vec![of.into()],
+                ..Verdict::default()
+            },
+        };
+        let report = Report::fold(&events(vec![judged("first"), judged("second")]));
+        let words: Vec<_> = report.proofs.values().map(|v| &v.clusters[0]).collect();
+        assert_eq!(words, ["second"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! says so; nothing is inferred. "Synced" and "healthy" prove nothing alone: istiod says `synced`
 //! of a peer whose token has expired, and Envoy calls a pod address of another network healthy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -220,6 +220,52 @@ impl Verdict {
             .sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
     }
 
+    /// What the proofs of every ordered pair say together; none if one is missing. What several pairs say of the same is
+    /// as bad as the worst of them.
+    pub fn of_pairs<'v>(
+        clusters: Vec<String>,
+        proofs: impl IntoIterator<Item = &'v Self>,
+    ) -> Option<Self> {
+        let (mut checks, mut traffic) = (BTreeMap::new(), vec![]);
+        let mut proved = BTreeSet::new();
+        for proof in proofs {
+            if let [from, to] = proof.clusters.as_slice() {
+                proved.insert((from.as_str(), to.as_str()));
+            }
+            for check in &proof.checks {
+                let key = (check.id, &check.from, &check.to);
+                let worst = checks.entry(key).or_insert(check);
+                if check.outcome > worst.outcome {
+                    *worst = check;
+                }
+            }
+            traffic.extend(proof.traffic.iter().cloned());
+        }
+        let verdict = Self {
+            clusters,
+            checks: checks.into_values().cloned().collect(),
+            traffic,
+            service: None,
+        };
+        let all = verdict.matrix();
+        let whole = !all.is_empty() && all.keys().all(|pair| proved.contains(pair));
+        whole.then_some(verdict)
+    }
+
+    /// Whether something is wrong that was read, not asked: only another reading can show it right.
+    pub(crate) fn rests_on_what_was_read(&self) -> bool {
+        let read = [
+            Claim::SameRoot,
+            Claim::IstiodReady,
+            Claim::GatewayReady,
+            Claim::OwnNetwork,
+            Claim::Configured,
+        ];
+        // Where nobody said which gateways are known, the istiods that were read of could not be asked.
+        let asked = self.checks.iter().any(|c| c.id == Claim::GatewayKnown);
+        !asked || self.failed().any(|c| read.contains(&c.id))
+    }
+
     /// What is known of each ordered pair.
     pub fn matrix(&self) -> BTreeMap<(&str, &str), Cell> {
         let pairs = self.clusters.iter().flat_map(|from| {
@@ -307,5 +353,44 @@ mod tests {
         assert_eq!(cell.endpoints, Outcome::NotTried);
         assert_eq!(matrix[&("b", "a")].configured, Outcome::NotTried);
         assert!(!verdict.holds() && !verdict.is_proved());
+    }
+
+    fn proof(from: &str, to: &str, of_b: Outcome) -> Verdict {
+        let ready = Check {
+            to: None,
+            from: "b".into(),
+            ..check(Claim::GatewayReady, of_b)
+        };
+        let proved = Check {
+            from: from.into(),
+            to: Some(to.into()),
+            ..check(Claim::Proved, Outcome::Ok)
+        };
+        Verdict {
+            clusters: vec![from.into(), to.into()],
+            checks: vec![proved, ready],
+            ..Verdict::default()
+        }
+    }
+
+    #[test]
+    fn what_one_pair_found_bad_no_other_makes_good() {
+        use Outcome::{Failed, Ok};
+        let members = || vec!["a".to_owned(), "b".to_owned()];
+        let both = |one, other| {
+            let proofs = [proof("a", "b", one), proof("b", "a", other)];
+            Verdict::of_pairs(members(), &proofs).unwrap()
+        };
+        let good = both(Ok, Ok);
+        let paths: Vec<_> = good.checks.iter().map(Check::path).collect();
+        assert_eq!(paths, ["gateway-ready/b", "proved/a/b", "proved/b/a"]);
+        assert!(good.holds() && good.is_proved());
+        for bad in [both(Failed, Ok), both(Ok, Failed)] {
+            let failed: Vec<_> = bad.failed().map(Check::path).collect();
+            assert_eq!(failed, ["gateway-ready/b"]);
+        }
+        // Nothing is said of a mesh of which a pair was not asked.
+        assert_eq!(Verdict::of_pairs(members(), &[proof("a", "b", Ok)]), None);
+        assert_eq!(Verdict::of_pairs(members(), &[]), None);
     }
 }

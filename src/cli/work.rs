@@ -20,7 +20,9 @@ use crate::{
         preflight::{self, Purpose},
         wait::Deadline,
     },
-    engine::{self, Lock, Recorder, Shop, Sink, Stop, crashpoint::Crash, event::Event, survey},
+    engine::{
+        self, Lock, Readings, Recorder, Shop, Sink, Stop, crashpoint::Crash, event::Event, survey,
+    },
     observe::{Layout, Lens, Observed, Tokens},
     plan::{
         self, Desired, Plan, Refusal,
@@ -71,7 +73,7 @@ impl<'a> Desk<'a> {
         if let Some(refusal) = self.session.namesake().await {
             return Err(refused(vec![refusal]));
         }
-        let (sight, desired) = self.survey().await?;
+        let (sight, desired) = self.survey_by(lens(self.session).with_leases()).await?;
         let (against, notes) = self.found();
         let plan = match plan::join::join(&self.session.mesh, &desired, &sight.observed) {
             // A mesh that stands has shown that it can.
@@ -120,8 +122,11 @@ impl<'a> Desk<'a> {
 
     /// Reads the members, and says what they should hold.
     pub(crate) async fn survey(&self) -> Result<(Sight, Desired), Failure> {
+        self.survey_by(lens(self.session)).await
+    }
+
+    async fn survey_by(&self, lens: Lens<'_>) -> Result<(Sight, Desired), Failure> {
         let session = self.session;
-        let lens = lens(session);
         let (observed, desired) =
             match survey(&lens, &self.charts, &self.additions, &session.texts).await {
                 Ok(surveyed) => surveyed,
@@ -146,8 +151,7 @@ pub(crate) fn refused(refusals: Vec<Refusal>) -> Failure {
 }
 
 /// Looks at everything a leave or a verification needs.
-pub(crate) async fn observe(session: &Session, sidecars: bool) -> Result<Sight, Failure> {
-    let lens = lens(session);
+pub(crate) async fn observe(session: &Session, lens: &Lens<'_>) -> Result<Sight, Failure> {
     let namespaces = [
         &session.mesh.istio.namespace,
         &session.mesh.gateway.namespace,
@@ -162,9 +166,6 @@ pub(crate) async fn observe(session: &Session, sidecars: bool) -> Result<Sight, 
     let look = async {
         let mut observed = lens.look().await?;
         lens.look_at(&mut observed, &all).await?;
-        if sidecars {
-            lens.look_for_sidecars(&mut observed).await?;
-        }
         Ok(observed)
     };
     let observed = match look.await {
@@ -175,7 +176,7 @@ pub(crate) async fn observe(session: &Session, sidecars: bool) -> Result<Sight, 
     Ok(Sight { observed, tokens })
 }
 
-fn lens(session: &Session) -> Lens<'_> {
+pub(crate) fn lens(session: &Session) -> Lens<'_> {
     let (mesh, vault) = (&session.mesh, &session.vault);
     Lens::new(mesh, vault, &session.clusters, session.embedded, clock()())
 }
@@ -237,6 +238,16 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
+    /// Whether what was observed before is still what there is: no other run came between.
+    pub(crate) fn undisturbed(&self) -> bool {
+        self.lock.undisturbed()
+    }
+
+    /// Whether a namespace was made for a Lease.
+    pub(crate) fn made_namespace(&self) -> bool {
+        self.lock.made_namespace()
+    }
+
     /// Gives them up; with `remove`, leaves none behind.
     pub(crate) async fn release(self, remove: bool) {
         self.lock.release(remove).await;
@@ -333,6 +344,7 @@ pub(crate) async fn execute(
         leave: job.leave,
         left: job.left,
         depth: job.depth,
+        readings: Readings::default(),
         deadline: Deadline::after(job.timeout),
         clock: clock(),
         crash: Crash::at(crash),
@@ -384,17 +396,29 @@ pub(crate) fn desk<'a>(session: &'a Session, sight: &'a Sight) -> verify::Desk<'
 
 /// What is to be said of what was seen.
 pub(crate) async fn judge(session: &Session, sight: &Sight) -> Verdict {
-    let mut verdict = verify::verify(&desk(session, sight), Depth::Istiods).await;
+    let verdict = verify::verify(&desk(session, sight), Depth::Istiods).await;
+    with_balancers(session, verdict).await
+}
+
+async fn with_balancers(session: &Session, mut verdict: Verdict) -> Verdict {
     if let Some(members) = aws(session) {
         session.look_at_balancers(&members, &mut verdict).await;
     }
     verdict
 }
 
-/// What stands at the end: looked at again, with what this run has proved.
+/// What stands at the end. A run that came to its end and proved every pair has just seen it; else it is looked at
+/// again, with what was proved.
 pub(crate) async fn verdict(session: &Session, report: &Report) -> Result<Verdict, Failure> {
-    let mut verdict = judge(session, &observe(session, false).await?).await;
-    for proof in &report.proofs {
+    if report.outcome == RunOutcome::Done {
+        let members = session.mesh.clusters.iter().map(|m| m.name.to_string());
+        let proved = Verdict::of_pairs(members.collect(), report.proofs.values());
+        if let Some(verdict) = proved {
+            return Ok(with_balancers(session, verdict).await);
+        }
+    }
+    let mut verdict = judge(session, &observe(session, &lens(session)).await?).await;
+    for proof in report.proofs.values() {
         verdict.take(proof.clone());
     }
     Ok(verdict)

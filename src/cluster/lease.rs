@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 use super::{
     Cluster, Created, Delete, Error, Failure, Kind, Ref,
     access::{ISTIO_SYSTEM, MANAGED_BY},
+    wait,
 };
 
 /// The Lease's name.
 pub const NAME: &str = "meshlink";
 /// Two runs that meet on the same version try again this often.
 const TRIES: usize = 5;
+
+/// How long it may take to be told what became of the Lease since it was at rest.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// Where the Lease is.
 pub fn reference() -> Ref {
@@ -27,8 +31,19 @@ pub fn reference() -> Ref {
 pub struct Held {
     cluster: Cluster,
     object: Value,
+    /// The version it had when it was taken; none if there was none.
+    found: Option<String>,
     who: String,
     ttl: Duration,
+}
+
+/// The Lease as it stood while nobody held it: no run since then has left it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// The Lease's version; none if there was none.
+    lease: Option<String>,
+    /// The version of the list it was looked for in.
+    list: String,
 }
 
 /// What came of trying to take the Lease.
@@ -117,6 +132,26 @@ fn micro(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
+/// The Lease at rest; none if somebody holds it, or held it and died, or if it cannot be told. Only what is read after
+/// it is known to be undisturbed if [`Held::follows`] says so.
+pub async fn at_rest(cluster: &Cluster) -> Option<Rest> {
+    let (lease, list) = wait::listed(cluster, &reference()).await.ok()??;
+    let who = lease.as_ref().map(|l| &l["spec"]["holderIdentity"]);
+    match who.and_then(Value::as_str).unwrap_or_default() {
+        "" => Some(Rest {
+            lease: lease.as_ref().and_then(version),
+            list,
+        }),
+        _ => None,
+    }
+}
+
+fn version(object: &Value) -> Option<String> {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .map(str::to_owned)
+}
+
 /// Takes the Lease, if it is free, has expired, or is ours already.
 pub async fn acquire(
     cluster: &Cluster,
@@ -127,6 +162,7 @@ pub async fn acquire(
     let mut tries = 1;
     loop {
         let lease = cluster.find(&reference()).await?;
+        let found = lease.as_ref().and_then(version);
         let taken = match decide(lease.as_ref(), who, now) {
             Decision::Refuse(holder) => return Ok(Outcome::HeldBy(holder)),
             Decision::Create => match cluster.create(&claim(None, who, ttl, now)).await {
@@ -146,6 +182,7 @@ pub async fn acquire(
                 return Ok(Outcome::Held(Held {
                     cluster: cluster.clone(),
                     object,
+                    found,
                     who: who.into(),
                     ttl,
                 }));
@@ -180,6 +217,23 @@ impl Held {
     /// The name the Lease is held under.
     pub fn who(&self) -> &str {
         &self.who
+    }
+
+    /// Whether nobody else had the Lease between that rest and this hold. To be asked before the first renewal.
+    pub async fn follows(&self, rest: &Rest) -> bool {
+        match (&rest.lease, &self.found) {
+            (Some(then), Some(found)) => then == found,
+            // One that came and went meanwhile is to be seen in the history alone, which ends with ours.
+            (None, None) => {
+                let place = reference();
+                let first = wait::first_change(&self.cluster, &place, rest.list.clone());
+                match tokio::time::timeout(TOLD, first).await {
+                    Ok(Ok(Some(first))) => version(&first) == version(&self.object),
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
     }
 
     /// When it ends if it is not renewed.
@@ -323,53 +377,91 @@ mod tests {
 
     use super::super::testing::{self, Reply};
 
-    /// An API server that keeps one Lease and its version, in a namespace. `rival` takes it before the nth write;
-    /// the answer to the write `unheard` is lost.
+    /// An API server that keeps one Lease, its version and its history, in a namespace. `rival` takes it before the nth
+    /// write; the answer to the write `unheard` is lost.
+    #[derive(Default)]
+    struct Server {
+        lease: Option<Value>,
+        version: usize,
+        writes: usize,
+        goes: bool,
+        history: Vec<(usize, Value)>,
+    }
+
+    impl Server {
+        fn store(&mut self, lease: Option<&Value>) -> Value {
+            self.version += 1;
+            let kind = if lease.is_some() {
+                "MODIFIED"
+            } else {
+                "DELETED"
+            };
+            let mut object = lease.or(self.lease.as_ref()).cloned().unwrap_or_default();
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            let event = json!({"type": kind, "object": object});
+            self.history.push((self.version, event));
+            self.lease = lease.map(|_| object.clone());
+            object
+        }
+
+        /// A list of what is there, or the history since a version.
+        fn list(&self, uri: &str) -> Reply {
+            if !uri.contains("watch=1") {
+                let metadata = json!({"resourceVersion": self.version.to_string()});
+                let items: Vec<_> = self.lease.iter().collect();
+                return Reply::json(200, json!({"metadata": metadata, "items": items}));
+            }
+            let (_, from) = uri.split_once("resourceVersion=").unwrap();
+            let from: usize = from.split('&').next().unwrap().parse().unwrap();
+            let since = self.history.iter().filter(|(version, _)| *version > from);
+            let events: Vec<_> = since.map(|(_, event)| event.clone()).collect();
+            Reply::events(&events, true)
+        }
+    }
+
     fn server(rival: Option<usize>, unheard: Option<usize>) -> Cluster {
-        let state = Mutex::new((None::<Value>, 0_usize, 0_usize, false));
+        let state = Mutex::new(Server::default());
         let (cluster, _) = testing::cluster(move |seen| {
-            let (lease, version, writes, goes) = &mut *state.lock().unwrap();
+            let server = &mut *state.lock().unwrap();
             let is_namespace = seen.uri.ends_with("/namespaces/istio-system");
+            if seen.uri.contains("fieldSelector") {
+                return server.list(&seen.uri);
+            }
             if seen.method != http::Method::GET {
-                *writes += 1;
-                if rival == Some(*writes) {
-                    *version += 1;
-                    let mut theirs = claim(None, "them", Duration::from_secs(60), at(0));
-                    theirs["metadata"]["resourceVersion"] = json!(version.to_string());
-                    *lease = Some(theirs);
+                server.writes += 1;
+                if rival == Some(server.writes) {
+                    let theirs = claim(None, "them", Duration::from_secs(60), at(0));
+                    server.store(Some(&theirs));
                 }
             }
-            let current = lease
+            let heard = unheard != Some(server.writes);
+            let answer = |object: Value| match heard {
+                true => Reply::json(200, object),
+                false => Reply::status(504, "Timeout"),
+            };
+            let current = server
+                .lease
                 .as_ref()
                 .map(|lease| lease["metadata"]["resourceVersion"].clone());
-            let mut store = |body: &Value| {
-                *version += 1;
-                let mut body = body.clone();
-                body["metadata"]["resourceVersion"] = json!(version.to_string());
-                *lease = Some(body.clone());
-                match unheard == Some(*writes) {
-                    true => Reply::status(504, "Timeout"),
-                    false => Reply::json(200, body),
-                }
-            };
             match (seen.method.as_str(), current) {
                 ("GET", _) if is_namespace => {
-                    let goes = goes.then_some("2026-01-02T03:04:05Z");
+                    let goes = server.goes.then_some("2026-01-02T03:04:05Z");
                     let metadata = json!({"name": ISTIO_SYSTEM, "deletionTimestamp": goes});
                     Reply::json(200, json!({"kind": "Namespace", "metadata": metadata}))
                 }
                 ("DELETE", _) if is_namespace => {
-                    (*goes, *lease) = (true, None);
+                    server.goes = true;
+                    server.store(None);
                     Reply::json(200, json!({"kind": "Status"}))
                 }
-                ("GET", Some(_)) => Reply::json(200, lease.clone().unwrap()),
-                ("POST", None) => store(&seen.body),
+                ("GET", Some(_)) => Reply::json(200, server.lease.clone().unwrap()),
+                ("POST", None) => answer(server.store(Some(&seen.body))),
                 ("POST", Some(_)) => Reply::status(409, "AlreadyExists"),
                 ("PUT", Some(now)) if now == seen.body["metadata"]["resourceVersion"] => {
-                    store(&seen.body)
+                    answer(server.store(Some(&seen.body)))
                 }
                 ("DELETE", Some(now)) if now == seen.body["preconditions"]["resourceVersion"] => {
-                    *lease = None;
+                    server.store(None);
                     Reply::json(200, json!({"kind": "Status"}))
                 }
                 (_, Some(_)) => Reply::status(409, "Conflict"),
@@ -418,6 +510,36 @@ mod tests {
             matches!(held.renew(at(111)).await, Err(Error::LeaseLost { who, .. }) if who == "them")
         );
         assert!(held.remove().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_hold_follows_a_rest_unless_somebody_came_between() {
+        let cluster = server(None, None);
+        let nothing = at_rest(&cluster).await.unwrap();
+        let mine = take(&cluster, "me", 0).await.unwrap();
+        assert!(mine.follows(&nothing).await, "there was none and I made it");
+        assert_eq!(at_rest(&cluster).await, None, "a held one does not rest");
+        mine.release().await.unwrap();
+
+        let free = at_rest(&cluster).await.unwrap();
+        let mine = take(&cluster, "me", 1).await.unwrap();
+        assert!(mine.follows(&free).await, "it was free until I took it");
+        assert!(!mine.follows(&nothing).await, "it was made meanwhile");
+        mine.release().await.unwrap();
+
+        let free = at_rest(&cluster).await.unwrap();
+        let theirs = take(&cluster, "them", 2).await.unwrap();
+        theirs.release().await.unwrap();
+        let mine = take(&cluster, "me", 3).await.unwrap();
+        assert!(!mine.follows(&free).await, "they had it meanwhile");
+        mine.remove().await.unwrap();
+
+        // What is there is the same before and after: nothing.
+        let nothing = at_rest(&cluster).await.unwrap();
+        let theirs = take(&cluster, "them", 4).await.unwrap();
+        theirs.remove().await.unwrap();
+        let mine = take(&cluster, "me", 5).await.unwrap();
+        assert!(!mine.follows(&nothing).await, "theirs came and went");
     }
 
     #[tokio::test]

@@ -67,6 +67,8 @@ impl Stop {
 pub struct Lock {
     keepers: Vec<(ClusterName, JoinHandle<Result<Held, crate::cluster::Error>>)>,
     done: CancellationToken,
+    undisturbed: bool,
+    made: bool,
 }
 
 /// Takes the Lease of every member, in the order of their UIDs: two runs that share members meet at
@@ -85,10 +87,22 @@ pub async fn lock(
     let mut lock = Lock {
         keepers: vec![],
         done: CancellationToken::new(),
+        undisturbed: true,
+        made: false,
     };
     for (name, cluster) in order {
         match take(cluster, namespace, who, clock).await {
-            Ok(held) => lock.keep(name, held, clock, stop),
+            Ok((held, made)) => {
+                lock.made |= made;
+                if lock.undisturbed {
+                    let rest = observed.clusters.get(name).and_then(|s| s.lease.as_ref());
+                    lock.undisturbed = match rest {
+                        Some(rest) => held.follows(rest).await,
+                        None => false,
+                    };
+                }
+                lock.keep(name, held, clock, stop);
+            }
             Err(error) => {
                 lock.release(false).await;
                 return Err(error);
@@ -98,20 +112,27 @@ pub async fn lock(
     Ok(lock)
 }
 
-async fn take(cluster: &Cluster, namespace: &str, who: &str, clock: &Clock) -> Result<Held, Error> {
+/// The Lease, and whether its namespace was made for it.
+async fn take(
+    cluster: &Cluster,
+    namespace: &str,
+    who: &str,
+    clock: &Clock,
+) -> Result<(Held, bool), Error> {
     // The Lease needs its namespace, which is the first thing a join would make anyway.
     let made = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
         {"name": namespace, "labels": {"meshlink/made": "true"}}});
     let attempt = lease::acquire(cluster, who, TTL, clock()).await;
+    let mut is_made = false;
     let outcome = match attempt {
         Err(error) if error.failure().and_then(crate::cluster::Failure::code) == Some(404) => {
-            let (Created::Created(_) | Created::Exists(_)) = cluster.create(&made).await?;
+            is_made = matches!(cluster.create(&made).await?, Created::Created(_));
             lease::acquire(cluster, who, TTL, clock()).await?
         }
         other => other?,
     };
     match outcome {
-        Outcome::Held(held) => Ok(held),
+        Outcome::Held(held) => Ok((held, is_made)),
         Outcome::HeldBy(holder) => Err(Refusal {
             cluster: Some(cluster.name().clone()),
             reason: format!(
@@ -125,6 +146,16 @@ async fn take(cluster: &Cluster, namespace: &str, who: &str, clock: &Clock) -> R
 }
 
 impl Lock {
+    /// Whether no other run had any of the Leases since what was observed was read.
+    pub fn undisturbed(&self) -> bool {
+        self.undisturbed
+    }
+
+    /// Whether a namespace was made for one of them, which what was observed does not show.
+    pub fn made_namespace(&self) -> bool {
+        self.made
+    }
+
     fn keep(&mut self, name: &ClusterName, mut held: Held, clock: &Clock, stop: &Stop) {
         let (clock, done, stop) = (clock.clone(), self.done.clone(), stop.clone());
         let cluster = name.clone();

@@ -175,6 +175,7 @@ async fn one(
         result = persist(step, shop, recorder) => result,
         () = stop.wanted(), if !step.always() => Err(Error::Interrupted),
     };
+    shop.readings.after(step);
     shop.crash.pass(&id, "after");
     let done = result.is_ok();
     recorder.record(match result {

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::{GatewaySeen, Observed, ReleaseSeen, Seen, VaultSeen, facts};
 use crate::{
-    cluster::{self, Cluster, Kind, Ref, Token, access},
+    cluster::{self, Cluster, Kind, Ref, Token, access, lease},
     name::ClusterName,
     pki::{Vault, vault},
     spec::Mesh,
@@ -24,6 +24,7 @@ pub struct Lens<'a> {
     vault: &'a Vault,
     clusters: &'a BTreeMap<ClusterName, Cluster>,
     embedded: bool,
+    leases: bool,
     now: Timestamp,
     lists: Mutex<BTreeMap<ListKey, Arc<OnceCell<Arc<Vec<Value>>>>>>,
 }
@@ -72,9 +73,17 @@ impl<'a> Lens<'a> {
             vault,
             clusters,
             embedded,
+            leases: false,
             now,
             lists: Mutex::default(),
         }
+    }
+
+    /// Looks at the Leases too, before anything else: when they are taken, it shows whether somebody was at work since.
+    #[must_use]
+    pub fn with_leases(mut self) -> Self {
+        self.leases = true;
+        self
     }
 
     /// The mesh that is looked at.
@@ -205,20 +214,31 @@ impl<'a> Lens<'a> {
     }
 
     async fn member(&self, cluster: &Cluster) -> Result<Seen, cluster::Error> {
+        let lease = match self.leases {
+            true => lease::at_rest(cluster).await,
+            false => None,
+        };
         let istio = self.mesh.istio.namespace.as_str();
         let ingress = self.mesh.gateway.namespace.as_str();
         let cacerts = Ref::namespaced(&Kind::SECRET, istio, "cacerts");
         let gateway_api = "gateways.gateway.networking.k8s.io";
         let gateway_api = Ref::cluster(&Kind::CUSTOM_RESOURCE_DEFINITION, gateway_api);
-        let (version, cacerts, gateway_api, spaces, ours, remote) = tokio::try_join!(
+        let (version, gateway_api, spaces, ours, remote) = tokio::try_join!(
             cluster.version(),
-            cluster.find(&cacerts),
             cluster.find(&gateway_api),
             self.list(cluster, &Kind::NAMESPACE, None),
             self.list(cluster, &Kind::SECRET, Some(istio)),
             self.listed(cluster, &Kind::SECRET, Some(istio), Some(REMOTE)),
         )?;
-        let (releases, pods, maps, deployments, gateways, services, opened) = tokio::try_join!(
+        let cacerts = async {
+            match facts::named(&ours, "cacerts") {
+                Some(secret) => Ok(Some(secret.clone())),
+                // One that is not ours is not in that list.
+                None => cluster.find(&cacerts).await,
+            }
+        };
+        let (cacerts, releases, pods, maps, deployments, gateways, services, opened) = tokio::try_join!(
+            cacerts,
             self.releases(cluster),
             cluster.list(&Kind::POD, Some(istio), Some("app=istiod")),
             self.list(cluster, &Kind::CONFIG_MAP, Some(istio)),
@@ -237,6 +257,7 @@ impl<'a> Lens<'a> {
             kubernetes: format!("v{}", version.0),
             server: cluster.server().to_owned(),
             embedded: self.embedded,
+            lease,
             claim: facts::named(&maps, facts::CLAIM).map(facts::claim),
             record: facts::named(&maps, facts::RECORD).and_then(facts::record),
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now)),

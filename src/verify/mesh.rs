@@ -69,8 +69,9 @@ struct View<'a> {
 /// Looks at every member and every ordered pair.
 pub async fn verify(desk: &Desk<'_>, depth: Depth) -> Verdict {
     let names: Vec<&ClusterName> = desk.mesh.clusters.iter().map(|m| &m.name).collect();
-    let mut checks = desk.roots();
-    checks.extend(desk.networks());
+    let all: Vec<&Member> = desk.mesh.clusters.iter().collect();
+    let mut checks = desk.roots(&all);
+    checks.extend(desk.networks(&all));
     checks.extend(names.iter().flat_map(|name| desk.member(name)));
     let from = names.iter().map(|from| desk.from(from, depth));
     let mut traffic = vec![];
@@ -92,9 +93,9 @@ impl Desk<'_> {
         self.observed.clusters.get(name)
     }
 
-    /// All members publish one root: what istiod says, not what the Secret says.
-    fn roots(&self) -> Vec<Check> {
-        let roots = self.mesh.clusters.iter().map(|m| {
+    /// These members publish one root: what istiod says, not what the Secret says.
+    fn roots(&self, members: &[&Member]) -> Vec<Check> {
+        let roots = members.iter().map(|m| {
             (
                 &m.name,
                 self.seen(&m.name).and_then(|s| s.published_root.as_deref()),
@@ -139,8 +140,8 @@ impl Desk<'_> {
         roots.iter().map(one).collect()
     }
 
-    /// Every member is on a network of its own, as its istiod takes it from the namespace.
-    fn networks(&self) -> Vec<Check> {
+    /// Each of these members is on a network of its own, as its istiod takes it from the namespace.
+    fn networks(&self, members: &[&Member]) -> Vec<Check> {
         let istio = &self.mesh.istio.namespace;
         let label = |m: &Member| {
             let live = &self.seen(&m.name)?.live;
@@ -152,7 +153,7 @@ impl Desk<'_> {
                 .as_str()
                 .map(str::to_owned)
         };
-        let all: Vec<_> = self.mesh.clusters.iter().map(|m| (m, label(m))).collect();
+        let all: Vec<_> = members.iter().map(|m| (*m, label(m))).collect();
         let one = |(m, network): &(&Member, Option<String>)| {
             let twin = all.iter().find(|(o, n)| o.name != m.name && n == network);
             let (outcome, evidence) = match (network, twin) {
@@ -261,8 +262,26 @@ impl Desk<'_> {
         all
     }
 
-    /// Everything about one ordered pair.
-    pub async fn pair(&self, from: &ClusterName, to: &Member, depth: Depth) -> Verdict {
+    /// What [`verify`] says of two members apart from what they know of each other. Of their istiods and gateways,
+    /// that is left to the pair in which they are the ones to be reached.
+    fn standing(&self, from: &ClusterName, to: &Member) -> Vec<Check> {
+        let is_one = |m: &&Member| m.name == *from || m.name == to.name;
+        let both: Vec<_> = self.mesh.clusters.iter().filter(is_one).collect();
+        let mut checks = self.roots(&both);
+        checks.extend(self.networks(&both));
+        checks.extend(self.member(&to.name));
+        checks
+    }
+
+    /// Everything about one ordered pair, as far as `witness` can ask in `from`. With what it rests on, unless every way of asking is tried: who asks for that
+    /// looks at the members too.
+    pub async fn pair(
+        &self,
+        from: &ClusterName,
+        to: &Member,
+        depth: Depth,
+        witness: Option<&Witness>,
+    ) -> Verdict {
         let none = Seen::default();
         let Some(cluster) = self.clusters.get(from) else {
             return Verdict::default();
@@ -270,16 +289,19 @@ impl Desk<'_> {
         let replicas = self
             .replicas(cluster, self.seen(from).unwrap_or(&none))
             .await;
-        let witness = Witness::find(cluster).await.ok().flatten();
         let view = View {
             depth,
             replicas: replicas.as_ref(),
-            witness: witness.as_ref(),
+            witness,
             tokens: self.tokens.get(from),
         };
+        let mut verdict = self.look(from, to, &view).await;
+        if depth != Depth::Every {
+            verdict.checks.splice(..0, self.standing(from, to));
+        }
         Verdict {
             clusters: vec![from.to_string(), to.name.to_string()],
-            ..self.look(from, to, &view).await
+            ..verdict
         }
     }
 

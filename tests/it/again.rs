@@ -1,8 +1,12 @@
 //! Clusters become one mesh, and stay one however often that is asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use meshlink::name::ClusterName;
+use meshlink::{
+    name::ClusterName,
+    report::Report,
+    verify::{Claim, Outcome, Verdict},
+};
 
 use crate::kit::{Inventory, Library, World, join};
 
@@ -60,6 +64,50 @@ fn two_clusters_are_joined_and_proved_and_a_second_join_changes_nothing() {
     for (name, before) in ["eks-1", "eks-2"].iter().zip(&before) {
         let after = world.inventory(name);
         assert_eq!(versions(before), versions(&after), "{name}");
+    }
+}
+
+/// What was found, claim by claim; what was not tried is not found.
+fn found(verdict: &Verdict) -> BTreeMap<String, Outcome> {
+    let tried = verdict.checks.iter();
+    let tried = tried.filter(|c| c.outcome != Outcome::NotTried);
+    tried.map(|c| (c.path(), c.outcome)).collect()
+}
+
+#[test]
+fn what_a_run_says_at_its_end_is_what_verify_says_right_after() {
+    let world = World::new(3);
+    for (words, members) in [(join(3), 3), ("leave eks-3".to_owned(), 2)] {
+        let ended = world.run(&format!("{words} -o json")).ends(0);
+        let report: Report = serde_json::from_str(&ended.stdout).unwrap();
+        let verified = world.run("verify -o json").ends(0);
+        let verified: Verdict = serde_json::from_str(&verified.stdout).unwrap();
+        let mut verdict = report.verdict.unwrap();
+        assert_eq!(verdict.clusters, verified.clusters, "{words}");
+        let pairs = members * (members - 1);
+        let (of_each, of_pairs) = (4 * members, 4 * pairs);
+        assert_eq!(found(&verified).len(), of_each + of_pairs, "{verified:?}");
+        // Only who asks through the proxies sees what they hold.
+        let before = verdict.checks.len();
+        verdict.checks.retain(|c| c.id != Claim::Endpoints);
+        assert_eq!(before - verdict.checks.len(), pairs);
+        assert_eq!(found(&verdict), found(&verified), "{words}");
+    }
+}
+
+#[test]
+fn a_join_looks_once_before_and_not_again_after() {
+    let world = World::joined(2);
+    let asked = ["eks-1", "eks-2"].map(|name| world.api(name).counters().of_agent("meshlink/"));
+    let library = Library::new(&world);
+    for (asked, name) in asked.iter().zip(["eks-1", "eks-2"]) {
+        let reads = asked.iter().filter(|(verb, ..)| *verb == "list");
+        let roles = reads.filter(|(_, what, _)| what.starts_with("clusterroles."));
+        let roles: Vec<_> = roles.map(|(.., n)| n).collect();
+        assert_eq!(roles, [1], "{name}: {asked:?}");
+        // Even if both proofs had to read it for themselves.
+        let bound = 3 * lists(&library, &world, name) + 45;
+        assert!(asked.reads() <= bound, "{name}: {bound}, not {asked:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kit::{Session, World, istio, join};
+use crate::kit::{Library, Session, World, istio, join};
 
 /// Somebody else, with keys of their own, on the same clusters.
 fn colleague(world: &World) -> Session {
@@ -48,6 +48,29 @@ fn two_joins_at_once_end_with_one_root() {
         world.find(left_out, &istio("secrets", "cacerts")).is_none(),
         "{text}"
     );
+}
+
+#[test]
+fn a_run_that_came_between_is_seen_when_the_leases_are_taken() {
+    let world = World::new(2);
+    let library = Library::new(&world);
+    let look = || library.look(&world);
+    let undisturbed = |seen| library.is_undisturbed(&world, &seen);
+    assert!(undisturbed(look()), "no Lease was there, nor its namespace");
+    assert!(undisturbed(look()), "it was free");
+
+    let seen = look();
+    world.run(&join(2)).ends(0);
+    assert!(!undisturbed(seen), "a join came between");
+    let gone = || world.run("leave eks-2 --uninstall --crds").ends(0);
+    gone();
+    // All is as it was, and yet was not all the time.
+    let seen = look();
+    world.run(&join(2)).ends(0);
+    gone();
+    assert!(!undisturbed(seen), "a join and a leave came between");
+    // What was not looked for is not known to be undisturbed.
+    assert!(!undisturbed(library.survey(&world).0));
 }
 
 #[test]

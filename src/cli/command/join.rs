@@ -35,7 +35,11 @@ pub(crate) async fn run(args: Join, frame: &Frame) -> Result<Exit, Failure> {
     // Written down before anything is done: a leave must find all members of a join that died.
     session.remember(&session.mesh)?;
     // Somebody may have been at work between the first look and the Lease.
-    let report = match desk.look().await {
+    let look = match lock.undisturbed() {
+        true => Ok(look),
+        false => desk.look().await,
+    };
+    let report = match look {
         Ok(look) => {
             let job = Job {
                 plan: look.plan,

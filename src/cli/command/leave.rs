@@ -10,7 +10,7 @@ use crate::{
         work::{self, Job},
     },
     cluster::preflight::Purpose,
-    observe::{Lens, Observed, Tokens},
+    observe::{Observed, Tokens},
     plan::{self, Desired, Plan, leave::Leave},
     report::{Report, RunOutcome},
     verify::{self, Depth, Verdict},
@@ -42,7 +42,13 @@ pub(crate) async fn run(args: args::Leave, frame: &Frame) -> Result<Exit, Failur
     work::check_rights(&session, Purpose::Leave).await?;
     work::consent(&session, frame, args.target.yes)?;
     let locked = work::lock(&session, &observed, frame).await?;
-    let report = match look(&session, &how).await {
+    // Somebody may have been at work between the first look and the Lease; and a namespace that was made for the Lease
+    // is to go again.
+    let looked = match locked.undisturbed() && !locked.made_namespace() {
+        true => Ok((observed, plan)),
+        false => look(&session, &how).await,
+    };
+    let report = match looked {
         Ok((observed, plan)) => {
             let job = Job {
                 left: gateways(&session, &observed, &how).await,
@@ -68,16 +74,15 @@ pub(crate) async fn run(args: args::Leave, frame: &Frame) -> Result<Exit, Failur
 }
 
 async fn look(session: &Session, how: &Leave) -> Result<(Observed, Plan), Failure> {
-    let mut observed = work::observe(session, how.uninstall).await?.observed;
-    let lens = Lens::new(
-        &session.mesh,
-        &session.vault,
-        &session.clusters,
-        session.embedded,
-        session::clock()(),
-    );
-    let looked = lens.look_for_leftovers(&mut observed, &how.leavers).await;
-    if let Err(unseen) = looked {
+    let lens = work::lens(session).with_leases();
+    let mut observed = work::observe(session, &lens).await?.observed;
+    let looked = async {
+        if how.uninstall {
+            lens.look_for_sidecars(&mut observed).await?;
+        }
+        lens.look_for_leftovers(&mut observed, &how.leavers).await
+    };
+    if let Err(unseen) = looked.await {
         return Err(session.unread(&unseen).await);
     }
     let plan = plan::leave::leave(&session.mesh, &observed, how).map_err(work::refused)?;

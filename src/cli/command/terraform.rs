@@ -191,7 +191,7 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Reads the mesh, and nothing else.
 async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
     let session = Session::open(Whom::Some(&query.clusters), &query.target()?, frame).await?;
-    let sight = work::observe(&session, false).await?;
+    let sight = work::observe(&session, &work::lens(&session)).await?;
     let verdict = work::judge(&session, &sight).await;
     let seen = || {
         sight

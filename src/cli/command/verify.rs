@@ -63,9 +63,9 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failu
         true => witnessed(args, &session, frame).await?,
         false => work::report(&session, frame),
     };
-    let sight = work::observe(&session, false).await?;
+    let sight = work::observe(&session, &work::lens(&session)).await?;
     let mut verdict = work::judge(&session, &sight).await;
-    for proof in &report.proofs {
+    for proof in report.proofs.values() {
         verdict.take(proof.clone());
     }
     if let Some(service) = &args.service {

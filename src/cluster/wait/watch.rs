@@ -44,12 +44,26 @@ async fn round<T>(
     r: &Ref,
     judge: &mut impl FnMut(Option<&Value>) -> Option<Result<T, Error>>,
 ) -> Result<Option<Result<T, Error>>, Error> {
-    let failed = |source| cluster.failed(Verb::Watch, r, source);
-    let Some(place) = cluster.place(&r.kind).await? else {
+    let Some((item, from)) = listed(cluster, r).await? else {
         return Ok(judge(None));
     };
+    if let Some(verdict) = judge(item.as_ref()) {
+        return Ok(Some(verdict));
+    }
+    watches(cluster, r, from, judge).await
+}
+
+/// The object as a list of its kind shows it, with the list's version: what a watch goes on from, whether or not the
+/// object is there. None where the kind is not served.
+pub(crate) async fn listed(
+    cluster: &Cluster,
+    r: &Ref,
+) -> Result<Option<(Option<Value>, String)>, Error> {
+    let Some(place) = cluster.place(&r.kind).await? else {
+        return Ok(None);
+    };
     let path = place.collection(&r.kind, r.namespace.as_deref());
-    let field = format!("metadata.name={}", r.name);
+    let field = field(r);
     let query = [("fieldSelector", field.as_str())];
     let list = Call {
         query: &query,
@@ -57,44 +71,60 @@ async fn round<T>(
     };
     let list = match cluster.call(list).await {
         Ok((_, list)) => list,
-        Err(failure) if failure.code() == Some(404) => return Ok(judge(None)),
-        Err(failure) => return Err(failed(failure)),
+        Err(failure) if failure.code() == Some(404) => return Ok(None),
+        Err(failure) => return Err(cluster.failed(Verb::Watch, r, failure)),
     };
     let items = list["items"].as_array();
     let item = items
         .and_then(|items| items.first())
         .map(|item| typed(item, r));
-    if let Some(verdict) = judge(item.as_ref()) {
-        return Ok(Some(verdict));
-    }
-    let from = text(&list["metadata"]["resourceVersion"]);
-    watches(cluster, &path, &field, from, judge)
-        .await
-        .map_err(failed)
+    Ok(Some((item, text(&list["metadata"]["resourceVersion"]))))
+}
+
+/// The object after the first change since a version; none if it was deleted, or that is too long ago to be told.
+/// There must have been a change.
+pub(crate) async fn first_change(
+    cluster: &Cluster,
+    r: &Ref,
+    from: String,
+) -> Result<Option<Value>, Error> {
+    let mut first = |object: Option<&Value>| Some(Ok(object.cloned()));
+    let found = watches(cluster, r, from, &mut first).await?;
+    found.unwrap_or(Ok(None))
+}
+
+fn field(r: &Ref) -> String {
+    format!("metadata.name={}", r.name)
 }
 
 /// One watch after the other, each from where the last ended.
 async fn watches<T>(
     cluster: &Cluster,
-    path: &str,
-    field: &str,
+    r: &Ref,
     mut version: String,
     judge: &mut impl FnMut(Option<&Value>) -> Option<Result<T, Error>>,
-) -> Result<Option<Result<T, Error>>, Failure> {
+) -> Result<Option<Result<T, Error>>, Error> {
+    let failed = |source| cluster.failed(Verb::Watch, r, source);
+    let Some(place) = cluster.place(&r.kind).await? else {
+        return Ok(None);
+    };
+    let path = place.collection(&r.kind, r.namespace.as_deref());
+    let field = field(r);
     loop {
         let query = [
             ("watch", "1"),
-            ("fieldSelector", field),
+            ("fieldSelector", field.as_str()),
             ("resourceVersion", version.as_str()),
             ("allowWatchBookmarks", "true"),
             ("timeoutSeconds", SPAN),
         ];
         let watch = Call {
             query: &query,
-            ..Call::get(path)
+            ..Call::get(&path)
         };
-        let mut lines = Lines::new(cluster.stream(watch).await?.into_body());
-        while let Some(event) = lines.next().await? {
+        let stream = cluster.stream(watch).await.map_err(failed)?;
+        let mut lines = Lines::new(stream.into_body());
+        while let Some(event) = lines.next().await.map_err(failed)? {
             let object = &event["object"];
             let seen = match event["type"].as_str() {
                 Some("ADDED" | "MODIFIED") => judge(Some(object)),

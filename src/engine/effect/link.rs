@@ -194,7 +194,6 @@ impl Act<'_> {
         host: &str,
         port: u16,
     ) -> Result<Witness, Error> {
-        let cluster = self.cluster(from)?;
         let absence = &Absence {
             host,
             port,
@@ -207,10 +206,14 @@ impl Act<'_> {
         self.until(
             &format!("{host}:{port} reached from {from}"),
             || async move {
-                let Some(witness) = Witness::find(cluster).await? else {
+                let Some(witness) = self.asker(from).await? else {
                     return Ok(Answer::No(format!("no witness runs in {from}"), vec![]));
                 };
-                let dialed = witness.dial(host, port).await?;
+                let dialed = witness.dial(host, port).await;
+                if !matches!(dialed, Ok(Dialed::Reached)) {
+                    self.shop.readings.witnesses.doubt(from);
+                }
+                let dialed = dialed?;
                 if dialed == Dialed::Reached {
                     return Ok(Answer::Yes(witness));
                 }

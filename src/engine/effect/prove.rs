@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::future::try_join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -15,10 +16,10 @@ use crate::{
         Cluster, Delete, Kind, Manager, Recover, Ref, access,
         wait::{self, Deadline},
     },
-    engine::Error,
+    engine::{Error, readings::Reading},
     name::ClusterName,
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
-    probe,
+    probe::{self, Witness},
     verify::{Check, Depth, Desk, Outcome, Verdict, chain},
 };
 
@@ -112,9 +113,7 @@ impl Act<'_> {
 
     /// Until everything there is to know of this pair is so, or time is up.
     pub(super) async fn prove(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
-        let observed = self.look(&[from, to]).await?;
-        let (seen, tokens) = &observed;
-        let last = &Mutex::new(Verdict::default());
+        let (sight, last) = (&Mutex::new(None), &Mutex::new(Verdict::default()));
         // A mesh that was joined long ago has no reason to be late.
         let patience = match self.shop.depth {
             Depth::Every => self.deadline.left().min(SETTLE),
@@ -126,7 +125,21 @@ impl Act<'_> {
         };
         let what = format!("{from} reaches {to}");
         let found = act.until(&what, || async move {
-            let verdict = self.pair((seen, tokens), from, to).await?;
+            let kept = of(sight).take();
+            let seen = match kept {
+                Some(seen) => seen,
+                None => self.look(&[from, to]).await?,
+            };
+            let verdict = self.pair(&seen, from, to).await?;
+            if verdict.rests_on_what_was_read() {
+                self.shop.readings.members.doubt(from);
+                self.shop.readings.members.doubt(to);
+            } else {
+                *of(sight) = Some(seen);
+            }
+            if !verdict.holds() {
+                self.shop.readings.witnesses.doubt(from);
+            }
             let line = |c: &Check| format!("{}: {}", c.path(), c.evidence);
             let bad = verdict
                 .checks
@@ -144,12 +157,14 @@ impl Act<'_> {
                     Answer::No(format!("\n{}", lines.join("\n")), first.hints.clone())
                 }
             };
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+            *of(last) = verdict;
             Ok(answer)
         });
         let found = found.await;
-        let verdict = std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner));
-        (self.judged)(verdict);
+        let verdict = std::mem::take(&mut *of(last));
+        if !verdict.clusters.is_empty() {
+            (self.judged)(verdict);
+        }
         found
     }
 
@@ -159,7 +174,7 @@ impl Act<'_> {
         if left.is_empty() {
             return Ok(None);
         }
-        let Some(witness) = probe::Witness::find(self.cluster(name)?).await? else {
+        let Some(witness) = self.asker(name).await? else {
             return Ok(None);
         };
         let held = witness.held().await?;
@@ -172,7 +187,7 @@ impl Act<'_> {
 
     async fn pair(
         &self,
-        (observed, tokens): (&Observed, &Tokens),
+        (observed, tokens): &(Observed, Tokens),
         from: &ClusterName,
         to: &ClusterName,
     ) -> Result<Verdict, Error> {
@@ -185,34 +200,62 @@ impl Act<'_> {
             connect: &self.shop.connect,
             now: self.shop.now(),
         };
-        Ok(desk
-            .pair(from, self.shop.member(to)?, self.shop.depth)
-            .await)
+        let witness = self.asker(from).await.ok().flatten();
+        let to = self.shop.member(to)?;
+        Ok(desk.pair(from, to, self.shop.depth, witness.as_ref()).await)
     }
 
-    /// Reads these members alone: what becomes of the others is no matter of theirs.
-    async fn look(&self, names: &[&ClusterName]) -> Result<(Observed, Tokens), Error> {
-        let shop = self.shop;
-        let mut clusters = BTreeMap::new();
-        for name in names {
-            clusters.insert((*name).clone(), self.cluster(name)?.clone());
+    /// The witness of a cluster, if one is found to run.
+    pub(super) async fn asker(&self, name: &ClusterName) -> Result<Option<Witness>, Error> {
+        let witnesses = &self.shop.readings.witnesses;
+        let find = async { Ok(Witness::find(self.cluster(name)?).await?) };
+        let found = witnesses.of(name, find).await?;
+        if found.is_none() {
+            witnesses.forget(name);
         }
-        let (vault, now) = (&shop.vault, shop.now());
-        let lens = Lens::new(&shop.mesh, vault, &clusters, shop.embedded, now);
-        let observed = lens.look().await?;
-        Ok((observed, lens.tokens().await))
+        Ok(found)
+    }
+
+    /// These members alone, as this run has read them: what becomes of the others is no matter of theirs.
+    async fn look(&self, names: &[&ClusterName]) -> Result<(Observed, Tokens), Error> {
+        let (mut observed, mut tokens) = (Observed::default(), Tokens::new());
+        let readings = names.iter().map(|name| self.reading(name));
+        for (name, reading) in names.iter().zip(try_join_all(readings).await?) {
+            observed
+                .clusters
+                .insert((*name).clone(), reading.seen.clone());
+            tokens.insert((*name).clone(), reading.tokens.clone());
+        }
+        Ok((observed, tokens))
+    }
+
+    async fn reading(&self, name: &ClusterName) -> Result<Arc<Reading>, Error> {
+        let shop = self.shop;
+        let read = async {
+            let clusters = BTreeMap::from([(name.clone(), self.cluster(name)?.clone())]);
+            let (vault, now) = (&shop.vault, shop.now());
+            let lens = Lens::new(&shop.mesh, vault, &clusters, shop.embedded, now);
+            let mut observed = lens.look().await?;
+            let spaces = Ref::cluster(&Kind::NAMESPACE, self.istio());
+            let refs = BTreeMap::from([(name.clone(), vec![spaces])]);
+            lens.look_at(&mut observed, &refs).await?;
+            Ok(Arc::new(Reading {
+                seen: observed.clusters.remove(name).unwrap_or_default(),
+                tokens: lens.tokens().await.remove(name).unwrap_or_default(),
+            }))
+        };
+        shop.readings.members.of(name, read).await
     }
 
     /// What was proved, with a digest of the facts it covers.
     pub(super) async fn record_proof(&self, name: &ClusterName) -> Evidence {
         let shop = self.shop;
-        let (observed, _) = self.look(&[name]).await?;
-        let fact = observed.clusters.get(name).cloned().unwrap_or_default();
+        let reading = self.reading(name).await?;
         let record = Record {
             mesh: shop.mesh.id.clone(),
             members: shop.reaches.clone(),
             layout: shop.layout,
-            proof: proof_digest(&shop.mesh, name, &fact),
+            proof: proof_digest(&shop.mesh, name, &reading.seen),
             proved_at: shop.now(),
         };
         self.write_record(self.cluster(name)?, &record).await?;
@@ -267,4 +310,9 @@ impl Act<'_> {
             tokio::time::sleep(AGAIN).await;
         }
     }
+}
+
+/// What a mutex holds; nothing that holds one here can panic.
+fn of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

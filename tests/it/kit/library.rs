@@ -77,6 +77,27 @@ impl Library {
         world.block_on(survey).unwrap()
     }
 
+    /// What is there, by who is to take the Leases.
+    pub(crate) fn look(&self, world: &World) -> Observed {
+        let now = jiff::Timestamp::now();
+        let lens = Lens::new(&self.mesh, &self.vault, &self.clusters, true, now);
+        world.block_on(lens.with_leases().look()).unwrap()
+    }
+
+    /// Takes the Leases and gives them up; whether nobody had them since what was observed.
+    pub(crate) fn is_undisturbed(&self, world: &World, observed: &Observed) -> bool {
+        let (clock, stop): (engine::Clock, _) =
+            (Arc::new(jiff::Timestamp::now), engine::Stop::default());
+        world.block_on(async {
+            let namespace = self.mesh.istio.namespace.as_str();
+            let lock = engine::lock(&self.clusters, observed, namespace, "it", &clock, &stop);
+            let lock = lock.await.unwrap();
+            let undisturbed = lock.undisturbed();
+            lock.release(false).await;
+            undisturbed
+        })
+    }
+
     /// What a join would do.
     pub(crate) fn plan(&self, world: &World) -> Plan {
         let (observed, desired) = self.survey(world);
