@@ -1,7 +1,7 @@
-//! What a join of two embedded clusters costs: wall time, memory and requests of the tool alone.
+//! What a join of embedded clusters, two if not said otherwise, costs: wall time, memory and requests of the tool alone.
 //!
 //!     cargo build --profile dist --bin meshlink --example bench-join
-//!     target/dist/examples/bench-join target/dist/meshlink [--requests]
+//!     target/dist/examples/bench-join target/dist/meshlink [--requests] [--clusters 11]
 //!
 //! The clusters run in this process and answer at once, so what is left is the tool. Their istiods read each other too;
 //! what they ask is not counted: the tool is known by its user agent. `--requests` lists every verb and resource.
@@ -20,8 +20,6 @@ use std::{
 
 use meshlink::sandbox::{Options, Sandbox, api::Counts};
 
-const MEMBERS: [&str; 2] = ["eks-1", "eks-2"];
-
 /// What one run of the command cost.
 struct Cost {
     wall: Duration,
@@ -36,13 +34,23 @@ fn main() {
     let program = args
         .next()
         .unwrap_or_else(|| "target/debug/meshlink".into());
-    let listed = args.next().is_some_and(|a| a == "--requests");
+    let (mut listed, mut clusters) = (false, 2_usize);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--requests" => listed = true,
+            "--clusters" => clusters = args.next().unwrap().parse().unwrap(),
+            other => return println!("no such option: {other}"),
+        }
+    }
+    let members: Vec<String> = (1..=clusters).map(|n| format!("eks-{n}")).collect();
+    let names: Vec<&str> = members.iter().map(String::as_str).collect();
+    let join = [&["join"], names.as_slice()].concat();
     let program = PathBuf::from(program);
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");
-    let options = Options::named(MEMBERS, state.join("meshlink-sandbox"));
+    let options = Options::named(names.clone(), state.join("meshlink-sandbox"));
     let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
 
     println!("machine        {}", machine());
@@ -53,13 +61,13 @@ fn main() {
     );
     println!("--version      {:.1} ms, median of 20", version(&program));
     for (what, words) in [
-        ("join", vec!["join", "eks-1", "eks-2"]),
-        ("join again", vec!["join", "eks-1", "eks-2"]),
+        ("join", join.clone()),
+        ("join again", join),
         ("status", vec!["status"]),
         ("verify", vec!["verify", "--traffic"]),
         ("leave", vec!["leave", "eks-2", "--uninstall", "--crds"]),
     ] {
-        let before = MEMBERS.map(|name| count(&sandbox, name));
+        let before: Vec<_> = names.iter().map(|name| count(&sandbox, name)).collect();
         let cost = run(&program, home.path(), &state, &words);
         println!(
             "{what:14} {:>7.0} ms, {:>4.0} ms of processor  peak {:>5.1} MB  {}",
@@ -68,7 +76,7 @@ fn main() {
             cost.peak_kib as f64 / 1024.0,
             if cost.ok { "" } else { "FAILED" }
         );
-        for (name, before) in MEMBERS.iter().zip(before) {
+        for (name, before) in names.iter().zip(before) {
             let asked = count(&sandbox, name).since(&before);
             println!("               {name}: {}", requests(&asked));
             if let Some(bound) = bound(what, &sandbox, name) {
