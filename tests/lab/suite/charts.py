@@ -65,7 +65,7 @@ def helm_template_and_chart_template_print_the_same():
     return f"five charts, {size} bytes, all equal"
 
 
-@scenario()
+@scenario(seldom=True)
 def what_helm_installed_meshlink_adopts():
     with lock():
         up.reset()
@@ -85,7 +85,7 @@ def what_helm_installed_meshlink_adopts():
     return "revision 2 in place, the user's values kept, 2 of 2 pairs proved"
 
 
-@scenario("what-helm-installed-meshlink-adopts")
+@scenario("what-helm-installed-meshlink-adopts", seldom=True)
 def helm_reads_what_meshlink_installed():
     listed = {r["name"]: (r["status"], r["chart"]) for r in json_of(TWO, "list", "-A")}
     version = config.ISTIO_VERSION

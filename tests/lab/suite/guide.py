@@ -28,7 +28,7 @@ def as_shown(shown):
     return re.compile("".join(lines))
 
 
-@scenario()
+@scenario(seldom=True)
 def the_guide_leads_from_two_clusters_to_a_mesh_and_back():
     start_afresh()
     folder = Path(tempfile.mkdtemp(prefix="meshlink-lab-guide-"))

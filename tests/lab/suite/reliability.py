@@ -107,7 +107,7 @@ def same(now, then):
         assert not odd, f"{cluster.name}: {sorted(odd)[:8]}"
 
 
-@scenario()
+@scenario(seldom=True)
 def a_join_and_a_leave_that_nobody_disturbs():
     """What the killed ones are compared with."""
     program()
@@ -135,7 +135,7 @@ def chosen(name, moments):
     return [f"{step}:{moments[i % len(moments)]}" for i, step in enumerate(steps)]
 
 
-@only(not FULL)("a-join-and-a-leave-that-nobody-disturbs")
+@only(not FULL)("a-join-and-a-leave-that-nobody-disturbs", seldom=True)
 def killed_here_and_there_and_run_again():
     """A slice by the commit: three places of a join, two of a leave that empties both clusters."""
     def some(name, count):
@@ -239,7 +239,7 @@ def a_cluster_out_of_reach_for_a_while():
     return f"{away} s away; ended with {running.returncode}" + ("" if not running.returncode else ", then with 0")
 
 
-@scenario("a-join-and-a-leave-that-nobody-disturbs")
+@scenario("a-join-and-a-leave-that-nobody-disturbs", seldom=True)
 def a_chart_repository_that_dies_halfway():
     charts = ready().charts.dir
     fresh = HOME / "fresh"
