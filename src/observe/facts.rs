@@ -238,7 +238,8 @@ pub(crate) fn keepers(service: &Value) -> Vec<Keeper> {
 pub(super) fn opens(gateway: &Value) -> bool {
     let servers = gateway["spec"]["servers"].as_array();
     servers.into_iter().flatten().any(|server| {
-        server["port"]["number"] == 15443 && server["tls"]["mode"] == "AUTO_PASSTHROUGH"
+        server["port"]["number"] == spec::GATEWAY_PORT
+            && server["tls"]["mode"] == "AUTO_PASSTHROUGH"
     })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     manifest::{self, Texts},
     name::ClusterName,
     observe::{Observed, Seen, label_digest},
-    spec::{Member, Mesh},
+    spec::{GATEWAY_PORT, Member, Mesh},
 };
 
 /// The three charts of a join.
@@ -267,7 +267,7 @@ impl Desk<'_> {
             "service": {
                 "type": "LoadBalancer",
                 "annotations": gateway.annotations,
-                "ports": [{"name": "tls", "port": 15443, "targetPort": 15443}],
+                "ports": [{"name": "tls", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}],
             },
             "readinessProbe": {
                 "httpGet": {"path": "/healthz/ready", "port": 15021, "scheme": "HTTP"},

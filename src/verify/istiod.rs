@@ -11,7 +11,7 @@ use super::{Check, Claim, Outcome, check};
 use crate::{
     cluster::{self, Cluster},
     name::ClusterName,
-    spec::Member,
+    spec::{GATEWAY_PORT, Member},
 };
 
 const PORT: u16 = 15014;
@@ -226,7 +226,7 @@ pub fn addresses(replica: &Replica, to: &Member) -> BTreeSet<String> {
     let mine = replica
         .gateways
         .iter()
-        .filter(|g| g.network == to.network.as_str() && g.port == 15443);
+        .filter(|g| g.network == to.network.as_str() && g.port == u32::from(GATEWAY_PORT));
     mine.map(|g| g.addr.clone()).collect()
 }
 

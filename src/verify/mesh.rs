@@ -15,7 +15,7 @@ use crate::{
     observe::{Observed, Seen, Tokens, proof_digest},
     probe::{Way, Witness},
     resolve::Resolver,
-    spec::{Member, Mesh},
+    spec::{GATEWAY_PORT, Member, Mesh},
 };
 
 /// How closely to look.
@@ -37,8 +37,6 @@ const QUESTIONS: usize = 10;
 const FEWER: usize = 5;
 /// How many series of questions a pair asks at once.
 const ABREAST: usize = 6;
-/// Where gateways between networks listen.
-const GATEWAY: u16 = 15443;
 
 /// What a verification looks with.
 pub struct Desk<'a> {
@@ -273,8 +271,8 @@ impl Desk<'_> {
         checks
     }
 
-    /// Everything about one ordered pair, as far as `witness` can ask in `from`. With what it rests on, unless every way of asking is tried: who asks for that
-    /// looks at the members too.
+    /// Everything about one ordered pair, as far as `witness` can ask in `from`. With what it rests on, unless every
+    /// way of asking is tried: who asks for that looks at the members too.
     pub async fn pair(
         &self,
         from: &ClusterName,
@@ -445,7 +443,7 @@ impl Desk<'_> {
         let asked = match view.depth {
             Depth::Every => {
                 // What the proxy holds and what istiod knows may differ: each is tried.
-                let held = held.values().flatten().filter(|e| e.port == GATEWAY);
+                let held = held.values().flatten().filter(|e| e.port == GATEWAY_PORT);
                 let held = held.map(|e| e.address.clone());
                 let all: BTreeSet<_> = gateway.iter().cloned().chain(held).collect();
                 everything(from, name, witness, &all).await
@@ -489,8 +487,8 @@ async fn everything(
     let all = through.chain(Way::ALL.into_iter().flat_map(at));
     let one = |(way, at, times): (Way, Option<&String>, usize)| {
         let at = at.map(|a| match a.contains(':') {
-            true => format!("[{a}]:{GATEWAY}"),
-            false => format!("{a}:{GATEWAY}"),
+            true => format!("[{a}]:{GATEWAY_PORT}"),
+            false => format!("{a}:{GATEWAY_PORT}"),
         });
         async move { ask(pair, witness, way, at.as_deref(), times).await }
     };

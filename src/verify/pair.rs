@@ -9,6 +9,7 @@ use crate::{
     name::ClusterName,
     observe::{RemoteSecretSeen, Seen},
     probe::Endpoint,
+    spec::GATEWAY_PORT,
 };
 
 /// The remote secret is there, well-formed, not about to expire, and opens the right server.
@@ -80,12 +81,12 @@ pub fn endpoints(
 ) -> Check {
     let addresses: BTreeSet<String> = held
         .iter()
-        .filter(|e| e.port == 15443)
+        .filter(|e| e.port == GATEWAY_PORT)
         .map(|e| e.address.clone())
         .collect();
     let strangers: Vec<_> = held
         .iter()
-        .filter(|e| e.port != 15443 || !gateway.contains(&e.address))
+        .filter(|e| e.port != GATEWAY_PORT || !gateway.contains(&e.address))
         .map(|e| format!("{}:{}", e.address, e.port))
         .collect();
     let missing: Vec<_> = gateway.difference(&addresses).cloned().collect();

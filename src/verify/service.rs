@@ -13,14 +13,13 @@ use crate::{
     cluster::{self, Cluster, Kind, Ref},
     name::ClusterName,
     probe::{ADMIN, Endpoint, read_endpoints},
+    spec::GATEWAY_PORT,
 };
 
 mod judge;
 
 /// A pod that has a sidecar says so by this label; istiod goes by it too.
 const INJECTED: &str = "security.istio.io/tlsMode";
-/// Where gateways between networks listen.
-const GATEWAY: u16 = 15443;
 
 /// A Service of the user's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -197,7 +196,7 @@ impl Desk<'_> {
             for held in &mut there.endpoints {
                 let through = gateways.iter().find(|(to, addresses)| {
                     **to != there.cluster
-                        && held.port == GATEWAY
+                        && held.port == GATEWAY_PORT
                         && addresses.contains(&held.address)
                 });
                 let through = through.and_then(|(to, _)| {

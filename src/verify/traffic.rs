@@ -10,6 +10,7 @@ use super::{Check, Claim, Outcome, check};
 use crate::{
     name::{ClusterName, TrustDomain},
     probe::{Answer, Endpoint, Way, identity},
+    spec::GATEWAY_PORT,
 };
 
 /// What came of asking one cluster from another, in one way.
@@ -261,7 +262,7 @@ impl<'a> Traffic<'a> {
         let mut headless = self.proved(Way::Headless);
         if headless.outcome == Outcome::Ok {
             let (from, to) = (self.from, self.to);
-            headless.evidence += &match held.iter().any(|e| e.port == 15443) {
+            headless.evidence += &match held.iter().any(|e| e.port == GATEWAY_PORT) {
                 true => format!("; the proxy in {from} sends there"),
                 // Istio's own rule: such names lead to addresses that DNS gives, which are pods.
                 false => {

@@ -18,7 +18,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            port: 15443,
+            port: crate::spec::GATEWAY_PORT,
             all_targets: false,
             patience: Duration::from_secs(90),
         }

@@ -17,10 +17,9 @@ use crate::{
     name::ClusterName,
     observe::Layout,
     probe::{Absence, Dialed, Witness},
+    spec::GATEWAY_PORT,
 };
 
-/// The port of every gateway.
-const GATEWAY: u16 = 15443;
 /// How long a step waits for what a gateway answers to TLS: a join is not to be slowed down by it.
 const GREETING: Duration = Duration::from_secs(1);
 
@@ -162,8 +161,8 @@ impl Act<'_> {
         let mut evidence = vec![];
         for address in &addresses {
             let host = address.as_str();
-            let witness = self.until_reached((from, to), host, GATEWAY).await?;
-            evidence.push(format!("{host}:{GATEWAY} was reached from {from}"));
+            let witness = self.until_reached((from, to), host, GATEWAY_PORT).await?;
+            evidence.push(format!("{host}:{GATEWAY_PORT} was reached from {from}"));
             evidence.extend(self.greeted(&witness, there, host).await);
         }
         if let Some((host, port)) = host_and_port(self.server(to)?).filter(|_| !self.shop.embedded)
@@ -176,7 +175,7 @@ impl Act<'_> {
 
     /// What a sidecar would meet there. No more than evidence here: the proof goes the whole way.
     async fn greeted(&self, witness: &Witness, home: &Cluster, host: &str) -> Vec<String> {
-        let greet = witness.greet(home, host, GATEWAY, &self.shop.resolver);
+        let greet = witness.greet(home, host, GATEWAY_PORT, &self.shop.resolver);
         match tokio::time::timeout(GREETING, greet).await {
             Ok(Ok(greetings)) => greetings.iter().map(ToString::to_string).collect(),
             Ok(Err(only)) => vec![only.to_string()],

@@ -20,6 +20,7 @@ use crate::{
     name::ClusterName,
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
     probe::{self, Witness},
+    spec::GATEWAY_PORT,
     verify::{Check, Depth, Desk, Outcome, Verdict, chain},
 };
 
@@ -72,7 +73,7 @@ impl Act<'_> {
             .iter()
             .map(|m| m.name.clone())
             .collect();
-        let mut ports = vec![15443];
+        let mut ports = vec![GATEWAY_PORT];
         for member in &members {
             ports.extend(super::link::host_and_port(self.server(member)?).map(|(_, port)| port));
         }

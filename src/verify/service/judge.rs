@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, Claim, GATEWAY, Outcome, ServiceSeen, There};
-use crate::verify::check;
+use super::{Check, Claim, Outcome, ServiceSeen, There};
+use crate::{spec::GATEWAY_PORT, verify::check};
 
 type Gateways = BTreeMap<String, BTreeSet<String>>;
 
@@ -160,7 +160,7 @@ fn endpoints(seen: &ServiceSeen, from: &There, to: &There, gateways: &Gateways) 
         .iter()
         .filter(|h| match own {
             true => h.of.as_ref() == Some(&to.cluster),
-            false => h.of.as_ref() == Some(&to.cluster) && h.port == GATEWAY,
+            false => h.of.as_ref() == Some(&to.cluster) && h.port == GATEWAY_PORT,
         })
         .map(|h| h.address.clone())
         .collect();
@@ -270,7 +270,7 @@ mod tests {
             }],
             ready: vec![own.clone()],
             proxy: Some("shop/client".into()),
-            endpoints: vec![held(&own, cluster, 8080), held(gateway, peer, GATEWAY)],
+            endpoints: vec![held(&own, cluster, 8080), held(gateway, peer, GATEWAY_PORT)],
             ..There::default()
         }
     }
