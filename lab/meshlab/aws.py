@@ -44,6 +44,11 @@ def start():
     wait_for("AWS API", answers, 10)
 
 
+def calls():
+    """What it was asked so far, with when and how it answered; and the share of calls it turns away."""
+    return json.loads(run(*proc.in_netns(config.CLOUD_NS), "curl", "-sf", "-m", "5", f"{config.AWS_URL}/calls"))
+
+
 def _key_file():
     return config.RUN / MEMBER / "aws-key.json"
 

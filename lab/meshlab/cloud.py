@@ -36,7 +36,8 @@ def state():
 
 
 def settings(cluster="*", **changes):
-    """Change how balancers behave: publish=hostname|ip|nothing, resolve, forward, delay=seconds, pace, health."""
+    """Change how balancers behave: publish=hostname|ip|nothing, resolve, forward, delay=seconds, pace, health,
+    throttle=share."""
     return request("POST", "/settings", {"cluster": cluster, **changes})
 
 

@@ -111,7 +111,7 @@ def cmd_logs(args):
 
 def cmd_cloud(args):
     """Show the cloud's state, or change it: cluster=eks-1 publish=ip resolve=false forward=false delay=3
-    pace=1 health=unhealthy."""
+    pace=1 health=unhealthy throttle=0.5."""
     changes = {}
     for word in args.change:
         key, _, value = word.partition("=")

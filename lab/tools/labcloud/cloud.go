@@ -15,12 +15,13 @@ import (
 
 // settings is how a cluster's balancers behave.
 type settings struct {
-	Publish string  `json:"publish"` // hostname, ip or nothing
-	Resolve bool    `json:"resolve"` // the name is in DNS
-	Forward bool    `json:"forward"` // packets are passed on, else dropped
-	Delay   float64 `json:"delay"`   // seconds from Service to published status
-	Pace    float64 `json:"pace"`    // for AWS: how long things take there, 1 as in reality, 0 no time
-	Health  string  `json:"health"`  // for AWS: what it says of targets, whatever they answer
+	Publish  string  `json:"publish"`  // hostname, ip or nothing
+	Resolve  bool    `json:"resolve"`  // the name is in DNS
+	Forward  bool    `json:"forward"`  // packets are passed on, else dropped
+	Delay    float64 `json:"delay"`    // seconds from Service to published status
+	Pace     float64 `json:"pace"`     // for AWS: how long things take there, 1 as in reality, 0 no time
+	Health   string  `json:"health"`   // for AWS: what it says of targets, whatever they answer
+	Throttle float64 `json:"throttle"` // for AWS: the share of calls that it turns away as too many
 }
 
 // provisioning is how long AWS needs until a new balancer's name can be looked up.

@@ -13,7 +13,7 @@ import (
 //	GET  /services  for whoever plays AWS: the clusters, their Services of type LoadBalancer, the balancers
 //	GET  /try       ?cluster=NAME&address=IP:PORT: connect from inside that cluster's VPC
 //	POST /clusters  {"name","kubeconfig","node","netns"}: take a cluster in
-//	POST /settings  {"cluster": NAME or "*", "publish","resolve","forward","delay","pace","health"}: change what is given
+//	POST /settings  {"cluster": NAME or "*", "publish","resolve","forward","delay","pace","health","throttle"}
 func controlAPI(c *cloud) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { writeState(w, c) })
@@ -31,10 +31,10 @@ func controlAPI(c *cloud) http.Handler {
 	})
 	mux.HandleFunc("POST /settings", func(w http.ResponseWriter, r *http.Request) {
 		var in struct {
-			Cluster          string
-			Publish, Health  *string
-			Resolve, Forward *bool
-			Delay, Pace      *float64
+			Cluster               string
+			Publish, Health       *string
+			Resolve, Forward      *bool
+			Delay, Pace, Throttle *float64
 		}
 		if fails(w, json.NewDecoder(r.Body).Decode(&in)) {
 			return
@@ -46,6 +46,7 @@ func controlAPI(c *cloud) http.Handler {
 			assign(&s.Delay, in.Delay)
 			assign(&s.Pace, in.Pace)
 			assign(&s.Health, in.Health)
+			assign(&s.Throttle, in.Throttle)
 		})
 		if !fails(w, err) {
 			writeState(w, c)

@@ -63,7 +63,8 @@ struct Counts {
     skipped: usize,
 }
 
-/// The order of attributes and elements is that of the schemas in use; all that these demand is there.
+/// The order of attributes and elements is that of the schemas in use; all that these demand is there, and the older of
+/// them demand that properties are not empty.
 fn suite(about: &About<'_>, counts: &Counts, cases: &str) -> String {
     let Counts {
         tests,
@@ -78,7 +79,8 @@ fn suite(about: &About<'_>, counts: &Counts, cases: &str) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  \
          <testsuite name=\"mesh {mesh}\" package=\"meshlink\" id=\"0\" timestamp=\"{started}\" \
          hostname=\"localhost\" tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" \
-         skipped=\"{skipped}\" time=\"{time}\">\n    <properties/>\n{cases}    \
+         skipped=\"{skipped}\" time=\"{time}\">\n    <properties>\n      \
+         <property name=\"mesh\" value=\"{mesh}\"/>\n    </properties>\n{cases}    \
          <system-out/>\n    <system-err/>\n  </testsuite>\n</testsuites>\n"
     )
 }
@@ -176,7 +178,9 @@ mod tests {
         <?xml version="1.0" encoding="UTF-8"?>
         <testsuites>
           <testsuite name="mesh prod" package="meshlink" id="0" timestamp="2026-01-02T03:04:05" hostname="localhost" tests="3" failures="1" errors="0" skipped="1" time="61.007">
-            <properties/>
+            <properties>
+              <property name="mesh" value="prod"/>
+            </properties>
             <testcase name="synced/eks-1/eks-2" classname="eks-1.eks-2" time="0.000"/>
             <testcase name="proved/eks-1/eks-2" classname="eks-1.eks-2" time="0.000">
               <failure message="503 &lt;no&gt; &quot;healthy&quot; upstream[0m &amp; so" type="proved">503 &lt;no&gt; &quot;healthy&quot; upstream[0m &amp; so

@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -122,6 +123,9 @@ async fn respond(
     if let Some(cluster) = incoming.path.strip_prefix("/authenticate/") {
         return Ok(write(review(&state.lock(), cluster, &incoming.body), false));
     }
+    if incoming.path == "/calls" {
+        return Ok(write(calls(&state.lock()), false));
+    }
     let (response, fault) = state.lock().take(&incoming);
     if let Some(Kind::Slow(pause)) = fault {
         tokio::time::sleep(pause).await;
@@ -170,6 +174,24 @@ fn review(state: &State, cluster: &str, body: &[u8]) -> Written {
     });
     let headers = vec![("content-type", "application/json".to_owned())];
     (200, headers, review.to_string())
+}
+
+/// What was asked so far, for whoever keeps count: nothing of it is secret.
+fn calls(state: &State) -> Written {
+    let one = |call: &Call| {
+        let at = call.at.duration_since(SystemTime::UNIX_EPOCH);
+        serde_json::json!({
+            "at": at.unwrap_or_default().as_secs_f64(),
+            "action": call.action,
+            "status": call.status,
+        })
+    };
+    let body = serde_json::json!({
+        "throttle": state.turned_away.get(),
+        "calls": state.calls.iter().map(one).collect::<Vec<_>>(),
+    });
+    let headers = vec![("content-type", "application/json".to_owned())];
+    (200, headers, body.to_string())
 }
 
 /// Status, headers and body.
@@ -301,6 +323,9 @@ impl State {
                 "User: {arn} is not authorized to perform: {name} because no identity-based policy allows the {name} action"
             );
             return Err(Refusal(403, code, message));
+        }
+        if self.turned_away.takes() {
+            return Err(throttled(&ask.service));
         }
         let Some(limit) = self.limit else {
             return Ok(());

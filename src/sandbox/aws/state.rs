@@ -11,7 +11,7 @@ use super::{
     balancer::{Balancer, TargetGroup},
     fault::Fault,
     network::Network,
-    throttle::Bucket,
+    throttle::{Bucket, Share},
 };
 use crate::sandbox::world::Home;
 
@@ -64,6 +64,8 @@ pub struct State {
     pub calls: Vec<Call>,
     /// Size and refill of the token buckets; `None` means no throttling.
     pub limit: Option<(f64, f64)>,
+    /// What is throttled besides, whatever the buckets hold.
+    pub(super) turned_away: Share,
     pub(super) buckets: BTreeMap<(String, String, String), Bucket>,
     pub(super) made: u64,
 }
@@ -203,6 +205,7 @@ impl State {
             denied: BTreeSet::new(),
             calls: Vec::new(),
             limit: Some((40.0, 10.0)),
+            turned_away: Share::default(),
             buckets: BTreeMap::new(),
             made: 0,
         }

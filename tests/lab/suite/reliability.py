@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from meshlab import config, controlplane, net, proc
+from meshlab import aws, cloud, config, controlplane, net, proc
 from meshlab.build import ready
 
 from .kit import BOTH, ONE, SYSTEM, TWO, both, eventually, get, kubectl, operator
@@ -257,3 +257,46 @@ def a_chart_repository_that_dies_halfway():
         dying.wait()
     same(state(), before)
     return " ".join(said.split())[-160:]
+
+
+# Calls that may be made at once, and seconds between two from then on: what a command allows itself of an account.
+BUDGETS = {"elasticloadbalancing": (8, 0.25), "eks": (20, 0.1), "sts": (20, 0.1), "ec2": (20, 0.1)}
+
+
+def throttle(share):
+    cloud.settings(throttle=share)
+    eventually(f"AWS to turn away {share} of its calls", lambda: aws.calls()["throttle"] == share, 10)
+
+
+def asked(command, **how):
+    """What a command said, and the calls to AWS that it made: no more than its budget, whatever was turned away."""
+    before = len(aws.calls()["calls"])
+    said = ended(start(*command), **how)
+    made = aws.calls()["calls"][before:]
+    for service, (burst, period) in BUDGETS.items():
+        times = [c["at"] for c in made if c["action"].startswith(f"{service}:")]
+        for first, begun in enumerate(times):
+            for count, at in enumerate(times[first:], 1):
+                allowed = burst + 1 + (at - begun) / period
+                assert count <= allowed, f"{command[0]}: {count} calls of {service} in {at - begun:.2f} s"
+    return said, len(made), sum(c["status"] != 200 for c in made)
+
+
+@scenario("a-join-and-a-leave-that-nobody-disturbs", seldom=True)
+def an_aws_that_throttles_is_waited_out():
+    """Every third call is turned away: whatever asks AWS says so, keeps to its budget and comes to its end."""
+    waits, told = ("wait", "nlb", *NAMES, "--timeout", "120s"), []
+    throttle(0.34)
+    try:
+        for command, want in ((JOIN, "2 of 2 pairs proved"), (waits, f"ok {TWO.name}"), (LEAVE, "done:")):
+            said, made, refused = asked(command)
+            assert want in said, said[-900:]
+            assert refused and "throttled" in said, f"{command[0]}: {refused} of {made} refused: {said[-900:]}"
+            told.append(f"{command[0]}: {refused} of {made} calls turned away")
+            if command == JOIN:
+                same(state(), undisturbed["join"])
+                assert "nothing to do" in meshlink("plan")
+    finally:
+        throttle(0)
+    same(state(), undisturbed["leave"])
+    return "; ".join(told)

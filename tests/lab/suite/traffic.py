@@ -1,14 +1,16 @@
 """What crosses the mesh that meshlink.py made: each address, each protocol, each identity; and a user's own Service."""
 import json
+import shutil
 import subprocess
 import xml.etree.ElementTree as xml
 
 from meshlab import config, proc
 from meshlab.shell import run as do
 
+from . import junit
 from .kit import BOTH, ONE, SYSTEM, TWO, eventually, gateway_endpoints, get, kubectl, operator
 from .meshlink import HOME, NAMES, environment, program, run
-from .runner import scenario
+from .runner import Skip, scenario
 
 JOINED = "one-command-joins-two-clusters-and-proves-it"
 WITNESS = "meshlink-probe"
@@ -66,7 +68,7 @@ def one_dead_address_of_two_is_named():
     }}"""
     subprocess.run([*inside, "nft", "-f", "-"], input=rules, text=True, check=True)
     try:
-        bad = failed(verify("--traffic", expect=4))
+        bad = failed(verify("--traffic", "--junit", HOME / "dead.xml", expect=4))
     finally:
         do(*inside, "nft", "delete", "table", "ip", "dead")
     told = bad["addresses/eks-1/eks-2"]
@@ -74,6 +76,23 @@ def one_dead_address_of_two_is_named():
     assert not any(path.endswith("eks-2/eks-1") for path in bad), bad
     nothing_is_left()
     return told
+
+
+@scenario("one-dead-address-of-two-is-named", seldom=True)
+def reports_hold_to_the_schemas_of_junit():
+    """All claims hold; one does not; and no verdict at all."""
+    if not shutil.which("cargo"):
+        raise Skip("two of the schemas are in a crate: it needs cargo")
+    run("verify", *NAMES, "--junit", HOME / "none.xml", expect=1, AWS_SECRET_ACCESS_KEY="guessed")
+    said = []
+    for name, outcome in (("claims", None), ("dead", "failure"), ("none", "error")):
+        file = HOME / f"{name}.xml"
+        assert not (odd := junit.faults(file)), f"{name}: {odd}"
+        cases = xml.parse(file).getroot().find("testsuite").findall("testcase")
+        bad = [c.get("name") for c in cases if outcome and c.find(outcome) is not None]
+        assert bad or not outcome, f"{name} has no {outcome}"
+        said.append(f"{name}: {len(cases)} cases, {len(bad)} bad")
+    return f"{'; '.join(said)}; {', '.join(junit.SCHEMAS)}"
 
 
 @scenario("one-dead-address-of-two-is-named", seldom=True)

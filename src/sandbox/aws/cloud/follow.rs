@@ -41,11 +41,21 @@ impl Follow {
             ticks.tick().await;
             // A cloud that does not answer yet, or no longer, changes nothing.
             if let Some(told) = self.teller.ask().await {
+                self.throttle(&told);
                 self.take_in(&told).await;
                 self.look(&told).await;
                 self.control(&told).await;
             }
         }
+    }
+
+    /// AWS is one for all clusters: it throttles as much as any of them is told to see.
+    fn throttle(&self, told: &Told) {
+        let shares = told.clusters.iter().map(|c| c.settings.throttle());
+        self.state
+            .lock()
+            .turned_away
+            .set(shares.fold(0.0, f64::max));
     }
 
     /// Clusters that were not there before; those that are not ready for it are tried again.

@@ -10,10 +10,14 @@ use http_body_util::Full;
 use hyper::{Request, Response, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::*;
 use crate::{
-    aws::{Aws, Env, Identity, eks, nlb},
+    aws::{Aws, Env, Identity, call, eks, nlb},
     sandbox::Sandbox,
 };
 
@@ -130,4 +134,38 @@ async fn clusters_become_eks_and_targets_are_really_tried() {
     state("healthy").await;
     laboratory.set(|all, _| all["clusters"][0]["settings"]["health"] = "draining".into());
     state("draining").await;
+
+    let throttle = |share: f64| {
+        laboratory.set(|all, _| all["clusters"][0]["settings"]["throttle"] = share.into());
+    };
+    let mut throttled = async |want: bool| {
+        for _ in 0..100 {
+            let look = watch.look(&seen).await;
+            let is = look.is_err_and(|e| e.cause == call::Cause::Throttled);
+            if is == want {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("throttled is not {want}");
+    };
+    throttle(1.0);
+    throttled(true).await;
+    throttle(0.0);
+    throttled(false).await;
+    let told = calls(&cloud.url()).await;
+    let refused = told["calls"].as_array().unwrap().iter();
+    let refused = refused.filter(|c| c["status"] == 400 && c["action"] != "eks:DescribeCluster");
+    assert!(refused.count() > 0, "{told}");
+}
+
+/// What the cloud says it was asked.
+async fn calls(url: &str) -> Value {
+    let address = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let ask = format!("GET /calls HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
 }

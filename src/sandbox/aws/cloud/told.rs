@@ -45,6 +45,9 @@ pub(super) struct Settings {
     /// What is said of targets, whatever they answer.
     #[serde(default)]
     health: String,
+    /// The share of calls that are throttled.
+    #[serde(default)]
+    throttle: f64,
 }
 
 /// A load balancer.
@@ -73,6 +76,10 @@ pub(super) enum Forced {
 impl Settings {
     pub(super) fn pace(&self) -> Pace {
         Pace::REAL.scaled(self.pace)
+    }
+
+    pub(super) fn throttle(&self) -> f64 {
+        self.throttle
     }
 
     pub(super) fn forced(&self) -> Option<Forced> {
