@@ -1,27 +1,32 @@
 //! Places where a test may kill the process, around every effect.
 
-/// Where the process dies, if anywhere: `install-cacerts/eks-1:before`, `…:after`, `…:journalled`.
+/// Where the process dies, if anywhere: `install-cacerts/eks-1:before`, `…:after`, `…:journalled`; of several places,
+/// with commas between them, at the one that it passes first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Crash(Option<String>);
+pub struct Crash(Vec<String>);
 
 impl Crash {
-    /// Dies at this place. Does nothing unless built with the `crashpoints` feature.
-    pub fn at(place: Option<String>) -> Self {
-        Self(place.filter(|_| cfg!(feature = "crashpoints")))
+    /// Dies at these places. Does nothing unless built with the `crashpoints` feature.
+    pub fn at(places: Option<String>) -> Self {
+        let places = places.filter(|_| cfg!(feature = "crashpoints"));
+        let places = places.as_deref().unwrap_or_default().split(',');
+        Self(places.map(str::to_owned).collect())
     }
 
     /// Passes a place. No destructor runs and nothing is flushed if this is where it ends. Dying of a
     /// bug is asked for as `install-cacerts/eks-1:bug`.
     #[expect(clippy::panic, reason = "a test asks for it")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "a test that named several places is told which it was"
+    )]
     pub(super) fn pass(&self, step: &str, moment: &str) {
-        if self
-            .0
-            .as_deref()
-            .is_some_and(|at| at == format!("{step}:{moment}"))
-        {
+        let is_wanted = |moment: &str| self.0.contains(&format!("{step}:{moment}"));
+        if is_wanted(moment) {
+            eprintln!("killed at {step}:{moment}");
             std::process::abort();
         }
-        if moment == "before" && self.0.as_deref() == Some(&format!("{step}:bug")) {
+        if moment == "before" && is_wanted("bug") {
             panic!("a bug that a test asked for, with a canary in it");
         }
     }

@@ -1,7 +1,8 @@
 //! What a join brought, a leave takes away.
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use meshlink::sandbox::api::{Fault, Strike};
 use serde_json::{Value, json};
 
 use crate::kit::{Inventory, World, istio, join};
@@ -100,6 +101,27 @@ fn a_dead_cluster_is_struck_and_nothing_is_asked_of_it() {
         held,
         world.get("eks-3", &istio("secrets", "istio-remote-secret-eks-1"))
     );
+}
+
+#[test]
+fn a_cluster_that_swallows_what_it_is_sent_is_soon_taken_for_dead() {
+    let world = World::joined(3);
+    let late = Fault::Delay(Duration::from_secs(2));
+    let api = world.api("eks-3");
+    api.faults().add(Strike::next("/version", late));
+    world
+        .run("leave eks-3 --dead")
+        .ends(5)
+        .says("pending: eks-3: no sign of life so far; it is asked for up to 10 s")
+        .says("so it is not dead");
+    let silent = Strike::next("", Fault::Stall);
+    api.faults().add(silent.times(u64::MAX));
+    world
+        .run("leave eks-3 --dead")
+        .ends(0)
+        .says("eks-3: no answer in 10 s, so it is taken for dead")
+        .says("2 of 2 pairs proved");
+    eks_3_is_forgotten(&world);
 }
 
 #[test]

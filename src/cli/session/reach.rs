@@ -1,8 +1,9 @@
 //! The way to one cluster: by context, or by what EKS says of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future;
+use tokio::time::{Instant, timeout_at};
 
 use super::members;
 use crate::{
@@ -120,27 +121,52 @@ pub(super) async fn buried(
     options: &ConnectOptions,
 ) -> Result<(), Failure> {
     let said = mesh.clusters.iter().filter(|m| dead.contains(&m.name));
-    let asked = said.map(|member| alive(member, &frame.aws, options));
+    let asked = said.map(|member| alive(member, frame, options));
     let mut failures = future::join_all(asked).await.into_iter().flatten();
     let first = failures.next();
     first.map_or(Ok(()), |first| Err(failures.fold(first, Failure::and)))
 }
 
+/// How long a member that was said to be dead may take to show that it is not.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After how long it is told that it is waited for.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a member answers, whatever it is; nothing if it is silent for as long as is waited.
+async fn sign_of_life(cluster: &Cluster, frame: &Frame) -> Option<Result<(), cluster::Error>> {
+    let (name, start) = (cluster.name(), Instant::now());
+    // What needs no right and no storage behind the API server.
+    let mut asked = Box::pin(async { cluster.version().await.map(drop) });
+    if let Ok(said) = timeout_at(start + SOON, &mut asked).await {
+        return Some(said);
+    }
+    let limit = PATIENCE.as_secs();
+    frame.screen.say(&format!(
+        "pending: {name}: no sign of life so far; it is asked for up to {limit} s"
+    ));
+    let said = timeout_at(start + PATIENCE, asked).await.ok();
+    if said.is_none() {
+        let text = format!("{name}: no answer in {limit} s, so it is taken for dead");
+        frame.screen.say(&text);
+    }
+    said
+}
+
 /// Why a member cannot be taken for dead, if it cannot.
-async fn alive(member: &Member, aws: &Aws, options: &ConnectOptions) -> Option<Failure> {
+async fn alive(member: &Member, frame: &Frame, options: &ConnectOptions) -> Option<Failure> {
     let name = &member.name;
     let unsure = |failure: Failure| {
         let hint =
             format!("meshlink status {name}   # --dead is for a cluster that is known to be gone");
         Some(failure.hint(hint))
     };
-    let cluster = match reach(name, &member.reach, aws, options).await {
+    let cluster = match reach(name, &member.reach, &frame.aws, options).await {
         Ok(cluster) => cluster,
         Err(Unreached::Eks(eks::Error::NotFound { .. }))
         | Err(Unreached::Cluster(cluster::Error::NoContext { .. })) => return None,
         Err(unreached) => return unsure(unreached.into()),
     };
-    let error = match cluster.identity().await {
+    let error = match sign_of_life(&cluster, frame).await? {
         Ok(_) => return Some(answers(name, cluster.server())),
         Err(error) => error,
     };

@@ -1,11 +1,12 @@
 """Runs that are killed, cut off, or not alone, on real clusters: the same state and the same keys at the end.
 
 A usual run tries a few places, chosen by the commit. With MESHLINK_FULL=1 (`tests/lab/run --full`) all are tried: every
-step of a join and of a leave, before its effect, after it, and after it was written down. One run goes on where the one
-before was killed, so that one join covers many places.
+step of a join and of a leave, before its effect, after it, and after it was written down. A run dies at the first place
+that was not tried and goes on where the one before was killed, so that one join covers many places.
 """
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ LEAVE = ("leave", *NAMES, "--uninstall", "--crds", "--yes", "--timeout", "180s")
 MOMENTS = ("before", "after", "journalled")
 KILLED = 134  # 128 + SIGABRT: no destructor runs and nothing is flushed
 # How long a full run goes on trying places; what is left is said.
-BUDGET = int(os.environ.get("MESHLINK_FULL_SECONDS", "420"))
+BUDGET = int(os.environ.get("MESHLINK_FULL_SECONDS", "1500"))
 undisturbed, tried = {}, {"join": set(), "leave": set()}
 
 
@@ -59,20 +60,24 @@ def last_run():
     return steps, [e["step"] for e in events[begun:] if e["event"] == "step-finished"]
 
 
-def killed_at(command, place):
-    """Run a command that is to be killed at a place: true if it was, false if it came to its end."""
-    running = start(*command, MESHLINK_CRASH=place)
+def killed_at(command, places):
+    """Run a command that is to be killed at the first of these places it passes: which, or None if it came to its end."""
+    running = start(*command, MESHLINK_CRASH=",".join(places))
     said, _ = running.communicate(timeout=300)
     code = running.returncode
     code = 128 - code if code < 0 else code
-    assert code in (0, KILLED), f"{place}: ended with {code}: {said[-900:]}"
+    assert code in (0, KILLED), f"ended with {code}: {said[-900:]}"
     let_leases_expire()
-    return code == KILLED
+    if code == 0:
+        return None
+    place = re.search(r"^killed at (\S+)$", said, re.M).group(1)
+    assert place in places, f"killed at {place}, which is none of {places}"
+    return place
 
 
 def must_be_killable():
     """Only a build with places to be killed at dies when told to."""
-    if killed_at(("leave", TWO.name, "--yes"), "unshare-secret/eks-1/eks-2:before"):
+    if killed_at(("leave", TWO.name, "--yes"), ["unshare-secret/eks-1/eks-2:before"]):
         return
     if required():
         raise AssertionError("the command under test is not built with --features crashpoints")
@@ -80,25 +85,20 @@ def must_be_killable():
 
 
 def chain(name, command, places):
-    """Kill one run after the other, each a step later, and let the last one come to its end."""
-    kept, count, open_ = keys(), 0, None
-    for place in places:
-        step, _, moment = place.rpartition(":")
-        if open_ is not None and step not in open_:
-            continue  # done by an earlier run; its turn comes in another chain
-        if not killed_at(command, place):
-            break  # done and not written down: the run came to its end
+    """Kill one run after the other, each at the first of these places that it passes, until one comes to its end.
+
+    What an earlier run did is not passed any more: its turn comes in another chain.
+    """
+    kept, open_ = keys(), list(places)
+    while place := killed_at(command, open_):
+        open_.remove(place)
         tried[name].add(place)
-        count += 1
-        steps, done = last_run()
-        open_ = set(steps) - set(done) - (set() if moment == "before" else {step})
+        now = keys()
         for path, key in kept.items():
-            assert keys().get(path) == key, f"{place}: {path} is another"
-        kept = keys()
-    ended(start(*command))
-    for path, key in kept.items():
-        assert keys().get(path) == key, f"{path} is another"
-    return count
+            assert now.get(path) == key, f"{place}: {path} is another"
+        kept = now
+    assert all(keys().get(path) == key for path, key in kept.items()), "a key is another"
+    return len(places) - len(open_)
 
 
 def same(now, then):
@@ -159,7 +159,7 @@ def killed_at_every_step_and_run_again():
         for name, places in json.loads(remember.read_text()).items():
             tried[name].update(places)
     rounds = 0
-    while left("join") + left("leave") and time.monotonic() - begun < BUDGET:
+    while due("join") + due("leave") and time.monotonic() - begun < BUDGET:
         chain("join", JOIN, due("join"))
         same(state(), undisturbed["join"])
         assert "nothing to do" in meshlink("plan")
@@ -168,19 +168,13 @@ def killed_at_every_step_and_run_again():
         remember.write_text(json.dumps({name: sorted(places) for name, places in tried.items()}))
         rounds += 1
     return (f"{rounds} rounds: {len(tried['join'])} places of a join, {len(tried['leave'])} of a leave; "
-            f"not yet: {left('join')} + {left('leave')}")
-
-
-def left(name):
-    return 3 * len(undisturbed[f"{name} steps"]) - len(tried[name])
+            f"not yet: {' '.join(due('join') + due('leave')) or 'none'}")
 
 
 def due(name):
-    """For each step the first moment that was not tried."""
-    for step in undisturbed[f"{name} steps"]:
-        place = next((f"{step}:{m}" for m in MOMENTS if f"{step}:{m}" not in tried[name]), None)
-        if place:
-            yield place
+    """The places that were not tried."""
+    places = (f"{step}:{moment}" for step in undisturbed[f"{name} steps"] for moment in MOMENTS)
+    return [place for place in places if place not in tried[name]]
 
 
 @only(FULL)("a-join-and-a-leave-that-nobody-disturbs")
