@@ -38,13 +38,17 @@ def start(member, name, inside, argv, cwd=None, path=(), more=None):
 
 
 def _started(pid):
-    """When a process began: tells it from a later one with the same id."""
+    """When a process began: tells it from a later one with the same id.
+
+    One whose first thread has ended lives as long as another has not: till then it holds its ports.
+    """
     try:
         with open(f"/proc/{pid}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    return None if fields[0] == "Z" and len(threads) <= 1 else fields[19]
 
 
 def pid_of(member, name):
