@@ -129,17 +129,16 @@ def order(run_of_steps):
     return [s for s in done if s in steps and not s.startswith(("create-root", "issue-intermediate"))]
 
 
-def chosen(name, moments):
-    """The places of one chain, by its steps: one moment each."""
-    steps = undisturbed[f"{name} steps"]
-    return [f"{step}:{moments[i % len(moments)]}" for i, step in enumerate(steps)]
+def every(name):
+    """The places of a join or a leave."""
+    return [f"{step}:{moment}" for step in undisturbed[f"{name} steps"] for moment in MOMENTS]
 
 
 @only(not FULL)("a-join-and-a-leave-that-nobody-disturbs", seldom=True)
 def killed_here_and_there_and_run_again():
     """A slice by the commit: three places of a join, two of a leave that empties both clusters."""
     def some(name, count):
-        places = chosen(name, MOMENTS)
+        places = every(name)
         apart = len(places) // count
         return places[turn() % apart::apart][:count]
     joins, leaves = some("join", 3), some("leave", 2)
@@ -173,8 +172,7 @@ def killed_at_every_step_and_run_again():
 
 def due(name):
     """The places that were not tried."""
-    places = (f"{step}:{moment}" for step in undisturbed[f"{name} steps"] for moment in MOMENTS)
-    return [place for place in places if place not in tried[name]]
+    return [place for place in every(name) if place not in tried[name]]
 
 
 @only(FULL)("a-join-and-a-leave-that-nobody-disturbs")
