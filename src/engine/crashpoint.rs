@@ -1,5 +1,7 @@
 //! Places where a test may kill the process, around every effect.
 
+use rustix::process::{Signal, getpid, kill_process};
+
 /// Where the process dies, if anywhere: `install-cacerts/eks-1:before`, `…:after`, `…:journalled`; of several places,
 /// with commas between them, at the one that it passes first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ impl Crash {
         let is_wanted = |moment: &str| self.0.contains(&format!("{step}:{moment}"));
         if is_wanted(moment) {
             eprintln!("killed at {step}:{moment}");
+            // As a machine that runs out of memory does it; nothing comes after.
+            let _ = kill_process(getpid(), Signal::KILL);
             std::process::abort();
         }
         if moment == "before" && is_wanted("bug") {

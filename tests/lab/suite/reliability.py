@@ -22,7 +22,7 @@ from .runner import FULL, Skip, only, required, scenario, turn
 JOIN = ("join", *NAMES, "--yes", "--timeout", "180s")
 LEAVE = ("leave", *NAMES, "--uninstall", "--crds", "--yes", "--timeout", "180s")
 MOMENTS = ("before", "after", "journalled")
-KILLED = 134  # 128 + SIGABRT: no destructor runs and nothing is flushed
+KILLED = 137  # 128 + SIGKILL: no destructor runs and nothing is flushed
 # How long a full run goes on trying places; what is left is said.
 BUDGET = int(os.environ.get("MESHLINK_FULL_SECONDS", "1500"))
 undisturbed, tried = {}, {"join": set(), "leave": set()}
