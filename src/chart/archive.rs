@@ -182,18 +182,24 @@ impl Walk<'_> {
         for entry in entries {
             let path = entry.path();
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            let real = path.canonicalize().map_err(|source| Error::Read {
-                path: path.clone(),
-                source,
-            })?;
+            let kind = entry.file_type().map_err(unreadable)?;
+            let mut is_folder = kind.is_dir();
+            let mut real = path.clone();
+            if kind.is_symlink() {
+                real = path.canonicalize().map_err(|source| Error::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                is_folder = real.is_dir();
+            }
             if !real.starts_with(self.root) || depth > 32 {
                 return Err(self.refused(format!("{name} leads out of the chart")));
             }
-            if self.ignore.matches(&name, real.is_dir()) {
+            if self.ignore.matches(&name, is_folder) {
                 continue;
             }
-            if real.is_dir() {
-                self.folder(&path, &format!("{name}/"), depth + 1)?;
+            if is_folder {
+                self.folder(&real, &format!("{name}/"), depth + 1)?;
             } else {
                 self.file(&real, name)?;
             }

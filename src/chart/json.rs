@@ -5,6 +5,11 @@ use serde_json::Value;
 /// The deepest nesting any document, value or template may have.
 pub(crate) const DEPTH: usize = 400;
 
+/// Why a value deeper than that is refused.
+pub(crate) fn too_deep() -> String {
+    format!("a value is nested deeper than {DEPTH} levels, or holds itself")
+}
+
 /// A number as Go's `%v` prints it: shortest digits, with an exponent below -4 and from 6 on.
 pub(crate) fn general(number: f64) -> String {
     if number.is_nan() {

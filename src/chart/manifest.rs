@@ -140,9 +140,17 @@ pub(crate) struct Collected {
     pub(crate) warnings: Vec<String>,
 }
 
-/// One object as Helm prints it.
-pub(crate) fn text(manifest: &Manifest) -> String {
-    format!("---\n# Source: {}\n{}\n", manifest.source, manifest.text)
+/// Adds one object as Helm prints it.
+pub(crate) fn put(out: &mut String, manifest: &Manifest) {
+    for part in [
+        "---\n# Source: ",
+        &manifest.source,
+        "\n",
+        &manifest.text,
+        "\n",
+    ] {
+        out.push_str(part);
+    }
 }
 
 /// Splits each file's text into objects and hooks. Files must come sorted by name.
@@ -187,7 +195,11 @@ pub(crate) fn collect(files: &[(String, String)], memo: &mut Memo) -> Result<Col
         }
     }
     sort(&mut all.manifests);
-    all.text = all.manifests.iter().map(text).collect();
+    let size = |manifest: &Manifest| manifest.source.len() + manifest.text.len() + 20;
+    all.text.reserve(all.manifests.iter().map(size).sum());
+    for manifest in &all.manifests {
+        put(&mut all.text, manifest);
+    }
     all.manifests.retain(|manifest| !manifest.object.is_null());
     all.hooks
         .sort_by(|a, b| order(&named(&a.manifest.object), &named(&b.manifest.object)));

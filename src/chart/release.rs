@@ -143,7 +143,7 @@ impl Record {
                 .to_owned(),
             last_deployed: now.to_owned(),
             config: config.clone(),
-            manifest: rendered.text(),
+            manifest: rendered.text().into_owned(),
             notes: rendered.notes.clone(),
             chart: chart.metadata.clone(),
             labels: before

@@ -1,6 +1,6 @@
 //! A chart and values to objects.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{borrow::Cow, collections::BTreeMap, rc::Rc};
 
 use serde_json::Value;
 
@@ -105,12 +105,15 @@ pub struct Rendered {
 
 impl Rendered {
     /// All objects as one text, as Helm records and prints it.
-    pub fn text(&self) -> String {
-        if self.record.is_empty() {
-            self.manifests.iter().map(manifest::text).collect()
-        } else {
-            self.record.clone()
+    pub fn text(&self) -> Cow<'_, str> {
+        if !self.record.is_empty() {
+            return (&self.record).into();
         }
+        let mut text = String::new();
+        for manifest in &self.manifests {
+            manifest::put(&mut text, manifest);
+        }
+        text.into()
     }
 }
 
@@ -416,7 +419,11 @@ fn execute(
         let text = engine
             .execute(&set, template, Dynamic::Map(source.top.clone()))
             .map_err(|error| failure(chart.name(), name, error))?;
-        files.push((name.clone(), text.replace("<no value>", "")));
+        let text = match text.contains("<no value>") {
+            true => text.replace("<no value>", ""),
+            false => text,
+        };
+        files.push((name.clone(), text));
     }
     // The shared maps may hold each other; emptied, they can be freed.
     for source in templates.values() {

@@ -7,10 +7,12 @@ mod quick;
 mod read;
 mod resolve;
 mod style;
+mod tree;
 mod write;
 
 pub(crate) use read::{document, documents, strict_document};
-pub(crate) use write::write;
+pub(crate) use tree::Tree;
+pub(crate) use write::{write, write_tree};
 
 /// Bytes as YAML and JSON carry them.
 pub(crate) fn base64(bytes: &[u8]) -> String {

@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, rc::Rc};
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
+
+use crate::chart::yaml::Tree;
 
 /// Shorter texts are read again sooner than they are found.
 const WORTH: usize = 1 << 10;
@@ -15,31 +17,31 @@ const MOST: usize = 64 << 20;
 /// What is known already.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
-    read: Option<(Rc<str>, Map<String, Value>)>,
-    written: HashMap<Rc<str>, Value>,
+    read: Option<(Rc<str>, Rc<Map<String, Value>>)>,
+    written: HashMap<Rc<str>, Tree>,
     bytes: usize,
 }
 
 impl Memo {
-    /// What the text that was read last held, if it is this one.
-    pub(super) fn known(&self, text: &Rc<str>) -> Option<&Map<String, Value>> {
-        let (last, map) = self.read.as_ref()?;
-        (Rc::ptr_eq(last, text) || last == text).then_some(map)
+    /// What the text that was read last held, if it is this one. It is given away: charts read twice, not thrice.
+    pub(super) fn known(&mut self, text: &Rc<str>) -> Option<Rc<Map<String, Value>>> {
+        let known = |(last, _): &mut (Rc<str>, _)| Rc::ptr_eq(last, text) || last == text;
+        self.read.take_if(known).map(|(_, map)| map)
     }
 
     /// Remembers what a text holds.
-    pub(super) fn was_read(&mut self, text: Rc<str>, map: Map<String, Value>) {
+    pub(super) fn was_read(&mut self, text: Rc<str>, map: Rc<Map<String, Value>>) {
         if text.len() >= WORTH {
             self.read = Some((text, map));
         }
     }
 
     /// Remembers what a text was written from, if it reads back as just that.
-    pub(super) fn was_written(&mut self, text: &Rc<str>, mut value: Value) {
+    pub(super) fn was_written(&mut self, text: &Rc<str>, tree: Tree) {
         let room = self.bytes + text.len() <= MOST;
-        if text.len() >= WORTH && room && value.is_object() && reads_back(&mut value) {
+        if text.len() >= WORTH && room && matches!(tree, Tree::Map(..)) && tree_reads_back(&tree) {
             self.bytes += text.len();
-            self.written.insert(text.clone(), value);
+            self.written.insert(text.clone(), tree);
         }
     }
 
@@ -51,29 +53,44 @@ impl Memo {
         {
             body = rest;
         }
-        self.written.remove(body.strip_suffix('\n')?)
+        self.written
+            .remove(body.strip_suffix('\n')?)
+            .map(Value::from)
     }
 }
 
 /// Whether reading gives back what was written, for all we know: plain text, and no key that means more than itself.
-/// Numbers are made what they are when they are read.
-fn reads_back(value: &mut Value) -> bool {
-    let plain = |text: &str| text.bytes().all(|c| matches!(c, b' '..=b'~' | b'\n'));
+fn tree_reads_back(tree: &Tree) -> bool {
+    match tree {
+        Tree::Leaf(value) => reads_back(value),
+        Tree::List(items) => items.iter().all(tree_reads_back),
+        Tree::Map(pairs, rest) => {
+            let rest = rest.iter().flat_map(|rest| rest.iter());
+            pairs
+                .iter()
+                .all(|(k, v)| plain_key(k) && tree_reads_back(v))
+                && rest.into_iter().all(|(k, v)| plain_key(k) && reads_back(v))
+        }
+    }
+}
+
+fn reads_back(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) => true,
-        Value::Number(number) => match number.as_f64().and_then(Number::from_f64) {
-            Some(float) => {
-                *number = float;
-                true
-            }
-            None => false,
-        },
+        // Whatever is read is a float.
+        Value::Number(number) => number.is_f64(),
         Value::String(text) => plain(text),
-        Value::Array(items) => items.iter_mut().all(reads_back),
-        Value::Object(map) => map
-            .iter_mut()
-            .all(|(key, value)| key != "<<" && plain(key) && reads_back(value)),
+        Value::Array(items) => items.iter().all(reads_back),
+        Value::Object(map) => map.iter().all(|(k, v)| plain_key(k) && reads_back(v)),
     }
+}
+
+fn plain_key(key: &str) -> bool {
+    key != "<<" && plain(key)
+}
+
+fn plain(text: &str) -> bool {
+    text.bytes().all(|c| matches!(c, b' '..=b'~' | b'\n'))
 }
 
 #[cfg(test)]
@@ -88,12 +105,22 @@ mod tests {
         yaml::write(value).unwrap().trim_end_matches('\n').into()
     }
 
+    /// A map as templates hand it on: some of it looked at, the rest as it was read.
+    fn tree(value: Value, looked_at: usize) -> Tree {
+        let Value::Object(map) = value else {
+            return Tree::Leaf(value);
+        };
+        let seen = map.iter().take(looked_at);
+        let seen = seen.map(|(k, v)| (k.as_str().into(), tree(v.clone(), looked_at)));
+        Tree::Map(seen.collect(), Some(Rc::new(map)))
+    }
+
     #[test]
     fn a_document_below_comments_is_known_once() {
-        let value = json!({"a": "x".repeat(WORTH), "n": 5});
+        let value = json!({"a": "x".repeat(WORTH), "n": 5.0});
         let text: Rc<str> = written(&value).into();
         let mut memo = Memo::default();
-        memo.was_written(&text, value);
+        memo.was_written(&text, tree(value, 1));
         assert!(memo.take(&text).is_none(), "its last line has no end");
         let document = format!("# one\n\n# two\n{text}\n");
         let known = memo.take(&document).unwrap();
@@ -107,10 +134,11 @@ mod tests {
         for odd in [
             json!({"<<": {"a": 1}, "l": long}),
             json!({"a": "\u{85}", "l": long}),
+            json!({"a": 5, "l": long}),
         ] {
             let text: Rc<str> = written(&odd).into();
             let mut memo = Memo::default();
-            memo.was_written(&text, odd);
+            memo.was_written(&text, tree(odd, 0));
             assert!(memo.take(&format!("{text}\n")).is_none(), "{text}");
         }
     }
@@ -118,7 +146,7 @@ mod tests {
     fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             "[ -~\n]{0,40}".prop_map(Value::from),
-            any::<i32>().prop_map(Value::from),
+            any::<i32>().prop_map(|n| f64::from(n).into()),
             (-1e9..1e9_f64).prop_map(Value::from),
             any::<bool>().prop_map(Value::from),
             Just(Value::Null),
@@ -136,13 +164,13 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
         #[test]
-        fn what_is_remembered_is_what_would_be_read(value in values(), rest in "[ -~\n]{0,10}") {
+        fn what_is_remembered_is_what_would_be_read(value in values(), rest in "[ -~\n]{0,10}", looked_at in 0..3_usize) {
             let value = json!({"first": "x".repeat(WORTH), "value": value, "z": rest});
             let mut text = yaml::write(&value).unwrap();
             text.pop();
             let text: Rc<str> = text.into();
             let mut memo = Memo::default();
-            memo.was_written(&text, value);
+            memo.was_written(&text, tree(value, looked_at));
             let document = format!("# a comment\n{text}\n");
             if let Some(known) = memo.take(&document) {
                 prop_assert_eq!(yaml::strict_document(&document), Ok(known));

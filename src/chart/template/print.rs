@@ -1,18 +1,18 @@
 //! Values and expressions as text.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use gotmpl::parse::{CommandNode, Expr, Number};
 
 use super::value::Value;
-use crate::chart::json::{DEPTH, general};
+use crate::chart::json::{DEPTH, general, too_deep};
 
 /// What an action prints, `%v` in Go.
-pub(crate) fn value(value: &Value) -> Result<String, String> {
+pub(crate) fn value(value: &Value) -> Result<Cow<'_, str>, String> {
     Ok(match value {
-        Value::Nil | Value::Null => "<no value>".to_owned(),
-        Value::Text(text) => text.to_string(),
-        other => nested(other)?,
+        Value::Nil | Value::Null => "<no value>".into(),
+        Value::Text(text) => (&**text).into(),
+        other => nested(other)?.into(),
     })
 }
 
@@ -25,9 +25,7 @@ pub(crate) fn nested(value: &Value) -> Result<String, String> {
 
 fn put(out: &mut String, value: &Value, depth: usize) -> Result<(), String> {
     if depth > DEPTH {
-        return Err(format!(
-            "a value is nested deeper than {DEPTH} levels, or holds itself"
-        ));
+        return Err(too_deep());
     }
     match value {
         Value::Nil | Value::Null => out.push_str("<nil>"),

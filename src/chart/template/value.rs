@@ -9,7 +9,12 @@ use std::{
 use serde_json::Number;
 
 use super::{semver::Version, time::Time};
-use crate::chart::json::DEPTH;
+use crate::chart::{
+    json::{DEPTH, too_deep},
+    yaml::Tree,
+};
+
+type Json = serde_json::Map<String, serde_json::Value>;
 
 /// A value, as Go's `any` would hold it.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +67,15 @@ struct Items(Vec<Value>);
 pub(crate) struct Map(Rc<Fields>);
 
 #[derive(Debug, Default)]
-struct Fields(RefCell<BTreeMap<Rc<str>, Value>>);
+struct Fields(RefCell<Content>);
+
+/// A map's pairs, and what was read but not looked at yet. Most of what charts read they only write again.
+#[derive(Debug, Default)]
+struct Content {
+    /// These count before what was read.
+    seen: BTreeMap<Rc<str>, Value>,
+    read: Option<Rc<Json>>,
+}
 
 impl Drop for Items {
     fn drop(&mut self) {
@@ -72,7 +85,8 @@ impl Drop for Items {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        dismantle(std::mem::take(self.0.get_mut()).into_values().collect());
+        let content = std::mem::take(self.0.get_mut());
+        dismantle(content.seen.into_values().collect());
     }
 }
 
@@ -87,7 +101,7 @@ fn dismantle(mut stack: Vec<Value>) {
             }
             Value::Map(map) => {
                 if let Some(mut fields) = Rc::into_inner(map.0) {
-                    stack.extend(std::mem::take(fields.0.get_mut()).into_values());
+                    stack.extend(std::mem::take(fields.0.get_mut()).seen.into_values());
                 }
             }
             _ => {}
@@ -110,23 +124,40 @@ impl Map {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
+    /// A map that was read from YAML, no deeper than may be.
+    pub(crate) fn read(map: Rc<Json>) -> Self {
+        Self(Rc::new(Fields(RefCell::new(Content {
+            seen: BTreeMap::new(),
+            read: Some(map),
+        }))))
+    }
+
     pub(crate) fn fields(&self) -> Ref<'_, BTreeMap<Rc<str>, Value>> {
-        self.0.0.borrow()
+        if self.0.0.borrow().read.is_some() {
+            self.0.0.borrow_mut().see_all();
+        }
+        Ref::map(self.0.0.borrow(), |content| &content.seen)
     }
 
     /// The value under `key`, if the key is there.
     pub(crate) fn find(&self, key: &str) -> Option<Value> {
-        self.fields().get(key).cloned()
+        if self.0.0.borrow().read.is_some() {
+            self.0.0.borrow_mut().see(key);
+        }
+        self.0.0.borrow().seen.get(key).cloned()
     }
 
     pub(crate) fn insert(&self, key: impl Into<Rc<str>>, value: Value) {
+        let mut content = self.0.0.borrow_mut();
+        let old = content.seen.insert(key.into(), value.settled());
         // The old value is dropped after the borrow: it may hold this very map.
-        let old = self.0.0.borrow_mut().insert(key.into(), value.settled());
+        drop(content);
         drop(old);
     }
 
     pub(crate) fn remove(&self, key: &str) {
-        let old = self.0.0.borrow_mut().remove(key);
+        drop(self.fields());
+        let old = self.0.0.borrow_mut().seen.remove(key);
         drop(old);
     }
 
@@ -145,12 +176,54 @@ impl Map {
 
 impl<K: Into<Rc<str>>> FromIterator<(K, Value)> for Map {
     fn from_iter<I: IntoIterator<Item = (K, Value)>>(pairs: I) -> Self {
-        Self(Rc::new(Fields(RefCell::new(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key.into(), value))
-                .collect(),
-        ))))
+        let pairs = pairs.into_iter();
+        Self(Rc::new(Fields(RefCell::new(Content {
+            seen: pairs.map(|(key, value)| (key.into(), value)).collect(),
+            read: None,
+        }))))
+    }
+}
+
+impl Content {
+    fn see(&mut self, key: &str) {
+        if self.seen.contains_key(key) {
+            return;
+        }
+        if let Some(value) = self.read.as_mut().and_then(|read| taken(read, key)) {
+            self.seen.insert(key.into(), value);
+        }
+    }
+
+    fn see_all(&mut self) {
+        let Some(mut read) = self.read.take() else {
+            return;
+        };
+        let keys: Vec<Rc<str>> = read.keys().map(|key| key.as_str().into()).collect();
+        for key in keys {
+            if !self.seen.contains_key(&key)
+                && let Some(value) = taken(&mut read, &key)
+            {
+                self.seen.insert(key, value);
+            }
+        }
+    }
+}
+
+/// The value under `key`, moved where nobody else holds the map.
+fn taken(map: &mut Rc<Json>, key: &str) -> Option<Value> {
+    let value = match Rc::get_mut(map) {
+        Some(own) => own.get_mut(key)?.take(),
+        None => map.get(key)?.clone(),
+    };
+    Some(read(value))
+}
+
+/// What was read, looked at down to the next maps.
+fn read(value: serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Array(items) => Value::list(items.into_iter().map(read).collect()),
+        serde_json::Value::Object(map) => Value::Map(Map::read(Rc::new(map))),
+        scalar => from_scalar(&scalar),
     }
 }
 
@@ -241,16 +314,14 @@ impl Value {
         from_json(value, 0)
     }
 
-    /// The same for a map.
-    pub(crate) fn from_json_map(
-        map: &serde_json::Map<String, serde_json::Value>,
-    ) -> Result<Self, String> {
-        from_map(map, 0)
-    }
-
     /// To JSON, as Go's encoder would see it.
     pub(crate) fn to_json(&self) -> Result<serde_json::Value, String> {
-        to_json(self, 0)
+        Ok(self.to_tree()?.into())
+    }
+
+    /// The same, sharing what nobody has looked at.
+    pub(crate) fn to_tree(&self) -> Result<Tree, String> {
+        to_tree(self, 0)
     }
 
     /// A copy that shares no map with this value.
@@ -259,47 +330,65 @@ impl Value {
     }
 }
 
-fn too_deep() -> String {
-    format!("a value is nested deeper than {DEPTH} levels, or holds itself")
-}
-
 fn from_json(value: &serde_json::Value, depth: usize) -> Result<Value, String> {
     if depth > DEPTH {
         return Err(too_deep());
     }
     Ok(match value {
-        serde_json::Value::Null => Value::Nil,
-        serde_json::Value::Bool(flag) => Value::Bool(*flag),
-        serde_json::Value::Number(n) => n
-            .as_i64()
-            .map_or_else(|| Value::Float(n.as_f64().unwrap_or_default()), Value::Int),
-        serde_json::Value::String(text) => Value::text(text.as_str()),
         serde_json::Value::Array(items) => Value::list(
             items
                 .iter()
                 .map(|item| from_json(item, depth + 1))
                 .collect::<Result<_, _>>()?,
         ),
-        serde_json::Value::Object(map) => from_map(map, depth)?,
+        serde_json::Value::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(key, value)| Ok((key.as_str(), from_json(value, depth + 1)?)));
+            Value::Map(pairs.collect::<Result<Map, String>>()?)
+        }
+        scalar => from_scalar(scalar),
     })
 }
 
-fn from_map(
-    map: &serde_json::Map<String, serde_json::Value>,
-    depth: usize,
-) -> Result<Value, String> {
-    let pairs = map
-        .iter()
-        .map(|(key, value)| Ok((key.as_str(), from_json(value, depth + 1)?)));
-    Ok(Value::Map(pairs.collect::<Result<Map, String>>()?))
+/// From JSON that is neither a list nor a map.
+fn from_scalar(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Bool(flag) => Value::Bool(*flag),
+        serde_json::Value::Number(n) => n
+            .as_i64()
+            .map_or_else(|| Value::Float(n.as_f64().unwrap_or_default()), Value::Int),
+        serde_json::Value::String(text) => Value::text(text.as_str()),
+        _ => Value::Nil,
+    }
 }
 
-fn to_json(value: &Value, depth: usize) -> Result<serde_json::Value, String> {
+fn to_tree(value: &Value, depth: usize) -> Result<Tree, String> {
     if depth > DEPTH {
         return Err(too_deep());
     }
     Ok(match value {
-        Value::Nil | Value::Null => serde_json::Value::Null,
+        Value::List(list) => {
+            let items = list.items().iter();
+            Tree::List(
+                items
+                    .map(|item| to_tree(item, depth + 1))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        Value::Map(map) => {
+            let content = map.0.0.borrow();
+            let pairs = content.seen.iter();
+            let pairs = pairs.map(|(key, value)| Ok((key.clone(), to_tree(value, depth + 1)?)));
+            Tree::Map(pairs.collect::<Result<_, String>>()?, content.read.clone())
+        }
+        scalar => Tree::Leaf(to_json(scalar)?),
+    })
+}
+
+fn to_json(scalar: &Value) -> Result<serde_json::Value, String> {
+    Ok(match scalar {
+        Value::Nil | Value::Null | Value::List(_) | Value::Map(_) => serde_json::Value::Null,
         Value::Bool(flag) => (*flag).into(),
         Value::Int(n) | Value::Duration(n) => (*n).into(),
         Value::Float(n) => Number::from_f64(*n)
@@ -307,19 +396,6 @@ fn to_json(value: &Value, depth: usize) -> Result<serde_json::Value, String> {
             .ok_or("json: unsupported value")?,
         Value::Text(text) => (&**text).into(),
         Value::Bytes(bytes) => crate::chart::yaml::base64(bytes).into(),
-        Value::List(list) => serde_json::Value::Array(
-            list.items()
-                .iter()
-                .map(|item| to_json(item, depth + 1))
-                .collect::<Result<_, _>>()?,
-        ),
-        Value::Map(map) => {
-            let fields = map.fields();
-            let pairs = fields
-                .iter()
-                .map(|(key, value)| Ok((key.to_string(), to_json(value, depth + 1)?)));
-            serde_json::Value::Object(pairs.collect::<Result<_, String>>()?)
-        }
         Value::Files(files) => serde_json::Value::Object(
             files
                 .0
@@ -348,13 +424,13 @@ fn deep_copy(value: &Value, depth: usize) -> Result<Value, String> {
                 .collect::<Result<_, _>>()?,
         ),
         Value::Map(map) => {
-            let fields = map.fields();
-            Value::Map(
-                fields
-                    .iter()
-                    .map(|(key, value)| Ok((key.clone(), deep_copy(value, depth + 1)?)))
-                    .collect::<Result<Map, String>>()?,
-            )
+            let content = map.0.0.borrow();
+            let pairs = content.seen.iter();
+            let pairs = pairs.map(|(key, value)| Ok((key.clone(), deep_copy(value, depth + 1)?)));
+            Value::Map(Map(Rc::new(Fields(RefCell::new(Content {
+                seen: pairs.collect::<Result<_, String>>()?,
+                read: content.read.clone(),
+            })))))
         }
         other => other.clone(),
     })
@@ -392,7 +468,9 @@ impl From<f64> for Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
+
+    use super::{super::print, *};
 
     #[test]
     fn a_map_is_shared_and_a_deep_copy_is_not() {
@@ -424,5 +502,67 @@ mod tests {
         map.insert("self", Value::Map(map.clone()));
         assert!(Value::Map(map.clone()).to_json().is_err());
         map.remove("self");
+    }
+
+    fn leaf() -> impl Strategy<Value = serde_json::Value> {
+        prop_oneof![
+            "[a-z]{0,3}".prop_map(serde_json::Value::from),
+            (-9.0..9.0_f64).prop_map(serde_json::Value::from),
+            any::<bool>().prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+        ]
+    }
+
+    fn documents() -> impl Strategy<Value = serde_json::Value> {
+        let nested = leaf().prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(serde_json::Value::from),
+                prop::collection::vec(("[abc]", inner), 0..4)
+                    .prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect())),
+            ]
+        });
+        prop::collection::vec(("[abc]", nested), 0..4)
+            .prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect()))
+    }
+
+    /// What a template may do to a map on a path of keys.
+    fn change(value: &Value, path: &[String], what: u8) {
+        let Value::Map(map) = value else {
+            return;
+        };
+        match (path, what) {
+            ([], 0) => map.insert("b", Value::Bool(true)),
+            ([], 1) => map.remove("a"),
+            ([], 2) => assert_eq!(map.len(), map.pairs().len()),
+            ([], _) => map.insert("c", value.deep_copy().unwrap()),
+            ([key, rest @ ..], _) => {
+                if let Some(inner) = map.find(key) {
+                    change(&inner, rest, what);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
+        #[test]
+        fn a_map_that_is_read_late_is_the_map_read_at_once(
+            document in documents(),
+            changes in prop::collection::vec((prop::collection::vec("[abc]", 0..3), 0..4_u8), 0..5),
+            shared in any::<bool>(),
+        ) {
+            let serde_json::Value::Object(map) = &document else { unreachable!() };
+            let late = Rc::new(map.clone());
+            let other = shared.then(|| Value::Map(Map::read(late.clone())));
+            let (late, at_once) = (Value::Map(Map::read(late)), Value::from_json(&document).unwrap());
+            for (path, what) in changes {
+                change(&late, &path, what);
+                change(&at_once, &path, what);
+                prop_assert_eq!(late.to_json(), at_once.to_json());
+            }
+            prop_assert_eq!(print::nested(&late), print::nested(&at_once));
+            prop_assert!(other.is_none_or(|other| other.to_json() == Ok(document)));
+        }
     }
 }

@@ -2,17 +2,19 @@
 
 use std::cmp::Ordering;
 
-use serde_json::{Map, Value};
+use super::tree::Node;
 
-type Pair<'v> = (&'v String, &'v Value);
+type Pair<'v> = (&'v str, Node<'v>);
 
-/// The pairs of a map as Helm's library orders them.
-pub(super) fn sorted(map: &Map<String, Value>) -> Vec<Pair<'_>> {
-    let mut items: Vec<Pair<'_>> = map.iter().collect();
+/// Puts the pairs of a map in the order in which Helm's library writes them.
+pub(super) fn sort(items: &mut Vec<Pair<'_>>) {
     // The order is not total on odd keys; a plain first pass makes the result independent of where they came from.
-    items.sort_by(|a, b| a.0.cmp(b.0));
-    merge_sort(&mut items);
-    items
+    items.sort_unstable_by(|a, b| a.0.cmp(b.0));
+    // Of letters alone the two orders are one.
+    let letters = |item: &Pair<'_>| item.0.bytes().all(|c| c.is_ascii_alphabetic());
+    if !items.iter().all(letters) {
+        merge_sort(items);
+    }
 }
 
 /// A merge sort, because the standard one may refuse an order that is not total.

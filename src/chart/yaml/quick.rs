@@ -29,6 +29,19 @@ pub(super) fn document(text: &str) -> Option<Value> {
     reader.is_over().then_some(value)
 }
 
+fn first_line(text: &str) -> &str {
+    &text[..memchr::memchr(b'\n', text.as_bytes()).unwrap_or(text.len())]
+}
+
+fn past_spaces(text: &str) -> &str {
+    &text[text.bytes().take_while(|c| *c == b' ').count()..]
+}
+
+fn without_spaces(text: &str) -> &str {
+    let spaces = text.bytes().rev().take_while(|c| *c == b' ').count();
+    &text[..text.len() - spaces]
+}
+
 /// A place in the text: where content begins, and its column.
 struct Quick<'t> {
     text: &'t str,
@@ -49,13 +62,13 @@ impl<'t> Quick<'t> {
     fn content(&mut self) -> bool {
         loop {
             let rest = self.rest();
-            let body = rest.trim_start_matches(' ');
+            let body = past_spaces(rest);
             self.indent = rest.len() - body.len();
             self.at += self.indent;
             match body.bytes().next() {
                 None => return false,
                 Some(b'\n') => self.at += 1,
-                Some(b'#') => self.at += body.find('\n').map_or(body.len(), |end| end + 1),
+                Some(b'#') => self.at += (first_line(body).len() + 1).min(body.len()),
                 Some(_) => return true,
             }
         }
@@ -64,12 +77,9 @@ impl<'t> Quick<'t> {
     /// What is left of the line, without spaces around it; the place moves to the next line's beginning.
     fn line(&mut self) -> &'t str {
         let rest = self.rest();
-        let (line, length) = match rest.find('\n') {
-            Some(end) => (&rest[..end], end + 1),
-            None => (rest, rest.len()),
-        };
-        self.at += length;
-        line.trim_matches(' ')
+        let line = first_line(rest);
+        self.at += (line.len() + 1).min(rest.len());
+        without_spaces(past_spaces(line))
     }
 
     fn is_item(&self) -> bool {
@@ -123,7 +133,7 @@ impl<'t> Quick<'t> {
     /// What belongs to a key or a dash in `column`: on the same line, or on lines further in.
     fn below(&mut self, column: usize, in_map: bool, depth: usize) -> Option<Value> {
         let rest = self.rest();
-        let spaces = rest.len() - rest.trim_start_matches(' ').len();
+        let spaces = rest.len() - past_spaces(rest).len();
         self.at += spaces;
         if self.is_over() || self.rest().starts_with('\n') {
             self.line();
@@ -196,8 +206,13 @@ impl<'t> Quick<'t> {
     }
 
     fn plain(&mut self, parent: usize) -> Option<Value> {
-        let is_plain =
-            |line: &str| !(line.contains(": ") || line.contains(" #") || line.ends_with(':'));
+        let is_plain = |line: &str| {
+            let line = line.as_bytes();
+            memchr::memchr2_iter(b':', b'#', line).all(|at| match line[at] {
+                b':' => line.get(at + 1).is_some_and(|c| *c != b' '),
+                _ => at == 0 || line[at - 1] != b' ',
+            })
+        };
         let first = self.line();
         if !is_plain(first) || first.starts_with("---") || first.starts_with("...") {
             return None;
@@ -217,9 +232,9 @@ impl<'t> Quick<'t> {
     /// The next line, without spaces around it, if it has content further in than `parent`.
     fn continued(&self, parent: usize) -> Option<&'t str> {
         let rest = self.rest();
-        let body = rest.trim_start_matches(' ');
-        let line = &body[..body.find('\n').unwrap_or(body.len())];
-        (rest.len() - body.len() > parent && !line.is_empty()).then(|| line.trim_end_matches(' '))
+        let body = past_spaces(rest);
+        let line = first_line(body);
+        (rest.len() - body.len() > parent && !line.is_empty()).then(|| without_spaces(line))
     }
 
     /// Text in a block, line by line.
@@ -242,8 +257,8 @@ impl<'t> Quick<'t> {
         let mut text = String::new();
         while !self.is_over() {
             let rest = self.rest();
-            let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
-            let spaces = line.len() - line.trim_start_matches(' ').len();
+            let line = first_line(rest);
+            let spaces = line.len() - past_spaces(line).len();
             let unfinished = line.len() == rest.len();
             if spaces == line.len() && spaces <= indent {
                 if unfinished {
@@ -269,7 +284,7 @@ impl<'t> Quick<'t> {
         let mut text = String::new();
         loop {
             let rest = self.rest();
-            let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+            let line = first_line(rest);
             if quote == '"' && line.contains('\\') {
                 return None;
             }
@@ -282,7 +297,7 @@ impl<'t> Quick<'t> {
             self.line();
             self.continued(parent)?;
             let rest = self.rest();
-            self.at += rest.len() - rest.trim_start_matches(' ').len();
+            self.at += rest.len() - past_spaces(rest).len();
             text.push(' ');
         }
     }

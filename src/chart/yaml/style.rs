@@ -10,7 +10,7 @@ pub(super) enum Style {
 }
 
 /// What a text contains that rules styles out.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) multiline: bool,
     plain: bool,
@@ -83,6 +83,13 @@ impl Facts {
                 literal: true,
             };
         }
+        if text.bytes().all(|c| matches!(c, b' '..=b'~')) {
+            return Self::of_line(text.as_bytes());
+        }
+        Self::of_text(text)
+    }
+
+    fn of_text(text: &str) -> Self {
         let mut indicators = text.starts_with("---") || text.starts_with("...");
         let (mut special, mut multiline, mut break_space, mut space_break) =
             (false, false, false, false);
@@ -119,6 +126,29 @@ impl Facts {
         }
     }
 
+    /// Of characters that stand on one line and need no escape.
+    fn of_line(text: &[u8]) -> Self {
+        let spaced = |at: usize| text.get(at).is_none_or(|c| *c == b' ');
+        let indicator = match text.first() {
+            Some(b'?' | b'-') => spaced(1) || text.starts_with(b"---"),
+            Some(b'.') => text.starts_with(b"..."),
+            Some(c) => b"#,[]{}&*!|>'\"%@`".contains(c),
+            None => false,
+        };
+        let inside = |(at, c): (usize, &u8)| match c {
+            b':' => spaced(at + 1),
+            b'#' => at > 0 && text[at - 1] == b' ',
+            _ => false,
+        };
+        let open = text.first() == Some(&b' ') || text.last() == Some(&b' ');
+        Self {
+            multiline: false,
+            plain: !(open || indicator || text.iter().enumerate().any(inside)),
+            single: true,
+            literal: text.last().is_some_and(|c| *c != b' '),
+        }
+    }
+
     /// The style nearest to the one wanted.
     pub(super) fn choose(&self, wanted: Style, empty: bool, key: bool) -> Style {
         let mut style = if key && self.multiline {
@@ -135,5 +165,21 @@ impl Facts {
             style = Style::Double;
         }
         style
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
+
+        #[test]
+        fn a_line_is_a_text(text in "[-?.,#:@|>'\"a ]{0,6}|[ -~]{0,4}") {
+            prop_assert_eq!(Facts::of_line(text.as_bytes()), Facts::of_text(&text), "{:?}", text);
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! Writes YAML as Helm's library does, to the byte: block style, sorted keys, text folded at 80 columns.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     keys,
     resolve::{Scalar, is_sexagesimal, resolve},
     style::{Facts, Style, multiline},
+    tree::{Node, Parts, Tree},
 };
-use crate::chart::json::general;
+use crate::chart::json::{DEPTH, general, too_deep};
 
 /// Lines are folded at the first space after this column.
 const WIDTH: usize = 80;
@@ -16,14 +17,24 @@ const SIMPLE_KEY: usize = 128;
 
 /// `value` as Helm's `toYaml` prints it, with a newline at the end.
 pub(crate) fn write(value: &Value) -> Result<String, String> {
+    written(Node::Value(value))
+}
+
+/// The same for what is partly shared.
+pub(crate) fn write_tree(tree: &Tree) -> Result<String, String> {
+    written(Node::Tree(tree))
+}
+
+fn written(node: Node<'_>) -> Result<String, String> {
     let mut writer = Writer {
         out: String::new(),
         column: 0,
         indent: -1,
+        depth: 0,
         whitespace: true,
         indention: true,
     };
-    writer.node(value, false);
+    writer.node(node, false)?;
     writer.line();
     Ok(writer.out)
 }
@@ -32,6 +43,7 @@ struct Writer {
     out: String,
     column: usize,
     indent: isize,
+    depth: usize,
     /// Whether what was written last was white space.
     whitespace: bool,
     /// Whether nothing but indentation was written on this line.
@@ -72,18 +84,29 @@ impl Writer {
         self.indention &= indention;
     }
 
-    fn node(&mut self, value: &Value, in_mapping: bool) {
+    fn node(&mut self, node: Node<'_>, in_mapping: bool) -> Result<(), String> {
+        if self.depth > DEPTH {
+            return Err(too_deep());
+        }
+        self.depth += 1;
+        match node.parts() {
+            Parts::Scalar(value) => self.value(value),
+            Parts::List(items) if items.is_empty() => self.empty("[]"),
+            Parts::List(items) => self.sequence(items, in_mapping)?,
+            Parts::Map(pairs) if pairs.is_empty() => self.empty("{}"),
+            Parts::Map(pairs) => self.mapping(pairs)?,
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Value) {
         match value {
-            Value::Null => self.scalar("null", Style::Plain, false),
-            Value::Bool(flag) => {
-                self.scalar(if *flag { "true" } else { "false" }, Style::Plain, false)
-            }
+            Value::Bool(true) => self.scalar("true", Style::Plain, false),
+            Value::Bool(false) => self.scalar("false", Style::Plain, false),
             Value::Number(number) => self.scalar(&digits(number), Style::Plain, false),
             Value::String(text) => self.text(text, false),
-            Value::Array(items) if items.is_empty() => self.empty("[]"),
-            Value::Array(items) => self.sequence(items, in_mapping),
-            Value::Object(map) if map.is_empty() => self.empty("{}"),
-            Value::Object(map) => self.mapping(map),
+            _ => self.scalar("null", Style::Plain, false),
         }
     }
 
@@ -101,19 +124,21 @@ impl Writer {
         outer
     }
 
-    fn sequence(&mut self, items: &[Value], in_mapping: bool) {
+    fn sequence(&mut self, items: Vec<Node<'_>>, in_mapping: bool) -> Result<(), String> {
         let outer = self.deeper(in_mapping && !self.indention);
         for item in items {
             self.line();
             self.indicator("-", true, true);
-            self.node(item, false);
+            self.node(item, false)?;
         }
         self.indent = outer;
+        Ok(())
     }
 
-    fn mapping(&mut self, map: &Map<String, Value>) {
+    fn mapping<'v>(&mut self, mut pairs: Vec<(&'v str, Node<'v>)>) -> Result<(), String> {
         let outer = self.deeper(false);
-        for (key, value) in keys::sorted(map) {
+        keys::sort(&mut pairs);
+        for (key, value) in pairs {
             self.line();
             let simple = key.len() <= SIMPLE_KEY && !multiline(key);
             if simple {
@@ -125,9 +150,10 @@ impl Writer {
                 self.line();
                 self.indicator(":", true, true);
             }
-            self.node(value, true);
+            self.node(value, true)?;
         }
         self.indent = outer;
+        Ok(())
     }
 
     fn text(&mut self, text: &str, key: bool) {
@@ -158,10 +184,8 @@ impl Writer {
         if !self.whitespace && !text.is_empty() {
             self.put(' ');
         }
-        if text.is_ascii() && (!fold || self.column + text.len() <= WIDTH) {
-            // Nothing to fold: it goes in one piece.
-            self.out.push_str(text);
-            self.column += text.len();
+        if text.is_ascii() {
+            self.ascii(text, fold);
             self.whitespace = false;
             self.indention = false;
             return;
@@ -181,6 +205,27 @@ impl Writer {
         }
         self.whitespace = false;
         self.indention = false;
+    }
+
+    /// Plain text of one byte a character, in pieces: each up to the first single space beyond the width.
+    fn ascii(&mut self, text: &str, fold: bool) {
+        let bytes = text.as_bytes();
+        let space = |at: usize| bytes.get(at) == Some(&b' ');
+        let mut start = 0;
+        loop {
+            let beyond = start + (WIDTH + 1).saturating_sub(self.column);
+            let single = |at: &usize| space(*at) && !space(at + 1) && !space(at.wrapping_sub(1));
+            let Some(at) = (beyond..bytes.len()).find(single).filter(|_| fold) else {
+                break;
+            };
+            self.out.push_str(&text[start..at]);
+            self.column += at - start;
+            self.indention = false;
+            self.line();
+            start = at + 1;
+        }
+        self.out.push_str(&text[start..]);
+        self.column += text.len() - start;
     }
 
     fn single(&mut self, text: &str, fold: bool) {
@@ -308,8 +353,10 @@ fn digits(number: &serde_json::Number) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn values_are_printed_as_helm_prints_them() {
@@ -362,5 +409,16 @@ mod tests {
         }
         let long = json!({"x".repeat(129): {"a": 1}});
         assert!(write(&long).unwrap().starts_with("? xxx"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
+        #[test]
+        fn text_is_folded_alike_whatever_its_letters(text in "x[x ]{0,40}[-x: ]{60,200}x", deep in 0..3_usize) {
+            let value = |letter: &str| (0..deep).fold(json!(text.replace('x', letter)), |v, _| json!({"k": [v]}));
+            let others = write(&value("\u{e9}")).unwrap();
+            prop_assert_eq!(write(&value("x")).unwrap(), others.replace('\u{e9}', "x"));
+        }
     }
 }

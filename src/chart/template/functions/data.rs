@@ -1,5 +1,7 @@
 //! YAML, JSON and base64.
 
+use std::rc::Rc;
+
 use base64::Engine as _;
 
 use super::{Args, Entry, strings::json_text};
@@ -20,7 +22,8 @@ pub(super) const TABLE: &[Entry] = &[
         Ok(to_yaml_here(args, call)?)
     }),
     ("toYamlPretty", 1, 1, |args, _| {
-        Ok(pretty(&to_yaml(&args.any(0)).unwrap_or_default()).into())
+        let text = args.any(0).to_tree().and_then(|tree| to_yaml(&tree));
+        Ok(pretty(&text.unwrap_or_default()).into())
     }),
     ("fromYaml", 1, 1, from_yaml),
     ("fromYamlArray", 1, 1, |args, _| {
@@ -100,30 +103,29 @@ pub(super) const TABLE: &[Entry] = &[
 
 fn from_yaml(args: &Args, call: &Call<'_, '_>) -> Outcome {
     let text = args.text(0)?;
-    if let Some(map) = call.engine.memo.borrow().known(&text) {
-        return Ok(Value::from_json_map(map)?);
+    let mut memo = call.engine.memo.borrow_mut();
+    if let Some(map) = memo.known(&text) {
+        return Ok(Value::Map(Map::read(map)));
     }
-    let read = yaml::document(&text);
-    let value = read_map(&read);
-    if let Ok(serde_json::Value::Object(map)) = read {
-        call.engine.memo.borrow_mut().was_read(text, map);
+    match yaml::document(&text) {
+        Ok(serde_json::Value::Object(map)) => {
+            let map = Rc::new(map);
+            memo.was_read(text, map.clone());
+            Ok(Value::Map(Map::read(map)))
+        }
+        read => Ok(read_map(&read)),
     }
-    Ok(value)
 }
 
 fn to_yaml_here(args: &Args, call: &Call<'_, '_>) -> Result<Value, String> {
-    let value = args.any(0).to_json()?;
-    let mut text = yaml::write(&value)?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    let text: std::rc::Rc<str> = text.into();
-    call.engine.memo.borrow_mut().was_written(&text, value);
+    let tree = args.any(0).to_tree()?;
+    let text: Rc<str> = to_yaml(&tree)?.into();
+    call.engine.memo.borrow_mut().was_written(&text, tree);
     Ok(Value::Text(text))
 }
 
-fn to_yaml(value: &Value) -> Result<String, String> {
-    let mut text = yaml::write(&value.to_json()?)?;
+fn to_yaml(tree: &yaml::Tree) -> Result<String, String> {
+    let mut text = yaml::write_tree(tree)?;
     if text.ends_with('\n') {
         text.pop();
     }

@@ -80,10 +80,11 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("splitn", 3, 3, |args, _| {
         let most = usize::try_from(args.int(1)?).unwrap_or(usize::MAX);
+        let (separator, text) = (args.text(0)?, args.text(2)?);
         Ok(numbered(if most == 0 {
             Vec::new()
         } else {
-            split(&args.text(0)?, &args.text(2)?, most)
+            split(&separator, &text, most)
         }))
     }),
     ("splitList", 2, 2, |args, _| {
@@ -243,23 +244,24 @@ fn is_mark(c: char) -> bool {
     matches!(c as u32, 0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x610..=0x61a | 0x64b..=0x65f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff | 0x20d0..=0x20f0 | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f)
 }
 
-fn split(separator: &str, text: &str, most: usize) -> Vec<String> {
-    if separator.is_empty() {
-        let mut parts: Vec<String> = text
-            .chars()
-            .take(most.saturating_sub(1))
-            .map(String::from)
-            .collect();
-        let rest: String = text.chars().skip(parts.len()).collect();
-        if !rest.is_empty() {
-            parts.push(rest);
-        }
-        return parts;
+fn split<'t>(separator: &str, text: &'t str, most: usize) -> Vec<&'t str> {
+    if !separator.is_empty() {
+        return text.splitn(most, separator).collect();
     }
-    text.splitn(most, separator).map(str::to_owned).collect()
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let end = if parts.len() + 1 < most {
+            first.len_utf8()
+        } else {
+            rest.len()
+        };
+        parts.push(&rest[..end]);
+        rest = &rest[end..];
+    }
+    parts
 }
 
-fn numbered(parts: Vec<String>) -> Value {
+fn numbered(parts: Vec<&str>) -> Value {
     Value::Map(
         parts
             .into_iter()
