@@ -29,6 +29,9 @@ pub(crate) fn resolve(text: &str) -> Scalar {
 }
 
 fn word(text: &str) -> Option<Scalar> {
+    if text.len() > "false".len() {
+        return None;
+    }
     Some(match text {
         "~" | "null" | "Null" | "NULL" => Scalar::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
