@@ -40,8 +40,24 @@ pub(crate) fn fingerprint(files: &[File]) -> Vec<u8> {
     digest.finalize().to_vec()
 }
 
+/// What may still be unpacked: one archive and those inside it share it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: u64,
+    files: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            bytes: TOTAL,
+            files: COUNT,
+        }
+    }
+}
+
 /// The files of a gzipped tar archive, named without its top folder.
-pub(crate) fn unpack(bytes: &[u8], origin: &str) -> Result<Vec<File>, Error> {
+pub(crate) fn unpack(bytes: &[u8], origin: &str, room: &mut Room) -> Result<Vec<File>, Error> {
     let refused = |reason: String| Error::Unpack {
         origin: origin.to_owned(),
         reason,
@@ -49,9 +65,9 @@ pub(crate) fn unpack(bytes: &[u8], origin: &str) -> Result<Vec<File>, Error> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Err(refused("it is no gzipped archive".to_owned()));
     }
-    let mut archive = tar::Archive::new(GzDecoder::new(bytes).take(TOTAL + COUNT as u64 * 1024));
+    let mut archive =
+        tar::Archive::new(GzDecoder::new(bytes).take(room.bytes + COUNT as u64 * 1024));
     let mut files = Vec::new();
-    let mut left = TOTAL;
     for entry in archive
         .entries()
         .map_err(|error| refused(error.to_string()))?
@@ -68,12 +84,13 @@ pub(crate) fn unpack(bytes: &[u8], origin: &str) -> Result<Vec<File>, Error> {
         }
         let name = inside(&name).map_err(refused)?;
         let size = entry.size();
-        if size > EACH.min(left) || files.len() >= COUNT {
+        if size > EACH.min(room.bytes) || room.files == 0 {
             return Err(refused(format!(
                 "{name} goes beyond the limits ({COUNT} files, {EACH} bytes each, {TOTAL} in all)"
             )));
         }
-        left -= size;
+        room.bytes -= size;
+        room.files -= 1;
         let mut data = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         entry
             .read_to_end(&mut data)
@@ -337,7 +354,7 @@ pub(crate) mod tests {
             ),
             ("app/./templates//x", tar::EntryType::Regular, "x"),
         ]);
-        let files = unpack(&bytes, "test").unwrap();
+        let files = unpack(&bytes, "test", &mut Room::default()).unwrap();
         assert_eq!(
             files[0],
             File {
@@ -367,18 +384,20 @@ pub(crate) mod tests {
             ),
             (vec![("app/x", tar::EntryType::Fifo, "")], "special"),
         ] {
-            let error = unpack(&pack(&entries), "test").unwrap_err().to_string();
+            let error = unpack(&pack(&entries), "test", &mut Room::default())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{entries:?}: {error}");
         }
         assert!(
-            unpack(b"name: x", "test")
+            unpack(b"name: x", "test", &mut Room::default())
                 .unwrap_err()
                 .to_string()
                 .contains("no gzipped archive")
         );
-        assert!(unpack(&pack(&[]), "test").is_err());
+        assert!(unpack(&pack(&[]), "test", &mut Room::default()).is_err());
         let good = pack(&[("app/Chart.yaml", regular, &"x".repeat(5000))]);
-        assert!(unpack(&good[..good.len() / 2], "test").is_err());
+        assert!(unpack(&good[..good.len() / 2], "test", &mut Room::default()).is_err());
     }
 
     #[test]
@@ -391,11 +410,37 @@ pub(crate) mod tests {
         header.set_cksum();
         std::io::Write::write_all(&mut encoder, header.as_bytes()).unwrap();
         assert!(
-            unpack(&encoder.finish().unwrap(), "test")
+            unpack(&encoder.finish().unwrap(), "test", &mut Room::default())
                 .unwrap_err()
                 .to_string()
                 .contains("limits")
         );
+    }
+
+    #[test]
+    fn archives_inside_an_archive_share_its_room() {
+        let text = "x".repeat(15 << 20);
+        let head = (
+            "sub/Chart.yaml",
+            tar::EntryType::Regular,
+            "name: sub\nversion: 1.0.0\n",
+        );
+        let inner = pack(&[head, ("sub/large", tar::EntryType::Regular, &text)]);
+        let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut put = |name: String, data: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(data.len() as u64);
+            builder.append_data(&mut header, name, data).unwrap();
+        };
+        put("app/Chart.yaml".to_owned(), b"name: app\nversion: 1.0.0\n");
+        for at in 0..8 {
+            put(format!("app/charts/sub-{at}.tgz"), &inner);
+        }
+        let archive = builder.into_inner().unwrap().finish().unwrap();
+        let error = crate::chart::Chart::from_archive(&archive)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("goes beyond the limits"), "{error}");
     }
 
     #[test]

@@ -211,7 +211,7 @@ async fn from_network(
 }
 
 fn unpacked(archive: Vec<u8>, origin: String) -> Result<Fetched, Error> {
-    let chart = Chart::from_files(archive::unpack(&archive, &origin)?, &origin)?;
+    let chart = package::from_archive(&archive, &origin)?;
     Ok(Fetched {
         chart,
         sha256: archive::hex(&archive::sha256(&archive)),

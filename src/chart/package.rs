@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{Error, archive, values, yaml};
+use super::{
+    Error,
+    archive::{self, Room},
+    values, yaml,
+};
 
 mod dependencies;
 mod metadata;
@@ -67,7 +71,7 @@ pub struct Metadata {
 impl Chart {
     /// A chart from a gzipped tar archive, refused if it is not one or tries to reach outside itself.
     pub fn from_archive(bytes: &[u8]) -> Result<Self, Error> {
-        Self::from_files(archive::unpack(bytes, "the archive")?, "the archive")
+        from_archive(bytes, "the archive")
     }
 
     /// A chart from a folder. `.helmignore` is respected; links that lead outside are refused.
@@ -82,7 +86,7 @@ impl Chart {
 
     /// A chart from its files, by name inside the chart.
     pub fn from_files(files: Vec<File>, origin: &str) -> Result<Self, Error> {
-        build(files, origin, 0)
+        build(files, origin, 0, &mut Room::default())
     }
 
     /// The chart's name.
@@ -111,7 +115,14 @@ fn is_manifest(name: &str) -> bool {
         .any(|end| name.ends_with(end))
 }
 
-fn build(files: Vec<File>, origin: &str, depth: usize) -> Result<Chart, Error> {
+/// Reads a chart from its archive; those inside it take from the same room.
+pub(crate) fn from_archive(bytes: &[u8], origin: &str) -> Result<Chart, Error> {
+    let mut room = Room::default();
+    let files = archive::unpack(bytes, origin, &mut room)?;
+    build(files, origin, 0, &mut room)
+}
+
+fn build(files: Vec<File>, origin: &str, depth: usize, room: &mut Room) -> Result<Chart, Error> {
     if depth > 10 {
         return Err(Error::Unpack {
             origin: origin.to_owned(),
@@ -152,7 +163,7 @@ fn build(files: Vec<File>, origin: &str, depth: usize) -> Result<Chart, Error> {
         .into_iter()
         .filter(|(group, _)| !group.starts_with(['_', '.']))
     {
-        if let Some(inner) = build_inner(&group, files, origin, depth)? {
+        if let Some(inner) = build_inner(&group, files, origin, depth, room)? {
             chart.dependencies.push(inner);
         }
     }
@@ -164,11 +175,12 @@ fn build_inner(
     files: Vec<File>,
     origin: &str,
     depth: usize,
+    room: &mut Room,
 ) -> Result<Option<Chart>, Error> {
     let origin = format!("{origin}/charts/{group}");
     let files = match files.as_slice() {
         [file] if file.name == group && group.ends_with(".tgz") => {
-            archive::unpack(&file.data, &origin)?
+            archive::unpack(&file.data, &origin, room)?
         }
         _ => files
             .into_iter()
@@ -183,7 +195,7 @@ fn build_inner(
     if files.is_empty() {
         Ok(None)
     } else {
-        build(files, &origin, depth + 1).map(Some)
+        build(files, &origin, depth + 1, room).map(Some)
     }
 }
 
@@ -239,10 +251,7 @@ pub(crate) fn from_path(path: &Path) -> Result<(Chart, Vec<u8>), Error> {
         path: path.to_owned(),
         source,
     })?;
-    Ok((
-        Chart::from_files(archive::unpack(&bytes, &origin)?, &origin)?,
-        archive::sha256(&bytes),
-    ))
+    Ok((from_archive(&bytes, &origin)?, archive::sha256(&bytes)))
 }
 
 #[cfg(test)]

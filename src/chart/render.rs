@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::{
     Chart, Error, Fault, Hook, Manifest, manifest,
     template::{
-        Engine, Outside, Set, failure,
+        Engine, Outside, Set,
+        budget::Budget,
+        failure,
         memo::Memo,
         semver,
         value::{Files, KubeVersion, Map, Value as Dynamic},
@@ -17,6 +19,9 @@ use super::{
 
 /// The stack a rendering gets: templates may call each other deeply.
 const STACK: usize = 256 << 20;
+
+/// The most text the templates of a chart, and of those inside it, may have: trees made of it take ten times as much.
+const TEMPLATES: usize = 16 << 20;
 
 /// The release a chart is rendered for.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +181,7 @@ fn render_here(
     let merged = values::coalesce(chart, &user)?;
     let merged = Value::Object(merged);
     let mut advice = super::schema::warnings(chart, &merged);
-    let merged = Dynamic::from_json(&merged).map_err(invalid)?;
+    let merged = Dynamic::from_json(&merged, &Budget::default()).map_err(invalid)?;
 
     let release = Map::from([
         ("Name", release.name.into()),
@@ -370,6 +375,14 @@ fn execute(
     templates: BTreeMap<String, Source>,
     options: &Options<'_>,
 ) -> Result<(Vec<(String, String)>, Memo), Error> {
+    let length: usize = templates.values().map(|source| source.text.len()).sum();
+    if length > TEMPLATES {
+        return Err(Error::Package {
+            chart: chart.name().to_owned(),
+            file: "templates".to_owned(),
+            reason: format!("they have more than {TEMPLATES} bytes together"),
+        });
+    }
     let mut order: Vec<(&String, &Source)> = templates.iter().collect();
     order.sort_by(|(a, _), (b, _)| (b.matches('/').count(), b).cmp(&(a.matches('/').count(), a)));
     let mut set = Set::default();

@@ -6,6 +6,7 @@ use super::{File, Metadata};
 use crate::chart::{
     Error, json,
     template::{
+        budget::Budget,
         semver,
         value::{Map as Fields, Value as Dynamic},
     },
@@ -97,14 +98,14 @@ impl Metadata {
         let any = |name: &str, empty: Dynamic| {
             self.document
                 .get(name)
-                .and_then(|value| Dynamic::from_json(&capitalised(value)).ok())
+                .and_then(|value| Dynamic::from_json(&capitalised(value), &Budget::default()).ok())
                 .unwrap_or(empty)
         };
         let list = || Dynamic::list(Vec::new());
         let annotations = self
             .document
             .get("annotations")
-            .and_then(|value| Dynamic::from_json(value).ok());
+            .and_then(|value| Dynamic::from_json(value, &Budget::default()).ok());
         Fields::from([
             ("Name", text("name")),
             ("Version", text("version")),

@@ -223,6 +223,13 @@ fn lookup_asks_whoever_is_there() {
     );
 }
 
+/// Two lists that hold themselves twice, and again, forty times over.
+fn doubled(then: &str) -> String {
+    format!(
+        "{{{{ $x := list 1 }}}}{{{{ $y := list 1 }}}}{{{{ range until 40 }}}}{{{{ $x = list $x $x }}}}{{{{ $y = list $y $y }}}}{{{{ end }}}}{{{{ {then} }}}}"
+    )
+}
+
 /// Each would run for ever, or take all memory, or overrun the stack.
 #[test]
 fn endless_charts_come_to_an_end() {
@@ -248,6 +255,32 @@ fn endless_charts_come_to_an_end() {
         "{{ repeat 1000000000 \"x\" }}",
         "{{ \"x\" | indent 1000000000 }}",
         "{{ untilStep 0 1000000000 1 }}",
+        // Values that hold themselves, met by what walks through them.
+        "{{ $d := dict }}{{ $e := dict }}{{ $_ := set $d \"x\" $d }}{{ $_ := set $e \"x\" $e }}{{ deepEqual $d $e }}",
+        "{{ $d := dict }}{{ $e := dict }}{{ $_ := set $d \"x\" $d }}{{ $_ := set $e \"x\" $e }}{{ has $d (list $e) }}",
+        "{{ $d := dict }}{{ $_ := set $d \"x\" $d }}{{ printf \"%d\" $d }}",
+        // Small values that would be large written out.
+        &doubled("printf \"%v\" $x"),
+        &doubled("printf \"%d\" $x"),
+        &doubled("toYaml $x"),
+        &doubled("toPrettyJson $x"),
+        &doubled("deepCopy $x | len"),
+        &doubled("deepEqual $x $y"),
+        &doubled("without (list $x) $y | len"),
+        &doubled("list $x $y | uniq | len"),
+        "{{ $t := repeat 16000000 \"x\" }}{{ $l := list }}{{ range until 1000 }}{{ $l = append $l $t }}{{ end }}{{ join \"\" $l | len }}",
+        "{{ $t := repeat 16000000 \"x\" }}{{ $l := list }}{{ range until 1000 }}{{ $l = append $l $t }}{{ end }}{{ toJson $l | len }}",
+        "{{ join (repeat 16000000 \"x\") (until 1000000) | len }}",
+        "{{ printf \"%.1000000d\" (until 1000000) | len }}",
+        // Much work at the price of a step.
+        "{{ range until 1000000 }}{{ range 1000000 }}{{ break }}{{ end }}{{ $.Values | len }}{{ range until 1000000 }}{{ break }}{{ end }}{{ end }}",
+        "{{ $t := repeat 16000000 \"x\" }}{{ range until 1000000 }}{{ $_ := contains \"y\" $t }}{{ end }}",
+        "{{ trimAll (repeat 16000000 \"yz\" | trunc 16000000) (repeat 16000000 \"x\") | len }}{{ fail \"end\" }}",
+        "{{ $t := repeat 100000 \"a\" }}{{ range until 1000 }}{{ $_ := regexMatch \"(a{100}){10}b\" $t }}{{ end }}",
+        "{{ regexFindAll \"a.*b|a\" (repeat 200000 \"a\") -1 | len }}",
+        "{{ $l := splitList \"\" (repeat 16000000 \"x\") }}{{ $l = splitList \"\" (repeat 16000000 \"x\") }}{{ len $l }}",
+        "{{ range until 1000000 }}{{ $_ := tpl (repeat 1000 \"{{ 1 }}\") $ }}{{ end }}",
+        &format!("{{{{ fail \"end\" }}}}{}", "{{ $x := 1 }}".repeat(2_000)),
     ] {
         let error = rendered(&[("templates/NOTES.txt", template)], &json!({}));
         assert!(

@@ -6,6 +6,9 @@ use super::functions;
 
 type Problem = (Pos, String);
 
+/// The most variables one place may see: each use looks through them.
+const VARIABLES: usize = 1_000;
+
 /// Checks a file's body and everything it defines.
 pub(super) fn names(body: &ListNode, defines: &[DefineNode]) -> Result<(), Problem> {
     for body in defines.iter().map(|define| &define.body).chain([body]) {
@@ -69,6 +72,10 @@ impl Check {
         } else {
             // Go knows the variable while it parses its own value.
             self.variables.extend(pipe.decl.iter().cloned());
+            if self.variables.len() > VARIABLES {
+                let reason = format!("more than {VARIABLES} variables are known in one place");
+                return Err((pipe.pos, reason));
+            }
         }
         pipe.commands
             .iter()

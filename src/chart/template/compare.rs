@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::{print, value::Value};
+use super::{budget::Budget, print, value::Value};
+use crate::chart::json::DEPTH;
 
 /// Whether two values are equal; an error if they cannot be compared.
-pub(super) fn equal(a: &Value, b: &Value) -> Result<bool, String> {
+pub(super) fn equal(a: &Value, b: &Value, budget: &Budget) -> Result<bool, String> {
     Ok(match (a, b) {
         (Value::Nil | Value::Null, other) | (other, Value::Nil | Value::Null) => other.is_nil(),
         (Value::Bool(a), Value::Bool(b)) => a == b,
@@ -19,7 +20,7 @@ pub(super) fn equal(a: &Value, b: &Value) -> Result<bool, String> {
         (a, _) => {
             return Err(format!(
                 "non-comparable type {}: {}",
-                print::nested(a)?,
+                print::nested(a, budget)?,
                 a.type_name()
             ));
         }
@@ -47,8 +48,19 @@ pub(super) fn order(a: &Value, b: &Value) -> Result<Ordering, String> {
 }
 
 /// Go's `reflect.DeepEqual`; numbers of different kinds differ.
-pub(super) fn deep(a: &Value, b: &Value) -> bool {
-    match (a, b) {
+pub(super) fn deep(a: &Value, b: &Value, budget: &Budget) -> Result<bool, String> {
+    deep_at(a, b, budget, 0)
+}
+
+fn deep_at(a: &Value, b: &Value, budget: &Budget, depth: usize) -> Result<bool, String> {
+    if depth > DEPTH {
+        return Err(format!(
+            "values are nested deeper than {DEPTH} levels, or hold themselves"
+        ));
+    }
+    budget.step(1)?;
+    budget.scan(a.size().min(b.size()))?;
+    Ok(match (a, b) {
         (Value::Nil | Value::Null, Value::Nil | Value::Null) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Int(a), Value::Int(b)) | (Value::Duration(a), Value::Duration(b)) => a == b,
@@ -56,21 +68,33 @@ pub(super) fn deep(a: &Value, b: &Value) -> bool {
         (Value::Text(a), Value::Text(b)) => a == b,
         (Value::Bytes(a), Value::Bytes(b)) => a == b,
         (Value::List(a), Value::List(b)) => {
-            a.items().len() == b.items().len()
-                && a.items().iter().zip(b.items()).all(|(a, b)| deep(a, b))
+            if a.items().len() != b.items().len() {
+                return Ok(false);
+            }
+            for (a, b) in a.items().iter().zip(b.items()) {
+                if !deep_at(a, b, budget, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+            true
         }
+        (Value::Map(a), Value::Map(b)) if a.same(b) => true,
         (Value::Map(a), Value::Map(b)) => {
-            a.same(b)
-                || a.len() == b.len()
-                    && a.fields()
-                        .iter()
-                        .zip(b.fields().iter())
-                        .all(|((a, x), (b, y))| a == b && deep(x, y))
+            let (a, b) = (a.fields(), b.fields());
+            if a.len() != b.len() {
+                return Ok(false);
+            }
+            for ((key, x), (other, y)) in a.iter().zip(b.iter()) {
+                if key != other || !deep_at(x, y, budget, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+            true
         }
         (Value::Time(a), Value::Time(b)) => a.same_instant(b),
         (Value::Version(a), Value::Version(b)) => a.text() == b.text(),
         _ => false,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -79,6 +103,8 @@ mod tests {
 
     #[test]
     fn kinds_do_not_mix_but_nil_compares_with_all() {
+        let budget = Budget::default();
+        let equal = |a: &Value, b: &Value| equal(a, b, &budget);
         assert_eq!(equal(&Value::Int(1), &Value::Int(1)), Ok(true));
         assert_eq!(equal(&Value::Nil, &Value::text("x")), Ok(false));
         assert_eq!(equal(&Value::Nil, &Value::Null), Ok(true));
@@ -97,6 +123,6 @@ mod tests {
             order(&Value::text("a"), &Value::text("b")),
             Ok(Ordering::Less)
         );
-        assert!(!deep(&Value::Int(1), &Value::Float(1.0)));
+        assert_eq!(deep(&Value::Int(1), &Value::Float(1.0), &budget), Ok(false));
     }
 }

@@ -80,7 +80,7 @@ pub(crate) struct Outside<'o> {
 /// Executes templates; one per rendering.
 pub(crate) struct Engine<'o> {
     pub(crate) outside: &'o Outside<'o>,
-    budget: RefCell<Budget>,
+    pub(super) budget: Budget,
     pub(crate) memo: RefCell<Memo>,
 }
 
@@ -88,17 +88,9 @@ impl<'o> Engine<'o> {
     pub(crate) fn new(outside: &'o Outside<'o>) -> Self {
         Self {
             outside,
-            budget: RefCell::default(),
+            budget: Budget::default(),
             memo: RefCell::default(),
         }
-    }
-
-    pub(super) fn produce(&self, bytes: usize) -> Result<(), String> {
-        self.budget.borrow_mut().produce(bytes)
-    }
-
-    pub(super) fn step(&self, steps: usize) -> Result<(), String> {
-        self.budget.borrow_mut().step(steps as u64)
     }
 
     /// Executes a template with `dot`; the text may still hold `<no value>`.
@@ -108,7 +100,7 @@ impl<'o> Engine<'o> {
         template: &Rc<Template>,
         dot: Value,
     ) -> Outcome<String> {
-        self.budget.borrow_mut().enter()?;
+        self.budget.enter()?;
         let mut run = Run {
             engine: self,
             set,
@@ -117,9 +109,14 @@ impl<'o> Engine<'o> {
             out: String::new(),
         };
         let result = run.list(&template.body, &dot);
-        self.budget.borrow_mut().leave();
+        self.budget.leave();
         match result {
-            Ok(_) => Ok(run.out),
+            Ok(_) => {
+                // Functions that answer failures with nothing do not hide that one.
+                self.budget.step(0)?;
+                self.budget.produce(0)?;
+                Ok(run.out)
+            }
             Err(mut failure) => {
                 failure.crossing = true;
                 Err(failure)
@@ -151,7 +148,7 @@ struct Run<'r, 'o> {
 impl Run<'_, '_> {
     fn list(&mut self, list: &ListNode, dot: &Value) -> Outcome<Flow> {
         let outer = self.variables.len();
-        self.engine.budget.borrow_mut().enter()?;
+        self.engine.budget.enter()?;
         let mut flow = Flow::Next;
         for node in &list.nodes {
             flow = self.node(node, dot)?;
@@ -159,20 +156,20 @@ impl Run<'_, '_> {
                 break;
             }
         }
-        self.engine.budget.borrow_mut().leave();
+        self.engine.budget.leave();
         self.variables.truncate(outer);
         Ok(flow)
     }
 
     fn node(&mut self, node: &Node, dot: &Value) -> Outcome<Flow> {
-        self.engine.step(1)?;
+        self.engine.budget.step(1)?;
         match node {
             Node::List(list) => return self.list(list, dot),
             Node::Text(text) => self.put(&text.text)?,
             Node::Action(action) => {
                 let value = self.pipe(&action.pipe, dot)?;
                 if action.pipe.decl.is_empty() {
-                    let text = print::value(&value)
+                    let text = print::value(&value, &self.engine.budget)
                         .map_err(|reason| self.locate(reason.into(), action.pos, &action.pipe))?;
                     self.put(&text)?;
                 }
@@ -200,7 +197,7 @@ impl Run<'_, '_> {
     }
 
     fn put(&mut self, text: &str) -> Outcome<()> {
-        self.engine.produce(text.len())?;
+        self.engine.budget.produce(text.len())?;
         self.out.push_str(text);
         Ok(())
     }
@@ -230,12 +227,13 @@ impl Run<'_, '_> {
     fn range(&mut self, branch: &BranchNode, dot: &Value) -> Outcome<Flow> {
         let outer = self.variables.len();
         let value = self.pipe(&branch.pipe, dot)?;
-        let pairs =
-            pairs(&value).map_err(|reason| self.locate(reason.into(), branch.pos, &branch.pipe))?;
+        let pairs = pairs(&value, &self.engine.budget)
+            .map_err(|reason| self.locate(reason.into(), branch.pos, &branch.pipe))?;
         let inner = self.variables.len();
-        let empty = pairs.is_empty();
+        let mut empty = true;
         for (key, element) in pairs {
-            self.engine.step(1)?;
+            empty = false;
+            self.engine.budget.step(1)?;
             self.bind(&branch.pipe, key, &element)?;
             let flow = self.list(&branch.body, &element)?;
             self.variables.truncate(inner);
@@ -275,6 +273,7 @@ impl Run<'_, '_> {
     }
 
     fn assign(&mut self, name: &str, value: Value) -> Outcome<()> {
+        self.engine.budget.pass(self.variables.len())?;
         let slot = self
             .variables
             .iter_mut()
@@ -313,7 +312,7 @@ impl Run<'_, '_> {
     }
 
     fn command(&mut self, command: &CommandNode, dot: &Value, last: Option<Value>) -> Outcome {
-        self.engine.step(1)?;
+        self.engine.budget.step(1)?;
         let Some((first, rest)) = command.args.split_first() else {
             return Err("empty command".into());
         };
@@ -395,9 +394,9 @@ impl Run<'_, '_> {
             Expr::Identifier(_, name) => self.function(name, &[], dot, None),
             Expr::Pipe(_, pipe) => {
                 let outer = self.variables.len();
-                self.engine.budget.borrow_mut().enter()?;
+                self.engine.budget.enter()?;
                 let value = self.pipe(pipe, dot)?;
-                self.engine.budget.borrow_mut().leave();
+                self.engine.budget.leave();
                 if pipe.decl.is_empty() {
                     self.variables.truncate(outer);
                 }
@@ -411,6 +410,7 @@ impl Run<'_, '_> {
     }
 
     fn variable(&self, name: &str) -> Outcome {
+        self.engine.budget.pass(self.variables.len())?;
         let found = self.variables.iter().rev().find(|(known, _)| known == name);
         Ok(found
             .ok_or_else(|| format!("undefined variable: {name}"))?
@@ -434,16 +434,17 @@ impl Run<'_, '_> {
                 Err("can't give argument to non-function".into())
             };
         };
+        let budget = &self.engine.budget;
         let mut value = start;
         for name in middle {
-            value = functions::methods::field(&value, name, Vec::new())?;
+            value = functions::methods::field(&value, name, Vec::new(), budget)?;
         }
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
             values.push(self.argument(arg, dot)?);
         }
         values.extend(last);
-        functions::methods::field(&value, end, values)
+        functions::methods::field(&value, end, values, budget)
     }
 
     fn locate(&self, failure: Failure, pos: Pos, pipe: &PipeNode) -> Failure {
@@ -483,8 +484,10 @@ impl Run<'_, '_> {
     }
 }
 
-/// What `range` goes over, in order.
-fn pairs(value: &Value) -> Result<Vec<(Value, Value)>, String> {
+type Pairs<'v> = Box<dyn Iterator<Item = (Value, Value)> + 'v>;
+
+/// What `range` goes over, in order. Only what may change meanwhile is copied before.
+fn pairs<'v>(value: &'v Value, budget: &Budget) -> Result<Pairs<'v>, String> {
     let slot = |value: &Value| {
         if value.is_nil() {
             Value::Null
@@ -494,35 +497,35 @@ fn pairs(value: &Value) -> Result<Vec<(Value, Value)>, String> {
     };
     let index = |index: usize| Value::Int(i64::try_from(index).unwrap_or(i64::MAX));
     Ok(match value {
-        Value::Nil | Value::Null => Vec::new(),
-        Value::List(list) => list
-            .items()
-            .iter()
-            .enumerate()
-            .map(|(at, item)| (index(at), slot(item)))
-            .collect(),
-        Value::Map(map) => map
-            .pairs()
-            .into_iter()
-            .map(|(key, value)| (Value::Text(key), slot(&value)))
-            .collect(),
+        Value::Nil | Value::Null => Box::new(std::iter::empty()),
+        Value::List(list) => {
+            let items = list.items().iter().enumerate();
+            Box::new(items.map(move |(at, item)| (index(at), slot(item))))
+        }
+        Value::Map(map) => {
+            budget.pass(map.len())?;
+            let pairs = map.pairs().into_iter();
+            Box::new(pairs.map(move |(key, value)| (Value::Text(key), slot(&value))))
+        }
         Value::Int(n) if *n > 1_000_000 => return Err(format!("range over {n} is too long")),
-        Value::Int(n) => (0..*n).map(|n| (Value::Int(n), Value::Int(n))).collect(),
-        Value::Files(files) => files
-            .0
-            .iter()
-            .map(|(name, data)| (Value::text(name.as_str()), Value::Bytes(data.clone())))
-            .collect(),
-        Value::Versions(versions) => versions
-            .iter()
-            .enumerate()
-            .map(|(at, version)| (index(at), Value::text(version.as_str())))
-            .collect(),
-        Value::Bytes(bytes) => bytes
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| (index(at), Value::Int(i64::from(*byte))))
-            .collect(),
-        other => return Err(format!("range can't iterate over {}", print::value(other)?)),
+        Value::Int(n) => Box::new((0..*n).map(|n| (Value::Int(n), Value::Int(n)))),
+        Value::Files(files) => {
+            let files = files.0.iter();
+            Box::new(
+                files.map(|(name, data)| (Value::text(name.as_str()), Value::Bytes(data.clone()))),
+            )
+        }
+        Value::Versions(versions) => {
+            let versions = versions.iter().enumerate();
+            Box::new(versions.map(move |(at, text)| (index(at), Value::text(text.as_str()))))
+        }
+        Value::Bytes(bytes) => {
+            let bytes = bytes.iter().enumerate();
+            Box::new(bytes.map(move |(at, byte)| (index(at), Value::Int(i64::from(*byte)))))
+        }
+        other => {
+            let text = print::value(other, budget)?;
+            return Err(format!("range can't iterate over {text}"));
+        }
     })
 }

@@ -6,6 +6,7 @@
 use std::{collections::HashMap, rc::Rc, sync::LazyLock};
 
 use super::{
+    budget::Budget,
     eval::{Call, Failure, Outcome},
     value::{List, Map, Value},
 };
@@ -27,7 +28,7 @@ mod words;
 
 /// A function: its name, how many arguments it takes at least and at most, and what it does.
 type Entry = (&'static str, usize, usize, Function);
-type Function = fn(&Args, &Call<'_, '_>) -> Outcome;
+type Function = fn(&Args<'_>, &Call<'_, '_>) -> Outcome;
 
 /// Any number of arguments.
 const MANY: usize = usize::MAX;
@@ -76,7 +77,13 @@ pub(super) fn call(name: &str, values: Vec<Value>, call: &Call<'_, '_>) -> Outco
         };
         return Err(format!("wrong number of args for {name}: want {want} got {given}").into());
     }
-    let result = function(&Args { values }, call).map_err(|mut failure: Failure| {
+    let budget = &call.engine.budget;
+    for value in &values {
+        if let Value::Text(text) = value {
+            budget.scan(text.len())?;
+        }
+    }
+    let result = function(&Args { values, budget }, call).map_err(|mut failure: Failure| {
         if failure.place.is_none()
             && !failure.refused
             && !failure.reason.starts_with("error calling")
@@ -85,18 +92,22 @@ pub(super) fn call(name: &str, values: Vec<Value>, call: &Call<'_, '_>) -> Outco
         }
         failure
     })?;
-    if let Value::Text(text) = &result {
-        call.engine.produce(text.len())?;
+    match &result {
+        Value::List(list) if list.is_new() => budget.make(list.items().len())?,
+        Value::Map(map) if map.is_new() => budget.make(map.len())?,
+        Value::Text(text) => budget.produce(text.len())?,
+        _ => {}
     }
     Ok(result)
 }
 
 /// What a function was given.
-pub(super) struct Args {
+pub(super) struct Args<'b> {
     values: Vec<Value>,
+    budget: &'b Budget,
 }
 
-impl Args {
+impl Args<'_> {
     fn len(&self) -> usize {
         self.values.len()
     }
@@ -160,7 +171,7 @@ impl Args {
 
     /// A list, for functions that take any kind of one.
     fn list(&self, at: usize, verb: &str) -> Outcome<List> {
-        as_list(&self.any(at))
+        as_list(&self.any(at), self.budget)?
             .ok_or_else(|| format!("Cannot {verb} on type {}", self.any(at).kind_name()).into())
     }
 
@@ -175,32 +186,38 @@ impl Args {
     }
 }
 
-/// Anything that is a list in Go.
-fn as_list(value: &Value) -> Option<List> {
-    match value {
-        Value::List(list) => Some(list.clone()),
-        Value::Versions(versions) => Some(List::new(
-            versions
-                .iter()
-                .map(|version| Value::text(version.as_str()))
-                .collect(),
-        )),
-        Value::Bytes(bytes) => Some(List::new(
-            bytes
-                .iter()
-                .map(|byte| Value::Int(i64::from(*byte)))
-                .collect(),
-        )),
-        _ => None,
-    }
+/// Anything that is a list in Go, paid for as if all of it is looked at.
+fn as_list(value: &Value, budget: &Budget) -> Outcome<Option<List>> {
+    Ok(Some(match value {
+        Value::List(list) => {
+            budget.pass(list.items().len())?;
+            list.clone()
+        }
+        Value::Versions(versions) => {
+            let texts = versions.iter().map(|version| Value::text(version.as_str()));
+            List::new(texts.collect())
+        }
+        Value::Bytes(bytes) => {
+            budget.make(bytes.len())?;
+            let numbers = bytes.iter().map(|byte| Value::Int(i64::from(*byte)));
+            List::new(numbers.collect())
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// A value as text, the way Sprig does it: bytes are text, nil is `<nil>`.
-fn as_text(value: &Value) -> Outcome<Rc<str>> {
+fn as_text(value: &Value, budget: &Budget) -> Outcome<Rc<str>> {
     Ok(match value {
-        Value::Text(text) => text.clone(),
-        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into(),
-        other => super::print::nested(other)?.into(),
+        Value::Text(text) => {
+            budget.scan(text.len())?;
+            text.clone()
+        }
+        Value::Bytes(bytes) => {
+            budget.produce(bytes.len())?;
+            String::from_utf8_lossy(bytes).into()
+        }
+        other => super::print::nested(other, budget)?.into(),
     })
 }
 

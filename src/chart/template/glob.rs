@@ -1,5 +1,7 @@
 //! Two kinds of patterns: the shell's, for `.helmignore`, and Helm's, for `.Files.Glob`.
 
+use super::budget::Budget;
+
 /// Whether `name` matches a shell pattern: `*` and `?` stop at `/`, `[a-z]` and `[^a]` are sets, `\` escapes.
 pub(crate) fn shell(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
@@ -7,17 +9,36 @@ pub(crate) fn shell(pattern: &str, name: &str) -> bool {
     matches(&pattern, &name, false, &mut 100_000)
 }
 
-/// Whether `name` matches a pattern of `.Files.Glob`: as [`shell`], with `**` for anything and `{a,b}`.
-pub(crate) fn files(pattern: &str, name: &str) -> bool {
-    let name: Vec<char> = name.chars().collect();
-    alternatives(pattern, 0).iter().any(|pattern| {
-        matches(
-            &pattern.chars().collect::<Vec<_>>(),
-            &name,
-            true,
-            &mut 100_000,
-        )
-    })
+/// The longest pattern of `.Files.Glob`.
+const LONGEST: usize = 1_000;
+
+/// A pattern of `.Files.Glob`: as [`shell`], with `**` for anything and `{a,b}`.
+pub(crate) struct Files(Vec<Vec<char>>);
+
+impl Files {
+    pub(crate) fn new(pattern: &str) -> Result<Self, String> {
+        if pattern.len() > LONGEST {
+            return Err(format!("a pattern is longer than {LONGEST} bytes"));
+        }
+        let spelled = alternatives(pattern, 0).into_iter();
+        Ok(Self(
+            spelled.map(|pattern| pattern.chars().collect()).collect(),
+        ))
+    }
+
+    /// Whether it matches `name`.
+    pub(crate) fn matches(&self, name: &str, budget: &Budget) -> Result<bool, String> {
+        let name: Vec<char> = name.chars().collect();
+        for pattern in &self.0 {
+            let mut left = 100_000;
+            let found = matches(pattern, &name, true, &mut left);
+            budget.step((100_000 - left) / 8)?;
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Spells out `{a,b}`, not more than a few hundred of them.
@@ -102,6 +123,10 @@ fn set(pattern: &[char]) -> Option<(Set, &[char])> {
 mod tests {
     use super::*;
 
+    fn files(pattern: &str, name: &str) -> Result<bool, String> {
+        Files::new(pattern)?.matches(name, &Budget::default())
+    }
+
     #[test]
     fn patterns_match() {
         for (pattern, name, expected) in [
@@ -123,16 +148,15 @@ mod tests {
             ("{a,b}.txt", "b.txt", true),
             ("{a,b}.txt", "c.txt", false),
         ] {
-            assert_eq!(files(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(files(pattern, name), Ok(expected), "{pattern} {name}");
         }
     }
 
     #[test]
     fn a_hostile_pattern_comes_to_an_end() {
-        assert!(!files(
-            &"**a".repeat(40),
-            &"a".repeat(300).replace("aaa", "aab")
-        ));
+        let name = "a".repeat(300).replace("aaa", "aab");
+        assert_eq!(files(&"**a".repeat(40), &name), Ok(false));
+        assert!(files(&"{a,b}".repeat(300), &name).is_err());
         assert!(!shell(&"*a".repeat(30), &"a".repeat(10)));
     }
 }

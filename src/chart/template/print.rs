@@ -4,29 +4,30 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use gotmpl::parse::{CommandNode, Expr, Number};
 
-use super::value::Value;
+use super::{budget::Budget, value::Value};
 use crate::chart::json::{DEPTH, general, too_deep};
 
 /// What an action prints, `%v` in Go.
-pub(crate) fn value(value: &Value) -> Result<Cow<'_, str>, String> {
+pub(crate) fn value<'v>(value: &'v Value, budget: &Budget) -> Result<Cow<'v, str>, String> {
     Ok(match value {
         Value::Nil | Value::Null => "<no value>".into(),
         Value::Text(text) => (&**text).into(),
-        other => nested(other)?.into(),
+        other => nested(other, budget)?.into(),
     })
 }
 
 /// What `fmt.Sprint` prints: like [`value`], but nil is `<nil>`.
-pub(crate) fn nested(value: &Value) -> Result<String, String> {
+pub(crate) fn nested(value: &Value, budget: &Budget) -> Result<String, String> {
     let mut out = String::new();
-    put(&mut out, value, 0)?;
+    put(&mut out, value, 0, budget)?;
     Ok(out)
 }
 
-fn put(out: &mut String, value: &Value, depth: usize) -> Result<(), String> {
+fn put(out: &mut String, value: &Value, depth: usize, budget: &Budget) -> Result<(), String> {
     if depth > DEPTH {
         return Err(too_deep());
     }
+    budget.visit(value.size(), 0)?;
     match value {
         Value::Nil | Value::Null => out.push_str("<nil>"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
@@ -38,7 +39,7 @@ fn put(out: &mut String, value: &Value, depth: usize) -> Result<(), String> {
             Ok(())
         })?,
         Value::List(items) => list(out, items.items().iter(), |out, item| {
-            put(out, item, depth + 1)
+            put(out, item, depth + 1, budget)
         })?,
         Value::Versions(versions) => list(out, versions.iter(), |out, version| {
             out.push_str(version);
@@ -48,9 +49,10 @@ fn put(out: &mut String, value: &Value, depth: usize) -> Result<(), String> {
             out.push_str("map[");
             for (index, (key, value)) in map.fields().iter().enumerate() {
                 out.push_str(if index > 0 { " " } else { "" });
+                budget.produce(key.len())?;
                 out.push_str(key);
                 out.push(':');
-                put(out, value, depth + 1)?;
+                put(out, value, depth + 1, budget)?;
             }
             out.push(']');
         }
@@ -59,7 +61,7 @@ fn put(out: &mut String, value: &Value, depth: usize) -> Result<(), String> {
             for (index, (name, data)) in files.0.iter().enumerate() {
                 out.push_str(if index > 0 { " " } else { "" });
                 let _ = write!(out, "{name}:");
-                put(out, &Value::Bytes(data.clone()), depth + 1)?;
+                put(out, &Value::Bytes(data.clone()), depth + 1, budget)?;
             }
             out.push(']');
         }

@@ -42,6 +42,11 @@ pub(crate) struct Broken {
 }
 
 impl Set {
+    /// How many templates there are.
+    pub(crate) fn len(&self) -> usize {
+        self.templates.len()
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&Rc<Template>> {
         self.templates.get(name)
     }

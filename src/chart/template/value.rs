@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Number;
 
-use super::{semver::Version, time::Time};
+use super::{budget::Budget, semver::Version, time::Time};
 use crate::chart::{
     json::{DEPTH, too_deep},
     yaml::Tree,
@@ -117,15 +117,30 @@ impl List {
     pub(crate) fn items(&self) -> &[Value] {
         &self.0.0
     }
+
+    /// Whether nobody else holds it.
+    pub(crate) fn is_new(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
 }
 
 impl Map {
+    /// Whether nobody else holds it.
+    pub(crate) fn is_new(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
     pub(crate) fn same(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
     /// A map that was read from YAML, no deeper than may be.
-    pub(crate) fn read(map: Rc<Json>) -> Self {
+    pub(crate) fn read(map: Rc<Json>, budget: &Budget) -> Result<Self, String> {
+        weigh(&map, 0, budget)?;
+        Ok(Self::unseen(map))
+    }
+
+    fn unseen(map: Rc<Json>) -> Self {
         Self(Rc::new(Fields(RefCell::new(Content {
             seen: BTreeMap::new(),
             read: Some(map),
@@ -222,7 +237,7 @@ fn taken(map: &mut Rc<Json>, key: &str) -> Option<Value> {
 fn read(value: serde_json::Value) -> Value {
     match value {
         serde_json::Value::Array(items) => Value::list(items.into_iter().map(read).collect()),
-        serde_json::Value::Object(map) => Value::Map(Map::read(Rc::new(map))),
+        serde_json::Value::Object(map) => Value::Map(Map::unseen(Rc::new(map))),
         scalar => from_scalar(&scalar),
     }
 }
@@ -310,41 +325,57 @@ impl Value {
     }
 
     /// From JSON: integers stay integers (as with `--set`), all else is a float (as from a values file).
-    pub(crate) fn from_json(value: &serde_json::Value) -> Result<Self, String> {
-        from_json(value, 0)
+    pub(crate) fn from_json(value: &serde_json::Value, budget: &Budget) -> Result<Self, String> {
+        from_json(value, 0, budget)
     }
 
     /// To JSON, as Go's encoder would see it.
-    pub(crate) fn to_json(&self) -> Result<serde_json::Value, String> {
-        Ok(self.to_tree()?.into())
+    pub(crate) fn to_json(&self, budget: &Budget) -> Result<serde_json::Value, String> {
+        Ok(self.to_tree(budget)?.into())
     }
 
     /// The same, sharing what nobody has looked at.
-    pub(crate) fn to_tree(&self) -> Result<Tree, String> {
-        to_tree(self, 0)
+    pub(crate) fn to_tree(&self, budget: &Budget) -> Result<Tree, String> {
+        to_tree(self, 0, budget)
     }
 
     /// A copy that shares no map with this value.
-    pub(crate) fn deep_copy(&self) -> Result<Self, String> {
-        deep_copy(self, 0)
+    pub(crate) fn deep_copy(&self, budget: &Budget) -> Result<Self, String> {
+        deep_copy(self, 0, budget)
+    }
+
+    /// How many bytes its own text takes when it is written; what it holds counts for itself.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            // As numbers with spaces between them.
+            Self::Bytes(bytes) => bytes.len().saturating_mul(4),
+            Self::Files(files) => files
+                .0
+                .iter()
+                .map(|(name, data)| name.len() + data.len().saturating_mul(2))
+                .sum(),
+            _ => 0,
+        }
     }
 }
 
-fn from_json(value: &serde_json::Value, depth: usize) -> Result<Value, String> {
+fn from_json(value: &serde_json::Value, depth: usize, budget: &Budget) -> Result<Value, String> {
     if depth > DEPTH {
         return Err(too_deep());
     }
+    budget.visit(value.as_str().map_or(0, str::len), 0)?;
     Ok(match value {
         serde_json::Value::Array(items) => Value::list(
             items
                 .iter()
-                .map(|item| from_json(item, depth + 1))
+                .map(|item| from_json(item, depth + 1, budget))
                 .collect::<Result<_, _>>()?,
         ),
         serde_json::Value::Object(map) => {
             let pairs = map
                 .iter()
-                .map(|(key, value)| Ok((key.as_str(), from_json(value, depth + 1)?)));
+                .map(|(key, value)| Ok((key.as_str(), from_json(value, depth + 1, budget)?)));
             Value::Map(pairs.collect::<Result<Map, String>>()?)
         }
         scalar => from_scalar(scalar),
@@ -363,24 +394,53 @@ fn from_scalar(value: &serde_json::Value) -> Value {
     }
 }
 
-fn to_tree(value: &Value, depth: usize) -> Result<Tree, String> {
+/// Pays for all that is in a map that was read, so far in: it is copied once somebody looks, and spelled out when written.
+fn weigh(map: &Json, depth: usize, budget: &Budget) -> Result<(), String> {
+    for (key, value) in map {
+        budget.produce(key.len())?;
+        weigh_value(value, depth + 1, budget)?;
+    }
+    Ok(())
+}
+
+fn weigh_value(value: &serde_json::Value, depth: usize, budget: &Budget) -> Result<(), String> {
+    budget.visit(value.as_str().map_or(0, str::len), depth)?;
+    match value {
+        serde_json::Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| weigh_value(item, depth + 1, budget)),
+        serde_json::Value::Object(map) => weigh(map, depth, budget),
+        _ => Ok(()),
+    }
+}
+
+fn to_tree(value: &Value, depth: usize, budget: &Budget) -> Result<Tree, String> {
     if depth > DEPTH {
         return Err(too_deep());
     }
+    budget.visit(value.size(), depth)?;
     Ok(match value {
         Value::List(list) => {
             let items = list.items().iter();
             Tree::List(
                 items
-                    .map(|item| to_tree(item, depth + 1))
+                    .map(|item| to_tree(item, depth + 1, budget))
                     .collect::<Result<_, _>>()?,
             )
         }
         Value::Map(map) => {
             let content = map.0.0.borrow();
-            let pairs = content.seen.iter();
-            let pairs = pairs.map(|(key, value)| Ok((key.clone(), to_tree(value, depth + 1)?)));
-            Tree::Map(pairs.collect::<Result<_, String>>()?, content.read.clone())
+            if let Some(read) = &content.read {
+                weigh(read, depth, budget)?;
+                // Each key that was read is looked for among those that were set.
+                budget.pass(read.len().saturating_mul(content.seen.len()))?;
+            }
+            let mut pairs = Vec::with_capacity(content.seen.len());
+            for (key, value) in &content.seen {
+                budget.produce(key.len())?;
+                pairs.push((key.clone(), to_tree(value, depth + 1, budget)?));
+            }
+            Tree::Map(pairs, content.read.clone())
         }
         scalar => Tree::Leaf(to_json(scalar)?),
     })
@@ -412,21 +472,27 @@ fn to_json(scalar: &Value) -> Result<serde_json::Value, String> {
     })
 }
 
-fn deep_copy(value: &Value, depth: usize) -> Result<Value, String> {
+fn deep_copy(value: &Value, depth: usize, budget: &Budget) -> Result<Value, String> {
     if depth > DEPTH {
         return Err(too_deep());
     }
+    // Text is shared.
+    budget.visit(0, 0)?;
     Ok(match value {
         Value::List(list) => Value::list(
             list.items()
                 .iter()
-                .map(|item| deep_copy(item, depth + 1))
+                .map(|item| deep_copy(item, depth + 1, budget))
                 .collect::<Result<_, _>>()?,
         ),
         Value::Map(map) => {
             let content = map.0.0.borrow();
+            if let Some(read) = &content.read {
+                weigh(read, 0, budget)?;
+            }
             let pairs = content.seen.iter();
-            let pairs = pairs.map(|(key, value)| Ok((key.clone(), deep_copy(value, depth + 1)?)));
+            let pairs =
+                pairs.map(|(key, value)| Ok((key.clone(), deep_copy(value, depth + 1, budget)?)));
             Value::Map(Map(Rc::new(Fields(RefCell::new(Content {
                 seen: pairs.collect::<Result<_, String>>()?,
                 read: content.read.clone(),
@@ -476,7 +542,9 @@ mod tests {
     fn a_map_is_shared_and_a_deep_copy_is_not() {
         let map = Map::default();
         let alias = map.clone();
-        let copy = Value::Map(map.clone()).deep_copy().unwrap();
+        let copy = Value::Map(map.clone())
+            .deep_copy(&Budget::default())
+            .unwrap();
         alias.insert("a", Value::Int(1));
         assert!(matches!(map.find("a"), Some(Value::Int(1))));
         assert!(matches!(copy, Value::Map(copy) if copy.len() == 0));
@@ -492,7 +560,8 @@ mod tests {
                 Value::Map([("k", value)].into_iter().collect())
             };
         }
-        assert!(value.to_json().is_err() && value.deep_copy().is_err());
+        let budget = Budget::default();
+        assert!(value.to_json(&budget).is_err() && value.deep_copy(&budget).is_err());
         drop(value);
     }
 
@@ -500,7 +569,7 @@ mod tests {
     fn a_map_that_holds_itself_is_refused() {
         let map = Map::default();
         map.insert("self", Value::Map(map.clone()));
-        assert!(Value::Map(map.clone()).to_json().is_err());
+        assert!(Value::Map(map.clone()).to_json(&Budget::default()).is_err());
         map.remove("self");
     }
 
@@ -534,7 +603,7 @@ mod tests {
             ([], 0) => map.insert("b", Value::Bool(true)),
             ([], 1) => map.remove("a"),
             ([], 2) => assert_eq!(map.len(), map.pairs().len()),
-            ([], _) => map.insert("c", value.deep_copy().unwrap()),
+            ([], _) => map.insert("c", value.deep_copy(&Budget::default()).unwrap()),
             ([key, rest @ ..], _) => {
                 if let Some(inner) = map.find(key) {
                     change(&inner, rest, what);
@@ -554,15 +623,16 @@ mod tests {
         ) {
             let serde_json::Value::Object(map) = &document else { unreachable!() };
             let late = Rc::new(map.clone());
-            let other = shared.then(|| Value::Map(Map::read(late.clone())));
-            let (late, at_once) = (Value::Map(Map::read(late)), Value::from_json(&document).unwrap());
+            let budget = Budget::default();
+            let other = shared.then(|| Value::Map(Map::unseen(late.clone())));
+            let (late, at_once) = (Value::Map(Map::unseen(late)), Value::from_json(&document, &budget).unwrap());
             for (path, what) in changes {
                 change(&late, &path, what);
                 change(&at_once, &path, what);
-                prop_assert_eq!(late.to_json(), at_once.to_json());
+                prop_assert_eq!(late.to_json(&budget), at_once.to_json(&budget));
             }
             prop_assert_eq!(print::nested(&late), print::nested(&at_once));
-            prop_assert!(other.is_none_or(|other| other.to_json() == Ok(document)));
+            prop_assert!(other.is_none_or(|other| other.to_json(&budget) == Ok(document)));
         }
     }
 }

@@ -21,6 +21,10 @@ const NODES: usize = 2_000_000;
 const MARK: char = '\u{f8f0}';
 /// The most lines of quoted text whose indentation is mended.
 const MENDED: usize = 200;
+/// The most bytes that are read again for that.
+const AGAIN: usize = 64 << 20;
+/// So many bytes of text that is anchored count as a node each time it is repeated.
+const TEXT: usize = 64;
 
 /// The first document of `text`; null if there is none.
 pub(crate) fn document(text: &str) -> Result<Value, String> {
@@ -74,7 +78,7 @@ fn mended<T>(text: &str, read: impl Fn(&str) -> Result<T, Problem>) -> Result<T,
                 .replace('\u{feff}', &MARK.to_string()),
         );
     }
-    for _ in 0..MENDED {
+    for _ in 0..MENDED.min(AGAIN / text.len().max(1)).max(1) {
         match read(&text) {
             Ok(value) => return Ok(value),
             Err(Problem::Other(reason)) => return Err(reason),
@@ -103,6 +107,8 @@ struct Reader<'t> {
     anchors: HashMap<usize, (Value, usize)>,
     strict: bool,
     nodes: usize,
+    /// The bytes of all scalars so far, those that were repeated included.
+    text: usize,
     /// The line the last event ended on.
     ended: usize,
     /// The number of characters, if the last line has no end.
@@ -124,6 +130,7 @@ impl<'t> Reader<'t> {
             anchors: HashMap::new(),
             strict,
             nodes: 0,
+            text: 0,
             ended: 0,
             length: (!text.ends_with('\n')).then(|| text.chars().count()),
         }
@@ -183,7 +190,7 @@ impl<'t> Reader<'t> {
             return Err(format!("line {line}: nested deeper than {DEPTH} levels").into());
         }
         self.count(1, line)?;
-        let before = self.nodes;
+        let before = (self.nodes, self.text);
         let (anchor, value) = match event {
             Event::Alias(anchor) => {
                 let (value, size) = self
@@ -194,15 +201,12 @@ impl<'t> Reader<'t> {
                 self.count(size, line)?;
                 return Ok(value);
             }
-            Event::Scalar(text, style, anchor, tag) => (
-                anchor,
-                scalar(
-                    tag.as_deref(),
-                    text.into_owned(),
-                    style == ScalarStyle::Plain,
-                    line,
-                )?,
-            ),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.text += text.len();
+                let plain = style == ScalarStyle::Plain;
+                let value = scalar(tag.as_deref(), text.into_owned(), plain, line)?;
+                (anchor, value)
+            }
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence(depth)?),
             Event::MappingStart(style, anchor, _) => {
                 (anchor, self.mapping(depth, style == StructureStyle::Flow)?)
@@ -210,8 +214,11 @@ impl<'t> Reader<'t> {
             _ => return Err(format!("line {line}: did not find expected node content").into()),
         };
         if anchor > 0 {
-            self.anchors
-                .insert(anchor, (value.clone(), self.nodes - before + 1));
+            // What is kept for being repeated is a copy, and copies of copies grow like repetitions.
+            let text = (self.text - before.1) / TEXT;
+            let size = self.nodes - before.0 + 1 + text;
+            self.count(size, line)?;
+            self.anchors.insert(anchor, (value.clone(), size));
         }
         Ok(value)
     }
@@ -247,9 +254,11 @@ impl<'t> Reader<'t> {
                     return Err(format!("line {line}: did not find expected ',' or '}}'").into());
                 }
                 Event::Scalar(text, style, anchor, tag) => {
+                    self.text += text.len();
                     if anchor > 0 {
+                        let size = 1 + text.len() / TEXT;
                         self.anchors
-                            .insert(anchor, (Value::String(text.to_string()), 1));
+                            .insert(anchor, (Value::String(text.to_string()), size));
                     }
                     key(
                         tag.as_deref(),
@@ -466,6 +475,17 @@ mod tests {
             ));
         }
         assert!(document(&text).unwrap_err().contains("nodes"));
+        // Few nodes, but long ones; and copies that anchors keep of what anchors keep.
+        let long = format!(
+            "a: &a {}\nb: [{}]\n",
+            "x".repeat(1 << 20),
+            "*a,".repeat(200_000)
+        );
+        assert!(document(&long).unwrap_err().contains("nodes"));
+        let inner = "x,".repeat(100_000);
+        let nested: String = (0..100).map(|at| format!("&a{at} [")).collect();
+        let nested = format!("{nested}{inner}{}", "]".repeat(100));
+        assert!(document(&nested).unwrap_err().contains("nodes"));
         assert!(document(&"[".repeat(10_000)).is_err());
         assert!(document(&"- ".repeat(10_000)).is_err());
     }

@@ -40,14 +40,14 @@ pub(super) const TABLE: &[Entry] = &[
     ("fromToml", 0, MANY, refused_toml),
 ];
 
-fn sum(args: &Args, algorithm: &'static digest::Algorithm) -> Outcome {
+fn sum(args: &Args<'_>, algorithm: &'static digest::Algorithm) -> Outcome {
     Ok(hex(digest::digest(algorithm, args.text(0)?.as_bytes()).as_ref()).into())
 }
 
-fn refused(_: &Args, _: &Call<'_, '_>) -> Outcome {
+fn refused(_: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Err("templates make no keys, certificates or passwords here: they would differ on every rendering".into())
 }
 
-fn refused_toml(_: &Args, _: &Call<'_, '_>) -> Outcome {
+fn refused_toml(_: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Err("TOML is not supported in templates".into())
 }

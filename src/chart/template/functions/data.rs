@@ -8,6 +8,7 @@ use super::{Args, Entry, strings::json_text};
 use crate::chart::{
     json::Style,
     template::{
+        budget::Budget,
         eval::{Call, Outcome},
         value::{Map, Value},
     },
@@ -22,24 +23,28 @@ pub(super) const TABLE: &[Entry] = &[
         Ok(to_yaml_here(args, call)?)
     }),
     ("toYamlPretty", 1, 1, |args, _| {
-        let text = args.any(0).to_tree().and_then(|tree| to_yaml(&tree));
+        let text = args
+            .any(0)
+            .to_tree(args.budget)
+            .and_then(|tree| to_yaml(&tree));
         Ok(pretty(&text.unwrap_or_default()).into())
     }),
     ("fromYaml", 1, 1, from_yaml),
     ("fromYamlArray", 1, 1, |args, _| {
-        Ok(read_list(yaml::document(&args.text(0)?)))
+        Ok(read_list(
+            read_yaml(&args.text(0)?, args.budget)?,
+            args.budget,
+        ))
     }),
     ("toJson", 1, 1, |args, _| {
-        Ok(json_text(&args.any(0), Style::default())
-            .unwrap_or_default()
-            .into())
+        Ok(json_text(args, Style::default()).unwrap_or_default().into())
     }),
     ("mustToJson", 1, 1, |args, _| {
-        Ok(json_text(&args.any(0), Style::default())?.into())
+        Ok(json_text(args, Style::default())?.into())
     }),
     ("toPrettyJson", 1, 1, |args, _| {
         Ok(json_text(
-            &args.any(0),
+            args,
             Style {
                 pretty: true,
                 raw: false,
@@ -50,7 +55,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("mustToPrettyJson", 1, 1, |args, _| {
         Ok(json_text(
-            &args.any(0),
+            args,
             Style {
                 pretty: true,
                 raw: false,
@@ -60,7 +65,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("toRawJson", 1, 1, |args, _| {
         Ok(json_text(
-            &args.any(0),
+            args,
             Style {
                 pretty: false,
                 raw: true,
@@ -70,7 +75,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("mustToRawJson", 1, 1, |args, _| {
         Ok(json_text(
-            &args.any(0),
+            args,
             Style {
                 pretty: false,
                 raw: true,
@@ -79,13 +84,13 @@ pub(super) const TABLE: &[Entry] = &[
         .into())
     }),
     ("fromJson", 1, 1, |args, _| {
-        Ok(read_map(&json(&args.text(0)?)))
+        Ok(read_map(&json(args)?, args.budget))
     }),
     ("fromJsonArray", 1, 1, |args, _| {
-        Ok(read_list(json(&args.text(0)?)))
+        Ok(read_list(json(args)?, args.budget))
     }),
     ("mustFromJson", 1, 1, |args, _| {
-        Ok(Value::from_json(&json(&args.text(0)?)?)?)
+        Ok(Value::from_json(&json(args)??, args.budget)?)
     }),
     ("b64enc", 1, 1, |args, _| {
         Ok(yaml::base64(args.text(0)?.as_bytes()).into())
@@ -101,24 +106,27 @@ pub(super) const TABLE: &[Entry] = &[
     }),
 ];
 
-fn from_yaml(args: &Args, call: &Call<'_, '_>) -> Outcome {
+/// How many bytes of YAML or JSON are read in the time of a step.
+const READ_A_STEP: usize = 4;
+
+fn from_yaml(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let text = args.text(0)?;
     let mut memo = call.engine.memo.borrow_mut();
     if let Some(map) = memo.known(&text) {
-        return Ok(Value::Map(Map::read(map)));
+        return Ok(Value::Map(Map::read(map, args.budget)?));
     }
-    match yaml::document(&text) {
+    match read_yaml(&text, args.budget)? {
         Ok(serde_json::Value::Object(map)) => {
             let map = Rc::new(map);
             memo.was_read(text, map.clone());
-            Ok(Value::Map(Map::read(map)))
+            Ok(Value::Map(Map::read(map, args.budget)?))
         }
-        read => Ok(read_map(&read)),
+        read => Ok(read_map(&read, args.budget)),
     }
 }
 
-fn to_yaml_here(args: &Args, call: &Call<'_, '_>) -> Result<Value, String> {
-    let tree = args.any(0).to_tree()?;
+fn to_yaml_here(args: &Args<'_>, call: &Call<'_, '_>) -> Result<Value, String> {
+    let tree = args.any(0).to_tree(args.budget)?;
     let text: Rc<str> = to_yaml(&tree)?.into();
     call.engine.memo.borrow_mut().was_written(&text, tree);
     Ok(Value::Text(text))
@@ -153,10 +161,18 @@ fn pretty(text: &str) -> String {
 }
 
 /// JSON numbers are floats, as Go reads them.
-fn json(text: &str) -> Result<serde_json::Value, String> {
-    serde_json::from_str(text)
+fn json(args: &Args<'_>) -> Outcome<Result<serde_json::Value, String>> {
+    let text = args.text(0)?;
+    args.budget.step(text.len() / READ_A_STEP)?;
+    Ok(serde_json::from_str(&text)
         .map(floats)
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string()))
+}
+
+/// YAML takes longer to read than to look at.
+fn read_yaml(text: &str, budget: &Budget) -> Outcome<Result<serde_json::Value, String>> {
+    budget.step(text.len() / READ_A_STEP)?;
+    Ok(yaml::document(text))
 }
 
 fn floats(value: serde_json::Value) -> serde_json::Value {
@@ -173,11 +189,13 @@ fn floats(value: serde_json::Value) -> serde_json::Value {
     }
 }
 
-fn read_map(read: &Result<serde_json::Value, String>) -> Value {
+fn read_map(read: &Result<serde_json::Value, String>, budget: &Budget) -> Value {
     let error = |text: String| Value::Map([("Error", Value::from(text))].into_iter().collect());
     match read {
         Ok(serde_json::Value::Null) => Value::Map(Map::default()),
-        Ok(value @ serde_json::Value::Object(_)) => Value::from_json(value).unwrap_or_else(error),
+        Ok(value @ serde_json::Value::Object(_)) => {
+            Value::from_json(value, budget).unwrap_or_else(error)
+        }
         Ok(other) => error(format!(
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
             kind(other)
@@ -186,10 +204,10 @@ fn read_map(read: &Result<serde_json::Value, String>) -> Value {
     }
 }
 
-fn read_list(read: Result<serde_json::Value, String>) -> Value {
+fn read_list(read: Result<serde_json::Value, String>, budget: &Budget) -> Value {
     match read {
         Ok(serde_json::Value::Null) => Value::list(Vec::new()),
-        Ok(value @ serde_json::Value::Array(_)) => Value::from_json(&value).unwrap_or_else(|reason| Value::list(vec![reason.into()])),
+        Ok(value @ serde_json::Value::Array(_)) => Value::from_json(&value, budget).unwrap_or_else(|reason| Value::list(vec![reason.into()])),
         Ok(other) => Value::list(vec![format!("error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type []interface {{}}", kind(&other)).into()]),
         Err(reason) => Value::list(vec![reason.into()]),
     }
@@ -206,7 +224,7 @@ fn kind(value: &serde_json::Value) -> &'static str {
     }
 }
 
-fn b64dec(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn b64dec(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let packed: String = args
         .text(0)?
         .chars()

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Args, Entry, as_text};
+use super::{Args, Entry};
 use crate::chart::template::{
     eval::{Call, Outcome},
     time::{Time, duration_text, parse_duration},
@@ -132,7 +132,7 @@ fn instant(value: &Value, call: &Call<'_, '_>) -> Outcome<Time> {
     }
 }
 
-fn time(args: &Args, at: usize) -> Outcome<Rc<Time>> {
+fn time(args: &Args<'_>, at: usize) -> Outcome<Rc<Time>> {
     match args.any(at) {
         Value::Time(time) => Ok(time),
         other => Err(format!(
@@ -147,7 +147,7 @@ fn formatted(layout: &str, value: &Value, zone: &str, call: &Call<'_, '_>) -> Ou
     Ok(instant(value, call)?.in_zone(zone).format(layout).into())
 }
 
-fn modified(args: &Args, strict: bool) -> Outcome {
+fn modified(args: &Args<'_>, strict: bool) -> Outcome {
     let (text, time) = (args.text(0)?, time(args, 1)?);
     match parse_duration(&text) {
         Some(by) => Ok(Value::Time(Rc::new(
@@ -158,7 +158,7 @@ fn modified(args: &Args, strict: bool) -> Outcome {
     }
 }
 
-fn duration_round(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn duration_round(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let nanoseconds = match args.any(0) {
         Value::Text(text) => parse_duration(&text).unwrap_or_default(),
         Value::Int(n) | Value::Duration(n) => n,
@@ -207,15 +207,11 @@ fn span(value: &Value) -> Outcome<i64> {
             (None, Err(_)) => Err(format!("could not parse duration {text:?}").into()),
         },
         Value::Nil | Value::Null => Err("invalid duration".into()),
-        other => Err(format!(
-            "unsupported duration type {}",
-            as_text(&other.type_name().into())?
-        )
-        .into()),
+        other => Err(format!("unsupported duration type {}", other.type_name()).into()),
     }
 }
 
-fn to_multiple(args: &Args, round: bool) -> i64 {
+fn to_multiple(args: &Args<'_>, round: bool) -> i64 {
     let Ok(value) = span(&args.any(0)) else {
         return 0;
     };

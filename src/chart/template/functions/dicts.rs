@@ -44,6 +44,7 @@ pub(super) const TABLE: &[Entry] = &[
         let maps = (0..args.len())
             .map(|at| args.map(at))
             .collect::<Outcome<Vec<_>>>()?;
+        args.budget.make(maps.iter().map(Map::len).sum())?;
         Ok(Value::list(
             maps.iter()
                 .flat_map(Map::pairs)
@@ -52,12 +53,10 @@ pub(super) const TABLE: &[Entry] = &[
         ))
     }),
     ("values", 1, 1, |args, _| {
+        let map = args.map(0)?;
+        args.budget.make(map.len())?;
         Ok(Value::list(
-            args.map(0)?
-                .pairs()
-                .into_iter()
-                .map(|(_, value)| value)
-                .collect(),
+            map.pairs().into_iter().map(|(_, value)| value).collect(),
         ))
     }),
     ("pick", 1, MANY, |args, _| {
@@ -75,9 +74,11 @@ pub(super) const TABLE: &[Entry] = &[
         let keys = (1..args.len())
             .map(|at| args.text(at))
             .collect::<Outcome<Vec<_>>>()?;
+        let map = args.map(0)?;
+        args.budget.make(map.len())?;
+        args.budget.pass(map.len().saturating_mul(keys.len()))?;
         Ok(Value::Map(
-            args.map(0)?
-                .pairs()
+            map.pairs()
                 .into_iter()
                 .filter(|(key, _)| !keys.contains(key))
                 .collect(),
@@ -98,7 +99,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("mustDeepCopy", 1, 1, deep_copy),
 ];
 
-fn dict(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn dict(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let map = Map::default();
     for at in (0..args.len()).step_by(2) {
         let value = if at + 1 < args.len() {
@@ -106,19 +107,19 @@ fn dict(args: &Args, _: &Call<'_, '_>) -> Outcome {
         } else {
             "".into()
         };
-        map.insert(as_text(&args.any(at))?, value);
+        map.insert(as_text(&args.any(at), args.budget)?, value);
     }
     Ok(Value::Map(map))
 }
 
-fn deep_copy(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn deep_copy(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     match args.any(0) {
         Value::Nil | Value::Null => Err("nothing cannot be copied".into()),
-        value => Ok(value.deep_copy()?),
+        value => Ok(value.deep_copy(args.budget)?),
     }
 }
 
-fn dig(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn dig(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let last = args.len() - 1;
     let Value::Map(mut map) = args.any(last) else {
         return Err(format!(
@@ -156,7 +157,7 @@ fn go_nil(value: &Value) -> &'static str {
     }
 }
 
-fn merge_all(args: &Args, call: &Call<'_, '_>, overwrite: bool) -> Outcome {
+fn merge_all(args: &Args<'_>, call: &Call<'_, '_>, overwrite: bool) -> Outcome {
     let into = args.map(0)?;
     for at in 1..args.len() {
         merge(&into, &args.map(at)?, overwrite, call, 0)?;
@@ -175,8 +176,9 @@ fn merge(
     if depth > DEPTH {
         return Err("maps are nested too deep to be merged".into());
     }
+    call.engine.budget.pass(from.len())?;
     for (key, value) in from.pairs() {
-        call.engine.step(1)?;
+        call.engine.budget.step(1)?;
         let old = into.find(&key);
         if value.is_nil() {
             if overwrite {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Args, Entry, MANY, count};
 use crate::chart::template::{
+    budget::Budget,
     compare,
     eval::{Call, Failure, Outcome},
     print,
@@ -19,14 +20,18 @@ pub(super) const TABLE: &[Entry] = &[
     ("call", 1, MANY, |_, _| Err("non-function".into())),
     ("eq", 2, MANY, |args, _| {
         for other in args.from(1) {
-            if compare::equal(&args.any(0), &other)? {
+            if compare::equal(&args.any(0), &other, args.budget)? {
                 return Ok(Value::Bool(true));
             }
         }
         Ok(Value::Bool(false))
     }),
     ("ne", 2, 2, |args, _| {
-        Ok(Value::Bool(!compare::equal(&args.any(0), &args.any(1))?))
+        Ok(Value::Bool(!compare::equal(
+            &args.any(0),
+            &args.any(1),
+            args.budget,
+        )?))
     }),
     ("lt", 2, 2, |args, _| {
         Ok(Value::Bool(
@@ -61,7 +66,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("hello", 0, 0, |_, _| Ok("Hello!".into())),
 ];
 
-fn len(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn len(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Ok(match args.any(0) {
         Value::Text(text) => count(text.len()),
         Value::Bytes(bytes) => count(bytes.len()),
@@ -74,7 +79,7 @@ fn len(args: &Args, _: &Call<'_, '_>) -> Outcome {
     })
 }
 
-fn index(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn index(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let mut item = args.any(0);
     if item.is_nil() {
         return Err("index of untyped nil".into());
@@ -118,14 +123,16 @@ fn element(item: &Value, key: &Value) -> Outcome {
         }
         .into());
     };
-    let list = super::as_list(item).unwrap_or_default();
-    let found = usize::try_from(*at)
-        .ok()
-        .and_then(|at| list.items().get(at).cloned());
+    let found = usize::try_from(*at).ok().and_then(|at| match item {
+        Value::Bytes(bytes) => bytes.get(at).map(|byte| Value::Int(i64::from(*byte))),
+        Value::Versions(versions) => versions.get(at).map(|text| Value::text(text.as_str())),
+        Value::List(list) => list.items().get(at).cloned(),
+        _ => None,
+    });
     found.ok_or_else(|| format!("index out of range: {at}").into())
 }
 
-fn include(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn include(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let name = args.text(0)?;
     let template = call
         .set
@@ -139,9 +146,12 @@ fn include(args: &Args, call: &Call<'_, '_>) -> Outcome {
 }
 
 /// Parses and executes text; what it defines is known only inside it.
-fn tpl(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn tpl(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let source = args.text(0)?;
-    call.engine.step(source.len() / 16 + 50)?;
+    // Every template is known inside, and the syntax tree is some ten times as large as the text.
+    args.budget.step(source.len() / 16 + 50)?;
+    args.budget.produce(source.len().saturating_mul(16))?;
+    args.budget.pass(call.set.len())?;
     let mut set = (**call.set).clone();
     let template = set.add("gotpl", &source).map_err(|broken| {
         format!(
@@ -153,7 +163,7 @@ fn tpl(args: &Args, call: &Call<'_, '_>) -> Outcome {
     Ok(Value::text(text.replace("<no value>", "")))
 }
 
-fn required(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn required(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let message = args.text(0)?;
     let value = args.any(1);
     let missing = value.is_nil() || matches!(&value, Value::Text(text) if text.is_empty());
@@ -164,19 +174,20 @@ fn required(args: &Args, _: &Call<'_, '_>) -> Outcome {
     }
 }
 
-fn lookup(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn lookup(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let [version, kind, namespace, name] =
         [args.text(0)?, args.text(1)?, args.text(2)?, args.text(3)?];
     match call.engine.outside.lookup {
-        Some(lookup) => Ok(Value::from_json(&lookup(
-            &version, &kind, &namespace, &name,
-        )?)?),
+        Some(lookup) => {
+            let found = lookup(&version, &kind, &namespace, &name)?;
+            Ok(Value::from_json(&found, args.budget)?)
+        }
         None => Ok(Value::Map(Default::default())),
     }
 }
 
 /// `print`, `println` and friends need the printer's error type here.
-pub(super) fn sprint(values: impl Iterator<Item = Value>) -> Outcome<String> {
+pub(super) fn sprint(values: impl Iterator<Item = Value>, budget: &Budget) -> Outcome<String> {
     let mut out = String::new();
     let mut before_was_text = true;
     for (index, value) in values.enumerate() {
@@ -185,7 +196,7 @@ pub(super) fn sprint(values: impl Iterator<Item = Value>) -> Outcome<String> {
         if index > 0 && !is_text && !before_was_text {
             out.push(' ');
         }
-        out.push_str(&print::nested(&value)?);
+        out.push_str(&print::nested(&value, budget)?);
         before_was_text = is_text;
     }
     Ok(out)

@@ -2,8 +2,9 @@
 
 use super::{Args, Entry, LONGEST, MANY, flow::sprint, strings};
 use crate::chart::{
-    json::general,
+    json::{DEPTH, general},
     template::{
+        budget::Budget,
         eval::{Call, Outcome},
         print,
         value::Value,
@@ -11,11 +12,13 @@ use crate::chart::{
 };
 
 pub(super) const TABLE: &[Entry] = &[
-    ("print", 0, MANY, |args, _| Ok(sprint(args.from(0))?.into())),
+    ("print", 0, MANY, |args, _| {
+        Ok(sprint(args.from(0), args.budget)?.into())
+    }),
     ("println", 0, MANY, |args, _| {
         let parts = args
             .from(0)
-            .map(|value| print::nested(&value))
+            .map(|value| print::nested(&value, args.budget))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(format!("{}\n", parts.join(" ")).into())
     }),
@@ -34,7 +37,7 @@ struct Verb {
     precision: Option<usize>,
 }
 
-fn printf(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn printf(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let format = args.text(0)?;
     let values: Vec<Value> = args.from(1).collect();
     let mut out = String::new();
@@ -73,7 +76,9 @@ fn printf(args: &Args, _: &Call<'_, '_>) -> Outcome {
         }
         match values.get(next) {
             None => out.push_str(&format!("%!{letter}(MISSING)")),
-            Some(value) => out.push_str(&verb.pad(verb.text(letter, value)?, letter)),
+            Some(value) => {
+                out.push_str(&verb.pad(verb.text(letter, value, args.budget, 0)?, letter))
+            }
         }
         next += 1;
         if out.len() > LONGEST {
@@ -85,7 +90,11 @@ fn printf(args: &Args, _: &Call<'_, '_>) -> Outcome {
             Ok(if value.is_nil() {
                 "<nil>".to_owned()
             } else {
-                format!("{}={}", value.type_name(), print::nested(value)?)
+                format!(
+                    "{}={}",
+                    value.type_name(),
+                    print::nested(value, args.budget)?
+                )
             })
         });
         out.push_str(&format!(
@@ -141,10 +150,18 @@ fn number(chars: &mut Chars<'_>, values: &[Value], next: &mut usize) -> Outcome<
 }
 
 impl Verb {
-    fn text(&self, letter: char, value: &Value) -> Outcome<String> {
+    fn text(&self, letter: char, value: &Value, budget: &Budget, depth: usize) -> Outcome<String> {
+        if depth > DEPTH {
+            return Err(
+                format!("a value is nested deeper than {DEPTH} levels, or holds itself").into(),
+            );
+        }
+        // What is inside is copied on every level above it.
+        let digits = self.precision.unwrap_or_default();
+        budget.visit(value.size().saturating_add(digits), depth)?;
         Ok(match (letter, value) {
             ('v', Value::Text(text)) if self.sharp => strings::quoted(text),
-            ('v', value) => print::nested(value)?,
+            ('v', value) => print::nested(value, budget)?,
             ('T', value) => value.type_name().to_owned(),
             ('t', Value::Bool(flag)) => flag.to_string(),
             ('d', Value::Int(n) | Value::Duration(n)) => self.signed(*n),
@@ -158,9 +175,9 @@ impl Verb {
                 | Value::Duration(_)
                 | Value::Version(_)
                 | Value::KubeVersion(_),
-            ) => self.cut(&super::as_text(value)?),
+            ) => self.cut(&super::as_text(value, budget)?),
             ('q', Value::Text(_) | Value::Bytes(_) | Value::Version(_) | Value::Time(_)) => {
-                strings::quoted(&self.cut(&super::as_text(value)?))
+                strings::quoted(&self.cut(&super::as_text(value, budget)?))
             }
             ('x' | 'X', Value::Text(text)) => {
                 let hex = crate::chart::archive::hex(text.as_bytes());
@@ -171,15 +188,18 @@ impl Verb {
                 }
             }
             (letter, Value::List(list)) => {
-                let items = list.items().iter().map(|item| self.text(letter, item));
+                let items = list
+                    .items()
+                    .iter()
+                    .map(|item| self.text(letter, item, budget, depth + 1));
                 format!("[{}]", items.collect::<Outcome<Vec<_>>>()?.join(" "))
             }
             (letter, Value::Map(map)) => {
                 let fields = map.pairs().into_iter().map(|(key, value)| {
                     Ok(format!(
                         "{}:{}",
-                        self.text(letter, &Value::Text(key))?,
-                        self.text(letter, &value)?
+                        self.text(letter, &Value::Text(key), budget, depth + 1)?,
+                        self.text(letter, &value, budget, depth + 1)?
                     ))
                 });
                 format!("map[{}]", fields.collect::<Outcome<Vec<_>>>()?.join(" "))
@@ -188,7 +208,7 @@ impl Verb {
             (letter, value) => format!(
                 "%!{letter}({}={})",
                 value.type_name(),
-                print::nested(value)?
+                print::nested(value, budget)?
             ),
         })
     }

@@ -52,7 +52,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
 ];
 
-fn first(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn first(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Ok(args
         .list(0, "find first")?
         .items()
@@ -61,7 +61,7 @@ fn first(args: &Args, _: &Call<'_, '_>) -> Outcome {
         .unwrap_or_default())
 }
 
-fn last(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn last(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Ok(args
         .list(0, "find last")?
         .items()
@@ -70,7 +70,7 @@ fn last(args: &Args, _: &Call<'_, '_>) -> Outcome {
         .unwrap_or_default())
 }
 
-fn rest(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn rest(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Ok(Value::list(
         args.list(0, "find rest")?
             .items()
@@ -81,7 +81,7 @@ fn rest(args: &Args, _: &Call<'_, '_>) -> Outcome {
     ))
 }
 
-fn initial(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn initial(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let list = args.list(0, "find initial")?;
     Ok(Value::list(
         list.items()
@@ -92,22 +92,15 @@ fn initial(args: &Args, _: &Call<'_, '_>) -> Outcome {
     ))
 }
 
-/// A list as long as this costs as many steps: it is copied.
-fn charge(call: &Call<'_, '_>, length: usize) -> Outcome<()> {
-    Ok(call.engine.step(length / 8)?)
-}
-
-fn append(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn append(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let list = args.list(0, "push")?;
-    charge(call, list.items().len())?;
     Ok(Value::list(
         list.items().iter().cloned().chain([args.any(1)]).collect(),
     ))
 }
 
-fn prepend(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn prepend(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let list = args.list(0, "prepend")?;
-    charge(call, list.items().len())?;
     Ok(Value::list(
         [args.any(1)]
             .into_iter()
@@ -116,7 +109,7 @@ fn prepend(args: &Args, call: &Call<'_, '_>) -> Outcome {
     ))
 }
 
-fn reverse(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn reverse(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Ok(Value::list(
         args.list(0, "find reverse")?
             .items()
@@ -127,45 +120,52 @@ fn reverse(args: &Args, _: &Call<'_, '_>) -> Outcome {
     ))
 }
 
-fn uniq(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn uniq(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let mut kept: Vec<Value> = Vec::new();
     for item in args.list(0, "find uniq")?.items() {
-        call.engine.step(kept.len())?;
-        if !kept.iter().any(|known| compare::deep(known, item)) {
+        call.engine.budget.step(kept.len())?;
+        if !among(item, &kept, args)? {
             kept.push(item.clone());
         }
     }
     Ok(Value::list(kept))
 }
 
-fn without(args: &Args, call: &Call<'_, '_>) -> Outcome {
+/// Whether one of `values` is like `wanted`.
+fn among(wanted: &Value, values: &[Value], args: &Args<'_>) -> Outcome<bool> {
+    for value in values {
+        if compare::deep(value, wanted, args.budget)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn without(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let omitted: Vec<Value> = args.from(1).collect();
     let list = args.list(0, "find without")?;
     call.engine
+        .budget
         .step(list.items().len().saturating_mul(omitted.len()))?;
-    Ok(Value::list(
-        list.items()
-            .iter()
-            .filter(|item| !omitted.iter().any(|other| compare::deep(other, item)))
-            .cloned()
-            .collect(),
-    ))
+    let mut kept = Vec::new();
+    for item in list.items() {
+        if !among(item, &omitted, args)? {
+            kept.push(item.clone());
+        }
+    }
+    Ok(Value::list(kept))
 }
 
-fn has(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn has(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     if args.any(1).is_nil() {
         return Ok(Value::Bool(false));
     }
     let list = args.list(1, "find has")?;
-    call.engine.step(list.items().len())?;
-    Ok(Value::Bool(
-        list.items()
-            .iter()
-            .any(|item| compare::deep(&args.any(0), item)),
-    ))
+    call.engine.budget.step(list.items().len())?;
+    Ok(Value::Bool(among(&args.any(0), list.items(), args)?))
 }
 
-fn compact(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn compact(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     Ok(Value::list(
         args.list(0, "compact")?
             .items()
@@ -176,9 +176,9 @@ fn compact(args: &Args, _: &Call<'_, '_>) -> Outcome {
     ))
 }
 
-fn slice(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn slice(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     // Helm's `slice` is Sprig's, for lists; text is cut with `substr` or `trunc`.
-    let Some(list) = as_list(&args.any(0)) else {
+    let Some(list) = as_list(&args.any(0), args.budget)? else {
         return Err(format!(
             "list should be type of slice or array but {}",
             args.any(0).kind_name()
@@ -203,26 +203,26 @@ fn slice(args: &Args, _: &Call<'_, '_>) -> Outcome {
         .ok_or_else(|| "slice index out of range".into())
 }
 
-fn chunk(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn chunk(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let size = usize::try_from(args.int(0)?)
         .ok()
         .filter(|size| *size > 0)
         .ok_or("chunk size must be positive")?;
+    let list = args.list(1, "chunk")?;
+    args.budget.make(list.items().len())?;
     Ok(Value::list(
-        args.list(1, "chunk")?
-            .items()
+        list.items()
             .chunks(size)
             .map(|items| Value::list(items.to_vec()))
             .collect(),
     ))
 }
 
-fn concat(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn concat(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let mut all = Vec::new();
     for at in 0..args.len() {
-        let list = as_list(&args.any(at))
+        let list = as_list(&args.any(at), args.budget)?
             .ok_or_else(|| format!("Cannot concat type {} as list", args.any(at).kind_name()))?;
-        charge(call, list.items().len())?;
         all.extend(list.items().iter().cloned());
         if all.len() > LONGEST / 16 {
             return Err("the list is too long".into());

@@ -19,7 +19,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("toDecimal", 1, 1, |args, _| {
         Ok(Value::Int(
-            i64::from_str_radix(&super::as_text(&args.any(0))?, 8).unwrap_or_default(),
+            i64::from_str_radix(&super::as_text(&args.any(0), args.budget)?, 8).unwrap_or_default(),
         ))
     }),
     ("add", 0, MANY, |args, _| {
@@ -157,7 +157,7 @@ pub(super) fn real(value: &Value) -> f64 {
     }
 }
 
-fn divided(args: &Args, operation: fn(i64, i64) -> i64) -> Outcome {
+fn divided(args: &Args<'_>, operation: fn(i64, i64) -> i64) -> Outcome {
     let (a, b) = (integer(&args.any(0)), integer(&args.any(1)));
     if b == 0 {
         Err("integer divide by zero".into())
@@ -167,7 +167,7 @@ fn divided(args: &Args, operation: fn(i64, i64) -> i64) -> Outcome {
 }
 
 /// Sums and products of decimals: what floats get wrong in the sixteenth digit is rounded away.
-fn decimal(args: &Args, from: usize, start: f64, operation: fn(f64, f64) -> f64) -> Outcome {
+fn decimal(args: &Args<'_>, from: usize, start: f64, operation: fn(f64, f64) -> f64) -> Outcome {
     let result = args
         .from(from)
         .fold(start, |sum, value| operation(sum, real(&value)));
@@ -182,7 +182,7 @@ fn decimal(args: &Args, from: usize, start: f64, operation: fn(f64, f64) -> f64)
     ))
 }
 
-fn round(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn round(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let places = i32::try_from(args.int(1)?).map_err(|_| "too many places")?;
     let on = if args.len() > 2 {
         real(&args.any(2))
@@ -199,7 +199,7 @@ fn round(args: &Args, _: &Call<'_, '_>) -> Outcome {
     Ok(Value::Float(rounded / power))
 }
 
-fn seq(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn seq(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let numbers = (0..args.len())
         .map(|at| args.int(at))
         .collect::<Outcome<Vec<_>>>()?;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::chart::{
     template::{
+        budget::Budget,
         eval::Outcome,
         glob,
         semver::Version,
@@ -14,7 +15,12 @@ use crate::chart::{
 };
 
 /// A field of a value, or what its method of that name answers.
-pub(in crate::chart::template) fn field(value: &Value, name: &str, args: Vec<Value>) -> Outcome {
+pub(in crate::chart::template) fn field(
+    value: &Value,
+    name: &str,
+    args: Vec<Value>,
+    budget: &Budget,
+) -> Outcome {
     let found = match value {
         // No value has no fields, and asking for them is no error; asking an empty slot is.
         Value::Nil if args.is_empty() => return Ok(Value::Nil),
@@ -30,7 +36,7 @@ pub(in crate::chart::template) fn field(value: &Value, name: &str, args: Vec<Val
                 .filter(|value| !value.is_nil())
                 .unwrap_or(Value::Null));
         }
-        Value::Files(files) => return file_method(files, name, &args),
+        Value::Files(files) => return file_method(files, name, &args, budget),
         Value::Versions(versions) => (name == "Has").then(|| {
             text(&args, 0)
                 .map(|wanted| Value::Bool(versions.iter().any(|version| **version == *wanted)))
@@ -58,14 +64,27 @@ fn text(args: &[Value], at: usize) -> Outcome<Rc<str>> {
     }
 }
 
-fn file_method(files: &Rc<Files>, name: &str, args: &[Value]) -> Outcome {
+fn file_method(files: &Rc<Files>, name: &str, args: &[Value], budget: &Budget) -> Outcome {
     let bytes = |name: &str| files.0.get(name).cloned().unwrap_or_else(|| Rc::from([]));
     let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    if matches!(name, "AsConfig" | "AsSecrets") {
+        let size = Value::Files(files.clone()).size();
+        budget.step(size / 4)?;
+        budget.produce(size)?;
+    }
     Ok(match name {
-        "Get" => Value::text(String::from_utf8_lossy(&bytes(&text(args, 0)?))),
+        "Get" => {
+            let data = bytes(&text(args, 0)?);
+            budget.produce(data.len())?;
+            budget.scan(data.len())?;
+            Value::text(String::from_utf8_lossy(&data))
+        }
         "GetBytes" => Value::Bytes(bytes(&text(args, 0)?)),
         "Lines" => {
             let data = bytes(&text(args, 0)?);
+            budget.make(data.iter().filter(|byte| **byte == b'\n').count())?;
+            budget.produce(data.len())?;
+            budget.scan(data.len())?;
             let whole = String::from_utf8_lossy(&data);
             let whole = whole.strip_suffix('\n').unwrap_or(&whole);
             Value::list(if data.is_empty() {
@@ -76,15 +95,15 @@ fn file_method(files: &Rc<Files>, name: &str, args: &[Value]) -> Outcome {
         }
         "Glob" => {
             let pattern = text(args, 0)?;
-            let found = files
-                .0
-                .iter()
-                .filter(|(name, _)| glob::files(&pattern, name));
-            Value::Files(Rc::new(Files(
-                found
-                    .map(|(name, data)| (name.clone(), data.clone()))
-                    .collect(),
-            )))
+            let glob = glob::Files::new(&pattern)?;
+            let mut found = Files::default();
+            for (name, data) in &files.0 {
+                budget.step(1)?;
+                if glob.matches(name, budget)? {
+                    found.0.insert(name.clone(), data.clone());
+                }
+            }
+            Value::Files(Rc::new(found))
         }
         "AsConfig" => printed(
             files

@@ -2,24 +2,27 @@
 
 use std::rc::Rc;
 
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
 
 use super::{Args, Entry, LONGEST};
 use crate::chart::template::{
+    budget::Budget,
     eval::{Call, Outcome},
     semver,
     value::Value,
 };
 
 pub(super) const TABLE: &[Entry] = &[
-    ("regexMatch", 2, 2, |args, call| {
-        Ok(regex(args, 0, call)
-            .map(|regex| args.text(1).map(|text| regex.is_match(&text)))
-            .unwrap_or(Ok(false))?
+    ("regexMatch", 2, 2, |args, _| {
+        let text = args.text(1)?;
+        let pattern = pattern(args);
+        Ok(pattern
+            .is_ok_and(|pattern| pattern.regex.is_match(&text))
             .into())
     }),
-    ("mustRegexMatch", 2, 2, |args, call| {
-        Ok(regex(args, 0, call)?.is_match(&args.text(1)?).into())
+    ("mustRegexMatch", 2, 2, |args, _| {
+        let text = args.text(1)?;
+        Ok(pattern(args)?.regex.is_match(&text).into())
     }),
     ("regexFind", 2, 2, find),
     ("mustRegexFind", 2, 2, find),
@@ -44,78 +47,128 @@ pub(super) const TABLE: &[Entry] = &[
     }),
 ];
 
-/// Compiling and running cost about as much as pattern and text are long.
-fn regex(args: &Args, at: usize, call: &Call<'_, '_>) -> Outcome<Regex> {
-    let pattern = args.text(at)?;
-    let text = args.text(at + 1)?;
-    call.engine
-        .step(pattern.len() + (pattern.len() * text.len()) / 2)?;
-    Ok(Regex::new(&pattern)
-        .map_err(|error| format!("error parsing regexp: {error}: `{pattern}`"))?)
+/// The sizes a compiled pattern may have, in bytes. The smallest that suffices says what running it may cost.
+const SIZES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
+
+/// A pattern, and what it costs.
+struct Pattern<'b> {
+    regex: Regex,
+    size: usize,
+    /// Whether a match may be as long as the text.
+    endless: bool,
+    budget: &'b Budget,
 }
 
-fn find(args: &Args, call: &Call<'_, '_>) -> Outcome {
+/// Compiling costs about as much as the pattern is long, running it once as much as its size times the text's.
+fn pattern<'b>(args: &Args<'b>) -> Outcome<Pattern<'b>> {
+    let (pattern, text) = (args.text(0)?, args.text(1)?);
+    let budget = args.budget;
+    budget.step(pattern.len())?;
+    let mut problem = String::new();
+    for size in SIZES {
+        match RegexBuilder::new(&pattern).size_limit(size).build() {
+            Ok(regex) => {
+                budget.step((size / 512).saturating_mul(text.len()))?;
+                return Ok(Pattern {
+                    regex,
+                    size,
+                    endless: pattern.contains(['*', '+']) || pattern.contains(",}"),
+                    budget,
+                });
+            }
+            Err(error) => problem = error.to_string(),
+        }
+        budget.step(size / 64)?;
+    }
+    Err(format!("error parsing regexp: {problem}: `{pattern}`").into())
+}
+
+impl Pattern<'_> {
+    /// Every match, as where it begins and ends, not more than `most`. Each may look at all that follows it.
+    fn all(&self, text: &str, most: usize) -> Outcome<Vec<(usize, usize)>> {
+        let mut found = Vec::new();
+        for place in self.regex.find_iter(text).take(most) {
+            let left = text.len() - place.start();
+            let reach = if self.endless {
+                left
+            } else {
+                left.min(self.size)
+            };
+            self.budget.step(reach / 8 * (self.size / 1024))?;
+            self.budget.make(1)?;
+            found.push((place.start(), place.end()));
+        }
+        Ok(found)
+    }
+}
+
+fn find(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let text = args.text(1)?;
-    Ok(regex(args, 0, call)?
+    Ok(pattern(args)?
+        .regex
         .find(&text)
         .map_or("", |found| found.as_str())
         .into())
 }
 
-fn find_all(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn find_all(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let text = args.text(1)?;
     let most = usize::try_from(args.int(2)?).unwrap_or(usize::MAX);
+    let found = pattern(args)?.all(&text, most)?.into_iter();
     Ok(Value::list(
-        regex(args, 0, call)?
-            .find_iter(&text)
-            .take(most)
-            .map(|found| found.as_str().into())
-            .collect(),
+        found.map(|(from, to)| text[from..to].into()).collect(),
     ))
 }
 
-fn replace(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn replace(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let (text, with) = (args.text(1)?, args.text(2)?);
-    bounded(&text, &with)?;
-    Ok(regex(args, 0, call)?
-        .replace_all(&text, &*with)
-        .into_owned()
-        .into())
+    let pattern = pattern(args)?;
+    bounded(&pattern, &text, &with)?;
+    let replaced = pattern.regex.replace_all(&text, &*with);
+    Ok(replaced.into_owned().into())
 }
 
-fn replace_literal(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn replace_literal(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let (text, with) = (args.text(1)?, args.text(2)?);
-    bounded(&text, &with)?;
-    Ok(regex(args, 0, call)?
-        .replace_all(&text, regex_lite::NoExpand(&with))
-        .into_owned()
-        .into())
+    let pattern = pattern(args)?;
+    bounded(&pattern, &text, &with)?;
+    let with = regex_lite::NoExpand(&with);
+    Ok(pattern.regex.replace_all(&text, with).into_owned().into())
 }
 
-fn bounded(text: &str, with: &str) -> Outcome<()> {
-    let longest = text.len().saturating_add(1).saturating_mul(
-        with.len()
-            .saturating_mul(1 + with.matches('$').count() * text.len())
-            .max(1),
-    );
-    if longest > LONGEST * 16 {
+/// Refuses what would become too long. A `$` in the replacement stands for as much as a match at most.
+fn bounded(pattern: &Pattern<'_>, text: &str, with: &str) -> Outcome<()> {
+    let groups = with.matches('$').count();
+    if groups > 0 {
+        let each = pattern.size / 512 * pattern.regex.captures_len();
+        pattern.budget.step(each.saturating_mul(text.len()))?;
+    }
+    let mut longest = text.len();
+    for (from, to) in pattern.all(text, usize::MAX)? {
+        let each = with.len().saturating_add(groups.saturating_mul(to - from));
+        longest = longest.saturating_add(each);
+    }
+    if longest > LONGEST {
         Err("the result may be too long".into())
     } else {
         Ok(())
     }
 }
 
-fn split(args: &Args, call: &Call<'_, '_>) -> Outcome {
+fn split(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let text = args.text(1)?;
-    let regex = regex(args, 0, call)?;
-    let parts: Vec<Value> = match args.int(2)? {
-        0 => Vec::new(),
-        n if n < 0 => regex.split(&text).map(Value::from).collect(),
-        n => regex
-            .splitn(&text, usize::try_from(n).unwrap_or(usize::MAX))
-            .map(Value::from)
-            .collect(),
+    let pattern = pattern(args)?;
+    let most = match args.int(2)? {
+        0 => return Ok(Value::list(Vec::new())),
+        n => usize::try_from(n).unwrap_or(usize::MAX),
     };
+    let mut parts = Vec::new();
+    let mut begin = 0;
+    for (from, to) in pattern.all(&text, most - 1)? {
+        parts.push(text[begin..from].into());
+        begin = to;
+    }
+    parts.push(text[begin..].into());
     Ok(Value::list(parts))
 }
 

@@ -4,6 +4,7 @@ use super::{Args, Entry, LONGEST, MANY, as_list, as_text};
 use crate::chart::{
     json,
     template::{
+        budget::Budget,
         eval::{Call, Outcome},
         value::{Map, Value},
     },
@@ -49,14 +50,14 @@ pub(super) const TABLE: &[Entry] = &[
         let quoted = args
             .from(0)
             .filter(|value| !value.is_nil())
-            .map(|value| Ok(quoted(&as_text(&value)?)));
+            .map(|value| Ok(quoted(&as_text(&value, args.budget)?)));
         Ok(quoted.collect::<Outcome<Vec<_>>>()?.join(" ").into())
     }),
     ("squote", 0, MANY, |args, _| {
         let quoted = args.from(0).filter(|value| !value.is_nil()).map(|value| {
             Ok(format!(
                 "'{}'",
-                crate::chart::template::print::nested(&value)?
+                crate::chart::template::print::nested(&value, args.budget)?
             ))
         });
         Ok(quoted.collect::<Outcome<Vec<_>>>()?.join(" ").into())
@@ -65,7 +66,7 @@ pub(super) const TABLE: &[Entry] = &[
         let parts = args
             .from(0)
             .filter(|value| !value.is_nil())
-            .map(|value| Ok(crate::chart::template::print::nested(&value)?));
+            .map(|value| Ok(crate::chart::template::print::nested(&value, args.budget)?));
         Ok(parts.collect::<Outcome<Vec<_>>>()?.join(" ").into())
     }),
     ("plural", 3, 3, |args, _| {
@@ -76,7 +77,12 @@ pub(super) const TABLE: &[Entry] = &[
         }))
     }),
     ("split", 2, 2, |args, _| {
-        Ok(numbered(split(&args.text(0)?, &args.text(1)?, usize::MAX)))
+        Ok(numbered(split(
+            &args.text(0)?,
+            &args.text(1)?,
+            usize::MAX,
+            args.budget,
+        )?))
     }),
     ("splitn", 3, 3, |args, _| {
         let most = usize::try_from(args.int(1)?).unwrap_or(usize::MAX);
@@ -84,39 +90,44 @@ pub(super) const TABLE: &[Entry] = &[
         Ok(numbered(if most == 0 {
             Vec::new()
         } else {
-            split(&separator, &text, most)
+            split(&separator, &text, most, args.budget)?
         }))
     }),
     ("splitList", 2, 2, |args, _| {
         Ok(Value::list(
-            split(&args.text(0)?, &args.text(1)?, usize::MAX)
+            split(&args.text(0)?, &args.text(1)?, usize::MAX, args.budget)?
                 .into_iter()
                 .map(Value::from)
                 .collect(),
         ))
     }),
     ("join", 2, 2, |args, _| {
-        let parts = texts(&args.any(1))?;
+        let (separator, parts) = (args.text(0)?, texts(&args.any(1), args.budget)?);
+        args.budget
+            .produce(separator.len().saturating_mul(parts.len()))?;
         Ok(parts
             .iter()
             .map(|part| &**part)
             .collect::<Vec<_>>()
-            .join(&args.text(0)?)
+            .join(&separator)
             .into())
     }),
     ("toString", 1, 1, |args, _| {
-        Ok(Value::Text(as_text(&args.any(0))?))
+        Ok(Value::Text(as_text(&args.any(0), args.budget)?))
     }),
     ("toStrings", 1, 1, |args, _| {
         Ok(Value::list(
-            texts(&args.any(0))?.into_iter().map(Value::Text).collect(),
+            texts(&args.any(0), args.budget)?
+                .into_iter()
+                .map(Value::Text)
+                .collect(),
         ))
     }),
     ("sortAlpha", 1, 1, |args, _| {
-        let mut parts = if as_list(&args.any(0)).is_some() {
-            texts(&args.any(0))?
+        let mut parts = if as_list(&args.any(0), args.budget)?.is_some() {
+            texts(&args.any(0), args.budget)?
         } else {
-            vec![as_text(&args.any(0))?]
+            vec![as_text(&args.any(0), args.budget)?]
         };
         parts.sort();
         Ok(Value::list(parts.into_iter().map(Value::Text).collect()))
@@ -130,7 +141,7 @@ pub(super) const TABLE: &[Entry] = &[
             .into())
     }),
     ("html", 0, MANY, |args, _| {
-        let text = super::flow::sprint(args.from(0))?;
+        let text = super::flow::sprint(args.from(0), args.budget)?;
         let escaped = text.chars().fold(String::new(), |mut out, c| {
             match c {
                 '"' => out.push_str("&#34;"),
@@ -147,9 +158,10 @@ pub(super) const TABLE: &[Entry] = &[
     }),
 ];
 
-fn trim_all(args: &Args, _: &Call<'_, '_>) -> Outcome {
-    let cut = args.text(0)?;
-    Ok(args.text(1)?.trim_matches(|c| cut.contains(c)).into())
+fn trim_all(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
+    let (cut, text) = (args.text(0)?, args.text(1)?);
+    args.budget.scan(text.len().saturating_mul(cut.len()))?;
+    Ok(text.trim_matches(|c| cut.contains(c)).into())
 }
 
 /// A byte range as text; half a character becomes a replacement character.
@@ -159,7 +171,7 @@ fn bytes(text: &str, from: usize, to: usize) -> Value {
         .into()
 }
 
-fn substr(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn substr(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let (start, end, text) = (args.int(0)?, args.int(1)?, args.text(2)?);
     let length = text.len();
     let to = usize::try_from(end).ok().filter(|end| *end <= length);
@@ -176,7 +188,7 @@ fn substr(args: &Args, _: &Call<'_, '_>) -> Outcome {
     }
 }
 
-fn trunc(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn trunc(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let (size, text) = (args.int(0)?, args.text(1)?);
     let kept = usize::try_from(size.unsigned_abs()).unwrap_or(usize::MAX);
     Ok(match text.len() {
@@ -186,7 +198,7 @@ fn trunc(args: &Args, _: &Call<'_, '_>) -> Outcome {
     })
 }
 
-fn replace(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn replace(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let (old, new, text) = (args.text(0)?, args.text(1)?, args.text(2)?);
     if text.len().saturating_mul(new.len().max(1)) > LONGEST * 4
         && text.matches(&*old).count() * new.len() > LONGEST
@@ -196,7 +208,7 @@ fn replace(args: &Args, _: &Call<'_, '_>) -> Outcome {
     Ok(text.replace(&*old, &new).into())
 }
 
-fn indent(args: &Args, before: &str) -> Outcome {
+fn indent(args: &Args<'_>, before: &str) -> Outcome {
     let text = args.text(1)?;
     let pad = " ".repeat(args.size(0, 1)?);
     if pad.len().saturating_mul(text.matches('\n').count() + 1) > LONGEST {
@@ -244,21 +256,32 @@ fn is_mark(c: char) -> bool {
     matches!(c as u32, 0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x610..=0x61a | 0x64b..=0x65f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff | 0x20d0..=0x20f0 | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f)
 }
 
-fn split<'t>(separator: &str, text: &'t str, most: usize) -> Vec<&'t str> {
+fn split<'t>(
+    separator: &str,
+    text: &'t str,
+    most: usize,
+    budget: &Budget,
+) -> Outcome<Vec<&'t str>> {
+    let mut parts = Vec::new();
     if !separator.is_empty() {
-        return text.splitn(most, separator).collect();
+        for part in text.splitn(most, separator) {
+            budget.visit(part.len(), 0)?;
+            parts.push(part);
+        }
+        return Ok(parts);
     }
-    let (mut parts, mut rest) = (Vec::new(), text);
+    let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let end = if parts.len() + 1 < most {
             first.len_utf8()
         } else {
             rest.len()
         };
+        budget.visit(end, 0)?;
         parts.push(&rest[..end]);
         rest = &rest[end..];
     }
-    parts
+    Ok(parts)
 }
 
 fn numbered(parts: Vec<&str>) -> Value {
@@ -272,20 +295,25 @@ fn numbered(parts: Vec<&str>) -> Value {
 }
 
 /// The texts of a list, without its nils; anything else is a list of one.
-pub(super) fn texts(value: &Value) -> Outcome<Vec<std::rc::Rc<str>>> {
-    match as_list(value) {
+pub(super) fn texts(value: &Value, budget: &Budget) -> Outcome<Vec<std::rc::Rc<str>>> {
+    let text = |value: &Value| {
+        let text = as_text(value, budget)?;
+        budget.visit(text.len(), 0)?;
+        Ok(text)
+    };
+    match as_list(value, budget)? {
         Some(list) => list
             .items()
             .iter()
             .filter(|item| !item.is_nil())
-            .map(as_text)
+            .map(text)
             .collect(),
         None if value.is_nil() => Ok(Vec::new()),
-        None => Ok(vec![as_text(value)?]),
+        None => Ok(vec![text(value)?]),
     }
 }
 
 /// JSON escapes, as `js` and friends need.
-pub(super) fn json_text(value: &Value, style: json::Style) -> Outcome<String> {
-    Ok(json::write(&value.to_json()?, style))
+pub(super) fn json_text(args: &Args<'_>, style: json::Style) -> Outcome<String> {
+    Ok(json::write(&args.any(0).to_json(args.budget)?, style))
 }

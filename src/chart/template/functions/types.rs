@@ -50,7 +50,11 @@ pub(super) const TABLE: &[Entry] = &[
     ("deepEqual", 2, 2, deep_equal),
 ];
 
-fn deep_equal(args: &Args, call: &Call<'_, '_>) -> Outcome {
-    call.engine.step(10)?;
-    Ok(Value::Bool(compare::deep(&args.any(0), &args.any(1))))
+fn deep_equal(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
+    call.engine.budget.step(10)?;
+    Ok(Value::Bool(compare::deep(
+        &args.any(0),
+        &args.any(1),
+        args.budget,
+    )?))
 }

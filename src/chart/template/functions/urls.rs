@@ -10,7 +10,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("urlParse", 1, 1, |args, _| parse(&args.text(0)?)),
     ("urlJoin", 1, 1, join),
     ("urlquery", 0, MANY, |args, _| {
-        Ok(query(&super::flow::sprint(args.from(0))?).into())
+        Ok(query(&super::flow::sprint(args.from(0), args.budget)?).into())
     }),
     ("base", 1, 1, |args, _| Ok(base(&args.text(0)?).into())),
     ("osBase", 1, 1, |args, _| Ok(base(&args.text(0)?).into())),
@@ -66,7 +66,7 @@ fn parse(text: &str) -> Outcome {
     Ok(Value::Map(Map::from(fields)))
 }
 
-fn join(args: &Args, _: &Call<'_, '_>) -> Outcome {
+fn join(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let map = args.map(0)?;
     let field = |name: &str| match map.find(name) {
         None => Ok(String::new()),

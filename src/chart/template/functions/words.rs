@@ -98,6 +98,7 @@ pub(super) const TABLE: &[Entry] = &[
     }),
     ("shuffle", 1, 1, |args, call| {
         let mut chars: Vec<char> = args.text(0)?.chars().collect();
+        args.budget.step(chars.len())?;
         for at in (1..chars.len()).rev() {
             let other = u64::from_le_bytes(bytes(call)?) % (at as u64 + 1);
             chars.swap(at, usize::try_from(other).unwrap_or_default());
@@ -117,10 +118,10 @@ fn bytes<const N: usize>(call: &Call<'_, '_>) -> Outcome<[u8; N]> {
     Ok(buffer)
 }
 
-fn random(args: &Args, call: &Call<'_, '_>, alphabet: &[u8]) -> Outcome {
+fn random(args: &Args<'_>, call: &Call<'_, '_>, alphabet: &[u8]) -> Outcome {
     let mut out = String::new();
     for _ in 0..args.size(0, 1)? {
-        call.engine.step(1)?;
+        call.engine.budget.step(1)?;
         // Out of 64 bits the bias of a remainder is far below anything observable.
         let at = u64::from_le_bytes(bytes(call)?) % alphabet.len() as u64;
         out.push(char::from(
@@ -229,7 +230,7 @@ fn abbreviated(text: &str, offset: i64, width: i64) -> String {
             ..usize::try_from(to.clamp(from, length)).unwrap_or_default();
         String::from_utf8_lossy(&text.as_bytes()[range]).into_owned()
     };
-    let offset = offset.min(length);
+    let offset = offset.clamp(0, length);
     let offset = if length - offset < width - 3 {
         length - (width - 3)
     } else {
