@@ -13,6 +13,10 @@ lint:
 test *args:
     cargo test {{args}}
 
+# A minute of fuzzing for each target
+fuzz *args:
+    tests/fuzz/run {{args}}
+
 # Real clusters on this machine
 lab *args:
     lab/test {{args}}

@@ -1,0 +1,39 @@
+//! YAML: the quick reader and the thorough one agree, and what is written reads back as itself.
+
+#![no_main]
+
+use kit::{begin, file};
+use meshlink::chart::{Chart, to_yaml, values};
+use serde_json::Value;
+
+libfuzzer_sys::fuzz_target!(
+    init: begin("yaml", |seeds| {
+        seeds.quoted("src/chart", |text| (text.contains(':') || text.contains("- ")).then(|| text.into()));
+        seeds.quoted("src/spec", |text| (text.contains(": ") || text.contains("- ")).then(|| text.into()));
+    }),
+    |data: &[u8]| {
+        let Ok(text) = std::str::from_utf8(data) else {
+            return;
+        };
+        let read = document(text);
+        // The quick reader leaves whatever is not ASCII to the thorough one.
+        if !text.starts_with(['%', '\u{feff}']) {
+            assert_eq!(read, document(&format!("# é\n{text}")));
+        }
+        let _ = values::parse(text, "fuzz");
+        let Some(value) = read.filter(|value| !value.is_null()) else {
+            return;
+        };
+        let written = to_yaml(&value).expect("what was read can be written");
+        assert_eq!(document(&written).as_ref(), Some(&value), "{written}");
+    }
+);
+
+/// What a chart's lock holds: the first document of its text.
+fn document(text: &str) -> Option<Value> {
+    let files = vec![
+        file("Chart.yaml", "name: app\nversion: 1.0.0\n"),
+        file("Chart.lock", text),
+    ];
+    Chart::from_files(files, "fuzz").ok()?.lock
+}
