@@ -305,7 +305,7 @@ fn split(text: &str) -> Vec<&str> {
             start = after + blank;
             line = start;
         }
-        line = memchr::memmem::find(text[line..].as_bytes(), b"\n---")
+        line = memchr::memmem::find(&text.as_bytes()[line..], b"\n---")
             .map_or(text.len(), |end| line + end + 1);
     }
     parts.push(&text[start.min(text.len())..]);
