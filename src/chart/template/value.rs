@@ -140,7 +140,8 @@ impl Map {
         Ok(Self::unseen(map))
     }
 
-    fn unseen(map: Rc<Json>) -> Self {
+    /// The same, where it is paid for.
+    pub(crate) fn unseen(map: Rc<Json>) -> Self {
         Self(Rc::new(Fields(RefCell::new(Content {
             seen: BTreeMap::new(),
             read: Some(map),

@@ -113,7 +113,7 @@ fn from_yaml(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
     let text = args.text(0)?;
     let mut memo = call.engine.memo.borrow_mut();
     if let Some(map) = memo.known(&text) {
-        return Ok(Value::Map(Map::read(map, args.budget)?));
+        return Ok(Value::Map(Map::unseen(map)));
     }
     match read_yaml(&text, args.budget)? {
         Ok(serde_json::Value::Object(map)) => {
