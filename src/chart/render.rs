@@ -432,9 +432,9 @@ fn execute(
         let text = engine
             .execute(&set, template, Dynamic::Map(source.top.clone()))
             .map_err(|error| failure(chart.name(), name, error))?;
-        let text = match text.contains("<no value>") {
-            true => text.replace("<no value>", ""),
-            false => text,
+        let text = match memchr::memmem::find(text.as_bytes(), b"<no value>") {
+            Some(_) => text.replace("<no value>", ""),
+            None => text,
         };
         files.push((name.clone(), text));
     }

@@ -64,7 +64,7 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
 fn mended(bytes: &[u8]) -> Vec<u8> {
     let mut tar = bytes.to_vec();
     let mut at = 0;
-    while let Some(block) = tar.get_mut(at..at + BLOCK) {
+    while let Some(block) = at.checked_add(BLOCK).and_then(|end| tar.get_mut(at..end)) {
         if block.iter().all(|byte| *byte == 0) {
             break;
         }
@@ -73,10 +73,10 @@ fn mended(bytes: &[u8]) -> Vec<u8> {
         header.set_cksum();
         block.copy_from_slice(header.as_bytes());
         let size = header.entry_size().unwrap_or_default();
-        let Some(next) = usize::try_from(size)
-            .ok()
-            .and_then(|size| at.checked_add(BLOCK + size.checked_next_multiple_of(BLOCK)?))
-        else {
+        let Some(next) = usize::try_from(size).ok().and_then(|size| {
+            size.checked_next_multiple_of(BLOCK)?
+                .checked_add(at + BLOCK)
+        }) else {
             break;
         };
         at = next;

@@ -262,15 +262,20 @@ fn split<'t>(
     most: usize,
     budget: &Budget,
 ) -> Outcome<Vec<&'t str>> {
-    let mut parts = Vec::new();
+    let (mut parts, mut rest) = (Vec::new(), text);
     if !separator.is_empty() {
-        for part in text.splitn(most, separator) {
-            budget.visit(part.len(), 0)?;
-            parts.push(part);
+        let finder = memchr::memmem::Finder::new(separator);
+        while parts.len() + 1 < most
+            && let Some(at) = finder.find(rest.as_bytes())
+        {
+            budget.visit(at, 0)?;
+            parts.push(&rest[..at]);
+            rest = &rest[at + separator.len()..];
         }
+        budget.visit(rest.len(), 0)?;
+        parts.push(rest);
         return Ok(parts);
     }
-    let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let end = if parts.len() + 1 < most {
             first.len_utf8()
