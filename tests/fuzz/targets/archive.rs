@@ -63,7 +63,7 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
 /// The same tar with the checksum right wherever a header stands.
 fn mended(bytes: &[u8]) -> Vec<u8> {
     let mut tar = bytes.to_vec();
-    let mut at = 0;
+    let mut at = 0_usize;
     while let Some(block) = at.checked_add(BLOCK).and_then(|end| tar.get_mut(at..end)) {
         if block.iter().all(|byte| *byte == 0) {
             break;
