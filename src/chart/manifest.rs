@@ -140,17 +140,16 @@ pub(crate) struct Collected {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Adds one object as Helm prints it.
-pub(crate) fn put(out: &mut String, manifest: &Manifest) {
-    for part in [
-        "---\n# Source: ",
-        &manifest.source,
-        "\n",
-        &manifest.text,
-        "\n",
-    ] {
-        out.push_str(part);
+/// Objects as Helm prints them, one after the other.
+pub(crate) fn text(manifests: &[Manifest]) -> String {
+    let lines = |m: &Manifest| m.source.len() + m.text.len() + 20;
+    let mut out = String::with_capacity(manifests.iter().map(lines).sum());
+    for Manifest { source, text, .. } in manifests {
+        for part in ["---\n# Source: ", source, "\n", text, "\n"] {
+            out.push_str(part);
+        }
     }
+    out
 }
 
 /// Splits each file's text into objects and hooks. Files must come sorted by name.
@@ -195,11 +194,7 @@ pub(crate) fn collect(files: &[(String, String)], memo: &mut Memo) -> Result<Col
         }
     }
     sort(&mut all.manifests);
-    let size = |manifest: &Manifest| manifest.source.len() + manifest.text.len() + 20;
-    all.text.reserve(all.manifests.iter().map(size).sum());
-    for manifest in &all.manifests {
-        put(&mut all.text, manifest);
-    }
+    all.text = text(&all.manifests);
     all.manifests.retain(|manifest| !manifest.object.is_null());
     all.hooks
         .sort_by(|a, b| order(&named(&a.manifest.object), &named(&b.manifest.object)));

@@ -111,14 +111,11 @@ pub struct Rendered {
 impl Rendered {
     /// All objects as one text, as Helm records and prints it.
     pub fn text(&self) -> Cow<'_, str> {
-        if !self.record.is_empty() {
-            return (&self.record).into();
+        if self.record.is_empty() {
+            manifest::text(&self.manifests).into()
+        } else {
+            (&self.record).into()
         }
-        let mut text = String::new();
-        for manifest in &self.manifests {
-            manifest::put(&mut text, manifest);
-        }
-        text.into()
     }
 }
 
