@@ -30,6 +30,8 @@ pub mod rate;
 pub mod remains;
 mod rights;
 pub mod session;
+#[cfg(test)]
+mod tests;
 mod xml;
 mod zone;
 

@@ -17,7 +17,7 @@
 //! `sandbox` stands apart: embedded clusters, spoken to over HTTP like any other.
 
 pub mod aws;
-pub mod chart;
+pub use helm_engine as chart;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod cluster;
@@ -31,7 +31,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod resolve;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
+#[cfg(any(test, feature = "sandbox"))]
+pub use istio_sandbox as sandbox;
 pub mod spec;
 pub mod verify;

@@ -1,7 +1,7 @@
 """The AWS API of the lab's cloud: meshlink's own emulator, run as one of the cloud's programs.
 
-It is the program `MESHLINK_BIN` names, or what `cargo build` left in this tree. Without either the lab has no AWS API,
-and everything else is as it is.
+It is the program `SANDBOX_AWS_BIN` names, or what `cargo build` of the sandbox crate left in this tree. Without either the lab has no
+AWS API, and everything else is as it is.
 """
 import json
 import os
@@ -12,15 +12,16 @@ from . import config, controlplane, images, proc
 from .shell import run, wait_for
 
 MEMBER, NAME = "cloud", "aws"
-NONE = "no AWS API: there was no meshlink to play it (`cargo build` or MESHLINK_BIN, then `lab/lab reset`)"
+BUILD = ["cargo", "build", "--locked", "--quiet", "-p", "istio-sandbox", "--features", "program", "--bin", "sandbox-aws"]
+NONE = f"no AWS API: there was no program to play it (`{' '.join(BUILD)}` or SANDBOX_AWS_BIN, then `lab/lab reset`)"
 
 
 def program():
-    """The meshlink to play AWS with, or None."""
-    named = os.environ.get("MESHLINK_BIN")
+    """The program to play AWS with, or None."""
+    named = os.environ.get("SANDBOX_AWS_BIN")
     target = os.environ.get("CARGO_TARGET_DIR") or config.LAB.parent / "target"
-    path = Path(named or Path(target) / "debug" / "meshlink").absolute()
-    able = path.is_file() and "--laboratory" in run(path, "sandbox", "cloud", "--help", check=False)
+    path = Path(named or Path(target) / "debug" / "sandbox-aws").absolute()
+    able = path.is_file() and "--laboratory" in run(path, "--help", check=False)
     return path if able else None
 
 
@@ -30,12 +31,12 @@ def is_up():
 
 def start():
     """Play AWS, if there is something to play it with."""
-    if not (meshlink := program()):
+    if not (player := program()):
         return
     _write_key()
     inside = proc.in_netns(config.CLOUD_NS)
     proc.start(MEMBER, NAME, inside, [
-        meshlink, "-vv", "sandbox", "cloud", "--listen", f"{config.CLOUD_IP}:{config.AWS_PORT}",
+        player, "--listen", f"{config.CLOUD_IP}:{config.AWS_PORT}",
         "--user", config.AWS_USER, "--laboratory", f"http://{config.CLOUD_IP}:{config.CONTROL_PORT}"], more=key())
 
     def answers():

@@ -45,7 +45,7 @@ def notes():
     if missing := build_missing():
         yield f"not built yet: {', '.join(missing)} (about 15 minutes for all, on two cores)"
     if not aws.program():
-        yield "no meshlink to play AWS with: `cargo build`, or name one by MESHLINK_BIN (the lab comes up without)"
+        yield f"no program to play AWS with: `{' '.join(aws.BUILD)}`, or name one by SANDBOX_AWS_BIN (the lab comes up without)"
     if not _capable(24):
         yield "no CAP_SYS_RESOURCE: container memory scores are left as they are"
     if not cgroups.unified():

@@ -380,38 +380,13 @@ pub(crate) struct CaStatus {
 
 /// `meshlink sandbox`.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Sandbox {
-    #[command(subcommand)]
-    pub(crate) what: Option<SandboxWhat>,
     /// How many clusters
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=50))]
     pub(crate) clusters: u8,
     /// How long things take: at once, or as long as they do for real
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub(crate) timeline: Timeline,
-}
-
-/// `meshlink sandbox …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum SandboxWhat {
-    /// Play AWS around clusters of a laboratory, until interrupted
-    #[command(hide = true)]
-    Cloud(SandboxCloud),
-}
-
-/// `meshlink sandbox cloud`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct SandboxCloud {
-    /// Where AWS is to answer
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4566")]
-    pub(crate) listen: std::net::SocketAddr,
-    /// Who tells which clusters and load balancers there are
-    #[arg(long, value_name = "URL")]
-    pub(crate) laboratory: String,
-    /// The IAM user whose access key is let in: that of AWS_ACCESS_KEY_ID
-    #[arg(long, value_name = "NAME", default_value = "operator")]
-    pub(crate) user: String,
 }
 
 /// How long things take in the sandbox.

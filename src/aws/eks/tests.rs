@@ -11,9 +11,10 @@ use std::{
 use super::*;
 use crate::{
     aws::call::Cause,
+    aws::tests::kit::{client, served},
     sandbox::aws::{
         Cluster, Fault, FaultKind, Role,
-        testing::{ACCOUNT, REGION, client, now, served, state},
+        testing::{ACCOUNT, REGION, now, state},
     },
 };
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
+    aws::tests::kit::served,
     aws::{
         Aws, Identity,
         eks::{Place, describe},
@@ -14,7 +15,7 @@ use crate::{
     },
     sandbox::aws::{
         Cluster, Fault, FaultKind, Ingress, Route as ARoute, Side, State, Thing, ThingKind,
-        testing::{ACCOUNT, REGION, now, served, state},
+        testing::{ACCOUNT, REGION, now, state},
     },
 };
 

@@ -9,10 +9,11 @@ use std::{
 
 use super::*;
 use crate::{
+    aws::tests::kit::{client, served},
     aws::{Aws, Identity, rate::Pace},
     sandbox::aws::{
         Fault, FaultKind, Health, NewBalancer, Pace as Story, Server, Shared, State, Zone,
-        testing::{ACCOUNT, Ahead, REGION, client, now, served, state},
+        testing::{ACCOUNT, Ahead, REGION, now, state},
     },
 };
 
