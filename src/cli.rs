@@ -7,6 +7,7 @@
 //! | `command` | one file per command |
 //! | `output` | what a user sees |
 //! | `error` | how a command ends when it does not end well |
+//! | `hints` | what to type next, with the flags that find the same mesh |
 //!
 //! Arguments are parsed before anything is started, so that `--version` and `--help` cost nothing.
 
@@ -18,14 +19,16 @@ use tokio_util::sync::CancellationToken;
 use self::{
     args::{Args, Command, Environment, Format, Places},
     error::{Exit, Failure},
+    hints::Hints,
     output::{Screen, json},
 };
-use crate::{aws::Aws, name::MeshId};
+use crate::{aws::Aws, hint::Hint, name::MeshId};
 
 mod args;
 mod charts;
 mod command;
 mod error;
+mod hints;
 mod output;
 mod session;
 mod start;
@@ -41,6 +44,8 @@ pub(crate) struct Frame {
     pub(crate) aws: Aws,
     /// Cancelled when the user wants to stop.
     pub(crate) cancel: CancellationToken,
+    /// Makes hints of what is known of the mesh that can be pasted.
+    pub(crate) hints: Hints,
     /// The command as it was typed, for the journal. No argument of ours is a secret.
     pub(crate) command: String,
 }
@@ -59,7 +64,7 @@ impl Frame {
                 Exit::Failed,
                 vec!["there is no place for the vault: HOME is not set".into()],
             )
-            .hint("export HOME=/path/to/a/folder/of/yours")
+            .hint(Hint::to_fill_in("export HOME=FOLDER"))
         })
     }
 
@@ -78,7 +83,7 @@ impl Frame {
 fn unasked() -> Failure {
     let text = "real clusters are changed only with --yes where nobody can be asked";
     Failure::from_causes(Exit::Usage, vec![text.into()])
-        .hint("add --yes, or look first with: meshlink plan")
+        .hint(Hint::note("add --yes, or look first with: meshlink plan"))
 }
 
 /// The `meshlink` command: reads arguments and environment, runs, and says how it ended.
@@ -99,16 +104,17 @@ pub fn main() -> ExitCode {
         aws: Aws::new(environment.aws()).telling(move |text| listener.say(text)),
         environment,
         screen,
+        hints: Hints::of(&args.command),
         cancel: CancellationToken::new(),
         command: std::env::args()
             .skip(1)
-            .map(|word| args::shell_word(&word))
+            .map(|word| crate::hint::word(&word))
             .collect::<Vec<_>>()
             .join(" "),
     };
     let exit = match run(args.command, &frame) {
         Ok(exit) => exit,
-        Err(failure) => tell(&frame.screen, &failure),
+        Err(failure) => tell(&frame, failure),
     };
     ExitCode::from(exit.code())
 }
@@ -150,7 +156,10 @@ async fn interruptible(
 }
 
 /// Says what went wrong, to people and, if one listens, to a program.
-fn tell(screen: &Screen, failure: &Failure) -> Exit {
+fn tell(frame: &Frame, mut failure: Failure) -> Exit {
+    let screen = &frame.screen;
+    frame.hints.settle_failure(&mut failure);
+    let failure = &failure;
     let value = json::Failed {
         exit_code: failure.kind.code(),
         failure,

@@ -40,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use crate::name::ClusterName;
+use crate::{hint::Hint, name::ClusterName};
 
 pub mod access;
 pub mod connect;
@@ -161,7 +161,7 @@ pub enum Error {
         /// Why it gave no credentials.
         reason: String,
         /// How to get it, where that is the way out.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// The parts of the connection do not fit together: a bad address, certificate or key.
     #[error("cluster {cluster}: cannot set up a client for {server}: {reason}")]
@@ -256,6 +256,14 @@ impl Error {
             Self::Call { source, .. } | Self::Forward { source, .. } => source.recover(),
             Self::UnknownKind { .. } | Self::NotInTime { .. } => Recover::Backoff,
             _ => Recover::Never,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::Plugin { hint, .. } => hint.clone(),
+            _ => None,
         }
     }
 

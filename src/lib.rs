@@ -5,6 +5,7 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`name`] | names, checked where they enter |
+//! | [`hint`] | what to do about something: a command that can be pasted, or a note |
 //! | [`spec`] | `mesh.yaml` to a checked [`spec::Mesh`] |
 //! | [`manifest`] | our own objects, as text people can override |
 //! | [`pki`], [`chart`], [`cluster`], [`aws`], [`resolve`] | one craft each, knowing nothing of plans |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod cluster;
 pub mod digest;
 pub mod engine;
+pub mod hint;
 pub mod manifest;
 pub mod name;
 pub mod observe;

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{cluster::subset::Change, name::ClusterName};
+use crate::{cluster::subset::Change, hint::Hint, name::ClusterName};
 
 pub mod desire;
 pub mod join;
@@ -26,7 +26,41 @@ pub struct Plan {
     /// The steps.
     pub steps: Vec<Planned>,
     /// What a person should know though nothing is to be done about it.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+/// Something to know though a plan does nothing about it. In JSON it is text: the commands stand on lines of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(into = "String", from = "String")]
+#[schemars(inline)]
+pub struct Note {
+    /// What there is to know.
+    pub text: String,
+    /// What could be done about it.
+    pub hints: Vec<Hint>,
+}
+
+impl Note {
+    /// With what could be done about it.
+    pub fn with(text: impl Into<String>, hints: Vec<Hint>) -> Self {
+        Self {
+            text: text.into(),
+            hints,
+        }
+    }
+}
+
+impl From<String> for Note {
+    fn from(text: String) -> Self {
+        Self::with(text, vec![])
+    }
+}
+
+impl From<Note> for String {
+    fn from(note: Note) -> Self {
+        let hints = note.hints.iter().map(|hint| format!("\n{hint}"));
+        note.text + &hints.collect::<Self>()
+    }
 }
 
 /// One step of a plan.
@@ -65,17 +99,17 @@ pub struct Refusal {
     pub cluster: Option<ClusterName>,
     /// What is in the way.
     pub reason: String,
-    /// Ways on that can be pasted.
-    pub hints: Vec<String>,
+    /// Ways on.
+    pub hints: Vec<Hint>,
 }
 
 impl Refusal {
     /// A refusal by what was seen in a cluster.
-    fn by(cluster: &ClusterName, reason: impl Into<String>, hints: &[&str]) -> Self {
+    fn by(cluster: &ClusterName, reason: impl Into<String>, hints: Vec<Hint>) -> Self {
         Self {
             cluster: Some(cluster.clone()),
             reason: reason.into(),
-            hints: hints.iter().map(|h| (*h).to_owned()).collect(),
+            hints,
         }
     }
 }

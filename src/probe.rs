@@ -23,7 +23,7 @@ mod greet;
 mod way;
 
 pub use absence::{Absence, Hidden, Known};
-pub use answer::{Answer, Dialed, Endpoint, read_dial, read_endpoints};
+pub use answer::{Answer, Dialed, Endpoint, Trouble, read_dial, read_endpoints};
 pub use greet::{Greeting, TcpOnly};
 pub use way::Way;
 

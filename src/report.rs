@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::event::{Event, Kind, Severity},
+    engine::event::{Because, Event, Kind, Severity},
+    hint::Hint,
+    plan::Note,
     verify::Verdict,
 };
 
@@ -39,7 +41,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Vec<String>>,
     /// What a person should know though nothing was to be done about it.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 /// How a run ended.
@@ -70,13 +72,19 @@ pub struct StepReport {
     pub step: String,
     /// The cluster it belongs to.
     pub cluster: Option<String>,
+    /// Every cluster it has to do with.
+    #[serde(default)]
+    pub clusters: Vec<String>,
     /// What became of it.
     pub state: StepState,
     /// The evidence, or the causes of its failure.
     pub lines: Vec<String>,
-    /// Commands a user can paste.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hints: Vec<String>,
+    /// Why it was not tried, where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<Because>,
+    /// What to do about its failure.
+    #[serde(default)]
+    pub hints: Vec<Hint>,
     /// How long it took.
     pub millis: u64,
 }
@@ -93,7 +101,9 @@ pub enum StepState {
     Done,
     /// Failed.
     Failed,
-    /// Not tried, because something it needs had failed.
+    /// Begun, and given up because the run was asked to stop.
+    Interrupted,
+    /// Not tried: something it needs had failed, or the run was asked to stop.
     Skipped,
 }
 
@@ -119,8 +129,10 @@ impl Report {
                         .map(|p| StepReport {
                             step: p.step.clone(),
                             cluster: p.cluster.clone(),
+                            clusters: p.clusters.clone(),
                             state: StepState::Waiting,
                             lines: vec![],
+                            because: None,
                             hints: vec![],
                             millis: 0,
                         })
@@ -162,14 +174,23 @@ impl Report {
                 found.lines.clone_from(evidence);
                 found.millis = *millis;
             }
-            Kind::StepFailed { causes, hints, .. } => {
-                found.state = StepState::Failed;
+            Kind::StepFailed {
+                causes,
+                hints,
+                severity,
+                ..
+            } => {
+                found.state = match severity {
+                    Severity::Interrupted => StepState::Interrupted,
+                    _ => StepState::Failed,
+                };
                 found.lines.clone_from(causes);
                 found.hints.clone_from(hints);
             }
             Kind::StepSkipped { because, .. } => {
                 found.state = StepState::Skipped;
-                found.lines = vec![format!("needs {because}")];
+                found.lines = vec![because.to_string()];
+                found.because = Some(because.clone());
             }
             _ => {}
         }
@@ -193,16 +214,22 @@ impl Report {
     /// linked, some of them are.
     fn others_are_done(&self) -> bool {
         let unfinished = self.unfinished();
-        let touches = |id: &str| clusters(id).any(|c| unfinished.contains(&c));
-        let is_pair = |s: &&StepReport| clusters(&s.step).count() > 1;
-        let others: Vec<_> = self.steps.iter().filter(|s| !touches(&s.step)).collect();
+        let touches = |s: &StepReport| s.clusters.iter().any(|c| unfinished.contains(&c.as_str()));
+        let is_pair = |s: &&StepReport| s.clusters.len() > 1;
+        let others: Vec<_> = self.steps.iter().filter(|s| !touches(s)).collect();
         // What sums up all pairs of a cluster waits for those with the unfinished.
         let sums_up = |s: &StepReport| {
-            let because = s.lines.first().and_then(|l| l.strip_prefix("needs "));
-            s.state == StepState::Skipped
-                && because.is_some_and(|id| {
-                    touches(id) && clusters(id).any(|c| Some(c) == s.cluster.as_deref())
-                })
+            let Some(Because::Needs(id)) = &s.because else {
+                return false;
+            };
+            let needed = self.steps.iter().find(|other| other.step == *id);
+            needed.is_some_and(|needed| {
+                touches(needed)
+                    && needed
+                        .clusters
+                        .iter()
+                        .any(|c| Some(c) == s.cluster.as_ref())
+            })
         };
         let done = |s: &&StepReport| s.state == StepState::Done;
         let linked = others.iter().copied().any(|s| is_pair(&s) && done(&s));
@@ -219,14 +246,14 @@ impl Report {
         let mut names = BTreeSet::new();
         while !open.is_empty() {
             let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-            for cluster in open.iter().flat_map(|s| clusters(&s.step)) {
+            for cluster in open.iter().flat_map(|s| &s.clusters) {
                 *counts.entry(cluster).or_default() += 1;
             }
             let Some((worst, _)) = counts.into_iter().max_by_key(|(_, n)| *n) else {
                 break;
             };
             names.insert(worst);
-            open.retain(|s| !clusters(&s.step).any(|c| c == worst));
+            open.retain(|s| !s.clusters.iter().any(|c| c == worst));
         }
         names.into_iter().collect()
     }
@@ -235,11 +262,6 @@ impl Report {
     pub fn failed(&self) -> impl Iterator<Item = &StepReport> {
         self.steps.iter().filter(|s| s.state == StepState::Failed)
     }
-}
-
-/// The clusters a step has to do with, as its id says.
-fn clusters(step: &str) -> impl Iterator<Item = &str> {
-    step.split('/').skip(1)
 }
 
 #[cfg(test)]
@@ -263,6 +285,7 @@ mod tests {
         let planned = |(step, cluster): &(&str, &str)| Planned {
             step: (*step).into(),
             cluster: Some((*cluster).into()),
+            clusters: step.split('/').skip(1).map(Into::into).collect(),
             describe: String::new(),
         };
         Kind::RunStarted {
@@ -351,7 +374,7 @@ mod tests {
     fn skipped(step: &str, because: &str) -> Kind {
         Kind::StepSkipped {
             step: step.into(),
-            because: because.into(),
+            because: Because::Needs(because.into()),
         }
     }
 

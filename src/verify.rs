@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hint::Hint;
+
 pub mod istiod;
 mod mesh;
 pub mod pair;
@@ -34,9 +36,9 @@ pub struct Check {
     pub outcome: Outcome,
     /// What was looked at, and what it said.
     pub evidence: String,
-    /// What to do about it, as commands that can be pasted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hints: Vec<String>,
+    /// What to do about it.
+    #[serde(default)]
+    pub hints: Vec<Hint>,
 }
 
 /// The claims a verdict is made of.
@@ -167,7 +169,7 @@ fn check(
     to: impl AsRef<str>,
     outcome: Outcome,
     evidence: String,
-    hints: Vec<String>,
+    hints: Vec<Hint>,
 ) -> Check {
     Check {
         id,

@@ -6,7 +6,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_eks::error::{ProvideErrorMetadata, SdkError};
 
 use super::env::Service;
-use crate::cluster::Recover;
+use crate::{cluster::Recover, hint::Hint};
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,28 +79,32 @@ impl Error {
         }
     }
 
-    /// A command that shows or mends the cause.
-    pub fn hint(&self, profile: Option<&str>) -> Option<String> {
-        let profile = profile
-            .map(|p| format!(" --profile {p}"))
-            .unwrap_or_default();
+    /// What shows or mends the cause.
+    pub fn hint(&self, profile: Option<&str>) -> Option<Hint> {
+        let with_profile = |words: &[&'static str]| {
+            let profile = profile.into_iter().flat_map(|p| ["--profile", p]);
+            Hint::command(words.iter().copied().chain(profile))
+        };
         match &self.cause {
-            Cause::Expired(_) => Some(format!("aws sso login{profile}")),
-            Cause::NoCredentials(_) => {
-                Some("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or: aws configure sso".into())
-            }
-            Cause::BadCredentials(_) => Some(format!("aws sts get-caller-identity{profile}")),
-            Cause::Denied(_) => Some(format!(
+            Cause::Expired(_) => Some(with_profile(&["aws", "sso", "login"])),
+            Cause::NoCredentials(_) => Some(Hint::note(
+                "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or: aws configure sso",
+            )),
+            Cause::BadCredentials(_) => Some(with_profile(&["aws", "sts", "get-caller-identity"])),
+            Cause::Denied(_) => Some(Hint::note(format!(
                 "allow {}:{} (the whole least policy: meshlink aws policy)",
                 self.service.prefix(),
                 self.action
-            )),
-            Cause::Unreachable(_) => Some(format!(
-                "curl -sv https://{}.{}.{}/",
-                self.service.prefix(),
-                self.region,
-                super::arn::Partition::of_region(&self.region).suffix
-            )),
+            ))),
+            Cause::Unreachable(_) => {
+                let url = format!(
+                    "https://{}.{}.{}/",
+                    self.service.prefix(),
+                    self.region,
+                    super::arn::Partition::of_region(&self.region).suffix
+                );
+                Some(Hint::command(["curl", "-sv", &url]))
+            }
             _ => None,
         }
     }
@@ -255,7 +259,7 @@ mod tests {
 
     #[test]
     fn hints_can_be_pasted() {
-        let hint = |cause| error(cause).hint(Some("work")).unwrap_or_default();
+        let hint = |cause| error(cause).hint(Some("work")).unwrap().to_string();
         assert_eq!(
             hint(Cause::Expired(String::new())),
             "aws sso login --profile work"

@@ -29,7 +29,7 @@ pub use token::{LIFE, RENEW, Token, TokenSource, mint};
 pub use twins::twins;
 
 use super::{Aws, Identity, call};
-use crate::cluster::Recover;
+use crate::{cluster::Recover, hint::Hint};
 
 /// What went wrong with a cluster's name, its description or its token.
 #[derive(Debug, thiserror::Error)]
@@ -142,41 +142,46 @@ fn listed(there: &[String]) -> String {
 
 impl Error {
     /// What to type next.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Ambiguous { text, candidates } => candidates
-                .first()
-                .map(|one| format!("say which, with a name of your own: {}={one}", id_of(text))),
-            Self::NoRegion { text } => Some(format!(
+            Self::Ambiguous { text, candidates } => candidates.first().map(|one| {
+                let name = id_of(text);
+                Hint::note(format!("say which, with a name of your own: {name}={one}"))
+            }),
+            Self::NoRegion { text } => Some(Hint::note(format!(
                 "write the region: {}=eu-west-1/{text}, or set AWS_REGION",
                 id_of(text)
-            )),
+            ))),
             Self::NotAName { contexts, .. } if contexts.is_empty() => {
-                Some("kubectl config get-contexts".into())
+                Some(Hint::command(["kubectl", "config", "get-contexts"]))
             }
             Self::NotAName { contexts, .. } => {
-                Some(format!("contexts there are: {}", contexts.join(", ")))
+                let contexts = contexts.join(", ");
+                Some(Hint::note(format!("contexts there are: {contexts}")))
             }
-            Self::NotFound { name, .. } => Some(format!(
+            Self::NotFound { name, .. } => Some(Hint::note(format!(
                 "another region or account? write REGION/{name}, or set AWS_PROFILE; to see what is there: aws eks list-clusters --region REGION"
-            )),
-            Self::OtherAccount { .. } => Some("aws sts get-caller-identity".into()),
+            ))),
+            Self::OtherAccount { .. } => Some(Hint::command(["aws", "sts", "get-caller-identity"])),
             Self::NotActive {
                 name,
                 region,
                 status,
-            } if status == "CREATING" => Some(format!(
-                "aws eks wait cluster-active --name {name} --region {region}"
-            )),
-            Self::NotActive { name, region, .. } => Some(format!(
-                "aws eks describe-cluster --name {name} --region {region} --query cluster.health"
-            )),
+            } if status == "CREATING" => {
+                let words = ["aws", "eks", "wait", "cluster-active", "--name", name];
+                Some(Hint::command(words.into_iter().chain(["--region", region])))
+            }
+            Self::NotActive { name, region, .. } => {
+                let words = ["aws", "eks", "describe-cluster", "--name", name];
+                let of = ["--region", region, "--query", "cluster.health"];
+                Some(Hint::command(words.into_iter().chain(of)))
+            }
             Self::Call {
                 source, profile, ..
             } => source.hint(profile.as_deref()),
-            Self::Twins { second, .. } => {
-                Some(format!("leave {second} out, or correct what it points to"))
-            }
+            Self::Twins { second, .. } => Some(Hint::note(format!(
+                "leave {second} out, or correct what it points to"
+            ))),
             Self::NotACluster { .. } | Self::Incomplete { .. } | Self::Sign { .. } => None,
         }
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{cidr::Cidr, network::Network};
+use crate::hint::Hint;
 
 /// Who may reach a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +50,11 @@ pub struct Undecided {
 
 impl Undecided {
     /// The ways to decide.
-    pub fn hint(&self) -> String {
-        "say it in mesh.yaml: `gateway: {exposure: internal}` if there is a private route, or \
-         `gateway: {exposure: internet-facing, sourceRanges: [ADDRESS/32]}` with the addresses by which the peers leave"
-            .into()
+    pub fn hint(&self) -> Hint {
+        Hint::note(
+            "say it in mesh.yaml: `gateway: {exposure: internal}` if there is a private route, or \
+         `gateway: {exposure: internet-facing, sourceRanges: [ADDRESS/32]}` with the addresses by which the peers leave",
+        )
     }
 }
 
@@ -303,7 +305,8 @@ mod tests {
             "{error}"
         );
         assert!(
-            error.hint().contains("exposure: internal") && error.hint().contains("internet-facing")
+            error.hint().to_string().contains("exposure: internal")
+                && error.hint().to_string().contains("internet-facing")
         );
         let blind = Network {
             blind: vec!["DescribeNatGateways"],

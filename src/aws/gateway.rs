@@ -10,12 +10,13 @@ use super::{
     eks::{self, Facts, Place, describe},
     exposure::{self, Exposure, Undecided},
     network::{self, Network},
-    nlb::{CONTROLLER, Stuck, choose, controllers},
+    nlb::{CONTROLLER, ServiceName, Stuck, choose, controllers},
     preflight::{self, Finding},
     rights,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref},
+    hint::Hint,
     spec,
 };
 
@@ -65,12 +66,18 @@ pub enum Error {
 
 impl Error {
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Nodes { .. } => None,
             Self::Describe { source, .. } => source.hint(),
             Self::Network { source, .. } => source.hint(None),
-            Self::NoClass { cause, .. } => Some(cause.hint("istio-system/istio-eastwestgateway")),
+            Self::NoClass { cluster, cause } => {
+                let service = ServiceName {
+                    namespace: "istio-system".into(),
+                    name: "istio-eastwestgateway".into(),
+                };
+                Some(cause.hint(cluster, &service))
+            }
             Self::Undecided(undecided) => Some(undecided.hint()),
         }
     }

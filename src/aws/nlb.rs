@@ -28,11 +28,13 @@ pub(crate) use seen::{CONTROLLER, controllers};
 pub use stuck::Stuck;
 pub use wait::{Limits, Progress, wait};
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::call;
-use crate::cluster::Recover;
+use crate::{cluster::Recover, hint::Hint};
 
 /// A load balancer and its targets, as Elastic Load Balancing tells them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -94,6 +96,21 @@ impl Target {
     }
 }
 
+/// A Service by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// What went wrong with a load balancer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -103,8 +120,8 @@ pub enum Error {
     Stuck {
         /// The cluster.
         cluster: String,
-        /// Namespace and name of the Service.
-        service: String,
+        /// The Service.
+        service: ServiceName,
         /// Why.
         cause: Stuck,
     },
@@ -113,8 +130,8 @@ pub enum Error {
     NotInTime {
         /// The cluster.
         cluster: String,
-        /// Namespace and name of the Service.
-        service: String,
+        /// The Service.
+        service: ServiceName,
         /// How long it was waited for.
         waited: String,
         /// The last reason.
@@ -141,13 +158,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// One command that shows or mends it.
-    pub fn hint(&self) -> Option<String> {
+    /// What shows or mends it.
+    pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Stuck { cause, service, .. } => Some(cause.hint(service)),
-            Self::NotInTime { service, .. } => {
-                let (namespace, name) = service.split_once('/')?;
-                Some(format!("kubectl -n {namespace} describe service {name}"))
+            Self::Stuck {
+                cluster,
+                cause,
+                service,
+            } => Some(cause.hint(cluster, service)),
+            Self::NotInTime {
+                cluster, service, ..
+            } => {
+                let ServiceName { namespace, name } = service;
+                let words = ["-n", namespace, "describe", "service", name];
+                Some(Hint::kubectl(cluster, words))
             }
             Self::Ask { source, .. } => source.hint(None),
             Self::See { .. } => None,

@@ -10,6 +10,7 @@ use super::{
     exposure::{self, Exposure},
     network::{Network, Rule},
 };
+use crate::hint::Hint;
 
 /// Ports of the control plane that the API server calls on nodes: webhooks, and what serves them.
 const CONTROL: [u16; 2] = [15017, 15012];
@@ -40,7 +41,7 @@ pub struct Finding {
     /// What was found.
     pub text: String,
     /// The commands that mend it.
-    pub fix: Vec<String>,
+    pub fix: Vec<Hint>,
 }
 
 /// A cluster, as EKS and EC2 tell it.
@@ -79,7 +80,7 @@ fn finding(
     member: &Member<'_>,
     level: Level,
     text: String,
-    fix: Option<String>,
+    fix: Option<Hint>,
 ) -> Finding {
     Finding {
         check,
@@ -113,7 +114,7 @@ fn rights(member: &Member<'_>) -> Finding {
         member,
         Level::Warn,
         text,
-        Some("meshlink aws policy".into()),
+        Some(Hint::command(["meshlink", "aws", "policy"])),
     )
 }
 
@@ -150,10 +151,17 @@ fn subnets(member: &Member<'_>, exposure: &Exposure) -> Finding {
         false => (Level::Fail, "no load balancer can be placed"),
     };
     let text = format!("no subnet of {} is tagged {tag}: {so}", network.vpc);
-    let fix = format!(
-        "aws ec2 create-tags --region {region} --resources {} --tags Key={tag},Value=1",
-        fit.join(" ")
-    );
+    let create = [
+        "aws",
+        "ec2",
+        "create-tags",
+        "--region",
+        region,
+        "--resources",
+    ];
+    let tag = format!("Key={tag},Value=1");
+    let words = create.into_iter().chain(fit.iter().copied());
+    let fix = Hint::command(words.chain(["--tags", &tag]));
     finding(
         "aws-subnets",
         member,
@@ -213,9 +221,9 @@ fn control_plane(member: &Member<'_>) -> Vec<Finding> {
     );
     let region = &member.facts.region;
     let fix = closed.iter().map(|port| {
-        format!(
+        Hint::shell(format!(
             "aws ec2 authorize-security-group-ingress --region {region} --group-id {group} --protocol tcp --port {port} --source-group {plane}"
-        )
+        ))
     });
     let fix = fix.collect();
     let finding = finding("aws-webhook", member, Level::Fail, text, None);
@@ -236,9 +244,9 @@ fn inside(member: &Member<'_>) -> Vec<Finding> {
             let (id, region) = (&group.id, &member.facts.region);
             let port = if rule.ports.0 == rule.ports.1 { rule.ports.0.to_string() } else { format!("{}-{}", rule.ports.0, rule.ports.1) };
             let text = format!("security group {id} opens {} to everybody", ports.join(", "));
-            let fix = format!(
+            let fix = Hint::shell(format!(
                 "aws ec2 revoke-security-group-ingress --region {region} --group-id {id} --protocol tcp --port {port} --cidr 0.0.0.0/0"
-            );
+            ));
             (!ports.is_empty()).then(|| finding("aws-open-ports", member, Level::Warn, text, Some(fix)))
         })
         .collect()
@@ -261,10 +269,10 @@ fn api(member: &Member<'_>, peer: &Member<'_>) -> Finding {
     }
     if !facts.public {
         let text = format!("the API server is private and {from} has no route to it");
-        let fix = format!(
+        let fix = Hint::to_fill_in(&format!(
             "aws eks update-cluster-config --name {} --region {} --resources-vpc-config endpointPublicAccess=true,publicAccessCidrs=EGRESS_OF_{from}/32",
             facts.name, facts.region
-        );
+        ));
         return finding(check, member, Level::Fail, text, Some(fix));
     }
     let ranges: Vec<Cidr> = facts
@@ -319,11 +327,11 @@ fn admitted(member: &Member<'_>, from: &str, shut: &[String]) -> Finding {
         "the API server does not admit {}, by which {from} leaves",
         shut.join(", ")
     );
-    let fix = format!(
+    let fix = Hint::shell(format!(
         "aws eks update-cluster-config --name {} --region {} --resources-vpc-config endpointPublicAccess=true,publicAccessCidrs={}",
         facts.name,
         facts.region,
         all.join(",")
-    );
+    ));
     finding(check, member, Level::Fail, text, Some(fix))
 }

@@ -12,6 +12,7 @@ use super::{
     nlb::Host,
     query::ec2,
 };
+use crate::hint::Hint;
 
 /// The pause between two looks, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
@@ -114,18 +115,25 @@ impl Former {
     }
 
     /// The command that shows what holds a subnet or a VPC back.
-    pub fn hint(&self) -> String {
+    pub fn hint(&self) -> Hint {
         let Host { id, region, .. } = &self.host;
-        format!(
-            "aws ec2 describe-network-interfaces --region {region} --filters 'Name=description,Values=ELB net/*/{id}'"
-        )
+        let filter = format!("Name=description,Values=ELB net/*/{id}");
+        let words = [
+            "aws",
+            "ec2",
+            "describe-network-interfaces",
+            "--region",
+            region,
+        ];
+        Hint::command(words.into_iter().chain(["--filters", &filter]))
     }
 
     /// The command that deletes what nobody else will.
-    pub fn delete(&self) -> Option<String> {
-        let region = &self.host.region;
+    pub fn delete(&self) -> Option<Hint> {
+        let delete = ["aws", "elbv2", "delete-load-balancer"];
         self.arn.as_ref().map(|arn| {
-            format!("aws elbv2 delete-load-balancer --region {region} --load-balancer-arn {arn}")
+            let of = ["--region", &self.host.region, "--load-balancer-arn", arn];
+            Hint::command(delete.into_iter().chain(of))
         })
     }
 

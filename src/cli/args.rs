@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::error::Failure;
-use crate::name::MeshId;
+use crate::{hint::word, name::MeshId};
 
 pub(crate) mod chart;
 pub(crate) mod complete;
@@ -118,28 +118,52 @@ pub(crate) struct Target {
 impl Target {
     /// What another command must be told to find the same mesh and its clusters.
     pub(crate) fn again(&self, embedded: bool) -> String {
-        let flag = |name: &str, value: Option<String>| {
-            let value = value.map(|v| shell_word(&v));
-            value.map_or_else(String::new, |v| format!(" {name} {v}"))
-        };
+        let flags = self.flags(embedded).all();
+        flags.iter().map(|flag| format!(" {flag}")).collect()
+    }
+
+    /// The same, flag by flag.
+    pub(crate) fn flags(&self, embedded: bool) -> Flags {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        let mut text = flag("-f", path(&self.file));
-        text += &flag("--mesh", self.mesh.as_ref().map(ToString::to_string));
-        text += &flag("--kubeconfig", path(&self.kubeconfig));
-        if embedded {
-            text += " --sandbox";
+        Flags {
+            file: path(&self.file),
+            mesh: self.mesh.as_ref().map(ToString::to_string),
+            kubeconfig: path(&self.kubeconfig),
+            sandbox: embedded,
         }
-        text
     }
 }
 
-/// A word as a shell takes it for one.
-pub(crate) fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
+/// What a command must be told to find a mesh and its clusters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flags {
+    /// `-f`.
+    pub(crate) file: Option<String>,
+    /// `--mesh`.
+    pub(crate) mesh: Option<String>,
+    /// `--kubeconfig`.
+    pub(crate) kubeconfig: Option<String>,
+    /// `--sandbox`.
+    pub(crate) sandbox: bool,
+}
+
+impl Flags {
+    /// All of them, as words for a shell.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let mesh = [flag("-f", &self.file), flag("--mesh", &self.mesh)];
+        mesh.into_iter().flatten().chain(self.place()).collect()
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+
+    /// Those that say where the clusters are, whatever the mesh.
+    pub(crate) fn place(&self) -> Vec<String> {
+        let sandbox = self.sandbox.then(|| "--sandbox".to_owned());
+        let place = [flag("--kubeconfig", &self.kubeconfig), sandbox];
+        place.into_iter().flatten().collect()
+    }
+}
+
+fn flag(name: &str, value: &Option<String>) -> Option<String> {
+    value.as_ref().map(|v| format!("{name} {}", word(v)))
 }
 
 /// What to do.
@@ -433,6 +457,16 @@ pub(crate) struct Schema {
     pub(crate) name: Option<String>,
 }
 
+impl Ca {
+    /// Which mesh it is about.
+    pub(crate) fn target(&self) -> &Target {
+        match self {
+            Self::Init(args) => &args.target,
+            Self::Status(args) => &args.target,
+        }
+    }
+}
+
 impl Command {
     /// What the parser alone cannot see.
     pub(crate) fn check(&self) -> Result<(), Failure> {
@@ -481,18 +515,6 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        for (word, want) in [
-            ("mesh.yaml", "mesh.yaml"),
-            ("/a b/c", "'/a b/c'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_word(word), want);
-        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
         self, Credential, Error, FetchOptions, Proxy, Source,
         lock::{Entry, FILE, Lock},
     },
+    hint::Hint,
     plan::{Desired, desire::Release},
 };
 
@@ -129,7 +130,7 @@ pub(crate) fn undesired(error: &(dyn std::error::Error + 'static)) -> Failure {
 }
 
 /// What to do about an error of a chart.
-pub(crate) fn hints(error: &Error) -> Vec<String> {
+pub(crate) fn hints(error: &Error) -> Vec<Hint> {
     match error {
         Error::Locked {
             name,
@@ -138,33 +139,68 @@ pub(crate) fn hints(error: &Error) -> Vec<String> {
             path,
             ..
         } => vec![
-            "a published version does not change: ask its publisher, or take the chart from where it came before".into(),
-            format!(
-                "meshlink chart lock {name} --version {version} --repo {origin} --lock {} --update   # only if the change is meant",
-                path.display()
+            Hint::note(
+                "a published version does not change: ask its publisher, or take the chart from where it came before",
             ),
+            Hint::command([
+                "meshlink",
+                "chart",
+                "lock",
+                name,
+                "--version",
+                version,
+                "--repo",
+                origin,
+                "--lock",
+                &path.display().to_string(),
+                "--update",
+            ])
+            .remark("only if the change is meant"),
         ],
-        Error::Digest { .. } => vec![
-            "the archive was changed on its way, or its index is of another hand: run it again, and do not use it if that does not help".into(),
-        ],
+        Error::Digest { .. } => vec![Hint::note(
+            "the archive was changed on its way, or its index is of another hand: run it again, and do not use it if that does not help",
+        )],
         Error::Unpack { .. } => {
-            vec!["do not unpack it with other tools either; take the chart from its publisher".into()]
+            vec![Hint::note(
+                "do not unpack it with other tools either; take the chart from its publisher",
+            )]
         }
         Error::Offline {
             name,
             version,
             origin,
         } => vec![
-            format!("meshlink chart pull {name} --version {version} --repo {origin} -d charts   # where there is a network"),
-            "then give that folder with --charts or --repo".into(),
+            Hint::command([
+                "meshlink",
+                "chart",
+                "pull",
+                name,
+                "--version",
+                version,
+                "--repo",
+                origin,
+                "-d",
+                "charts",
+            ])
+            .remark("where there is a network"),
+            Hint::note("then give that folder with --charts or --repo"),
         ],
-        Error::Status { status: 401 | 403, .. } => {
-            vec!["helm registry login HOST, or helm repo add NAME URL --username NAME   # meshlink reads what they write".into()]
+        Error::Status {
+            status: 401 | 403, ..
+        } => {
+            vec![Hint::note(
+                "helm registry login HOST, or helm repo add NAME URL --username NAME: meshlink reads what they write",
+            )]
         }
         Error::Template(fault) => fault
             .value
             .iter()
-            .map(|value| format!("look at {value} among the values given to chart {}", fault.chart))
+            .map(|value| {
+                let chart = &fault.chart;
+                Hint::note(format!(
+                    "look at {value} among the values given to chart {chart}"
+                ))
+            })
             .collect(),
         _ => vec![],
     }

@@ -6,7 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::output::{Style, wrap};
-use crate::report::{Report, RunOutcome};
+use crate::{
+    hint::Hint,
+    plan::Note,
+    report::{Report, RunOutcome},
+};
 
 /// How a command ended. The numbers are documented and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -86,8 +90,7 @@ pub(crate) struct Problem {
     /// The error and its causes, outermost first.
     pub(crate) causes: Vec<String>,
     /// Commands a user can paste, or what else to do.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) hints: Vec<String>,
+    pub(crate) hints: Vec<Hint>,
 }
 
 /// Why a command did not end well; several things may have gone wrong at once.
@@ -138,9 +141,9 @@ impl Failure {
 
     /// Adds what to do about the last error.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: Hint) -> Self {
         if let Some(last) = self.errors.last_mut() {
-            last.hints.push(hint.into());
+            last.hints.push(hint);
         }
         self
     }
@@ -171,9 +174,7 @@ impl Failure {
             causes: causes.clone(),
             hints: vec![],
         });
-        // That the user interrupted it, the user knows.
-        let failed = report.failed().filter(|step| step.lines != ["interrupted"]);
-        let errors: Vec<_> = lost.chain(failed.map(problem)).collect();
+        let errors: Vec<_> = lost.chain(report.failed().map(problem)).collect();
         (kind != Exit::Done).then_some(Self { kind, errors })
     }
 
@@ -200,40 +201,40 @@ impl Problem {
             labelled(text, style, &label, &label, cause);
         }
         for hint in &self.hints {
-            labelled(text, style, &style.cyan("  hint:"), "  hint:", hint);
+            hinted(text, style, "  ", hint);
         }
     }
 }
 
-/// A label and a text that hangs beside it. A command stays on one line, so that it can be pasted.
+/// A hint behind its label. A command stays on one line, so that it can be pasted.
+pub(crate) fn hinted(out: &mut String, style: Style, indent: &str, hint: &Hint) {
+    let label = format!("{indent}hint:");
+    let painted = format!("{indent}{}", style.cyan("hint:"));
+    match hint {
+        Hint::Note(text) => labelled(out, style, &painted, &label, text),
+        command => {
+            let _ = writeln!(out, "{painted} {command}");
+        }
+    }
+}
+
+/// A note, and what could be done about it below.
+pub(crate) fn noted(out: &mut String, style: Style, note: &Note) {
+    labelled(out, style, "note:", "note:", &note.text);
+    for hint in &note.hints {
+        let _ = writeln!(out, "      {hint}");
+    }
+}
+
+/// A label and a text that hangs beside it.
 pub(crate) fn labelled(out: &mut String, style: Style, painted: &str, label: &str, text: &str) {
     let indent = label.chars().count() + 1;
-    let mut lines = text.lines().flat_map(|line| match is_command(line) {
-        true => vec![line.to_owned()],
-        false => wrap(line, style.width.saturating_sub(indent)),
-    });
+    let width = style.width.saturating_sub(indent);
+    let mut lines = text.lines().flat_map(|line| wrap(line, width));
     let _ = writeln!(out, "{painted} {}", lines.next().unwrap_or_default());
     for line in lines {
         let _ = writeln!(out, "{:indent$}{line}", "");
     }
-}
-
-fn is_command(line: &str) -> bool {
-    const PROGRAMS: [&str; 10] = [
-        "chmod ",
-        "df ",
-        "ls ",
-        "meshlink ",
-        "kubectl ",
-        "aws ",
-        "helm ",
-        "istioctl ",
-        "export ",
-        "rm ",
-    ];
-    PROGRAMS
-        .iter()
-        .any(|program| line.trim_start().starts_with(program))
 }
 
 /// An error and its causes as texts. Some libraries repeat the cause in the error's own text: it is said once.
@@ -277,7 +278,8 @@ mod tests {
             "by peer",
         ]);
         let failure = Failure::failed(&error)
-            .hint("meshlink status eks-1 --with-an-argument-that-is-much-too-long-to-fit-beside-the-others")
+            .hint(Hint::command(["meshlink", "status", "eks-1", "--with-an-argument-that-is-much-too-long-to-fit-beside-the-others"]))
+            .hint(Hint::note("helm is written in prose here, and prose is wrapped where a line would be too long"))
             .and(Failure::from_causes(
                 Exit::Refused,
                 vec!["eks-2 is bound to another root, and a cluster can only ever be in one mesh at a time".into()],
@@ -288,6 +290,8 @@ mod tests {
           caused by 1: tls: refused
           caused by 2: by peer
           hint: meshlink status eks-1 --with-an-argument-that-is-much-too-long-to-fit-beside-the-others
+          hint: helm is written in prose here, and prose is wrapped where a line would
+                be too long
         error: eks-2 is bound to another root, and a cluster can only ever be in one
                mesh at a time
         ");

@@ -16,6 +16,7 @@ use crate::{
     chart::{self, FetchOptions, Source, lock::Lock},
     cluster::{Cluster, ConnectOptions, Kind, Ref, connect},
     engine::{Clock, journal::Journal},
+    hint::Hint,
     manifest::Texts,
     name::ClusterName,
     observe::{CLAIM, Layout, claim},
@@ -35,7 +36,7 @@ mod balancers;
 mod members;
 mod reach;
 
-pub(crate) use members::{alone, is_written_down, mesh, read as read_mesh, typed};
+pub(crate) use members::{alone, found_by, is_written_down, mesh, read as read_mesh, typed};
 use reach::reach;
 
 /// A mesh, and everything at hand to work on it.
@@ -99,6 +100,9 @@ impl Session {
         let (own, endpoints) = embedded(whom.names(), target, frame).await?;
         let connect = connect_options(target, frame, endpoints.as_ref());
         let mesh = members::mesh(whom, target, frame, &connect).await?;
+        let region = frame.aws.env().region.as_deref();
+        let hints = &frame.hints;
+        hints.learn(target, endpoints.is_some(), &mesh, &connect, region);
         let places = frame.places(endpoints.is_some(), &mesh.id)?;
         let dead = match whom {
             Whom::Dead(names) => typed(&mesh, names)?,
@@ -275,7 +279,10 @@ impl Session {
         let fresh = path.with_extension("new");
         fs::write(&fresh, text)
             .and_then(|()| fs::rename(&fresh, &path))
-            .map_err(|e| Failure::failed(&e).hint(format!("ls -ld {}", self.state().display())))
+            .map_err(|e| {
+                let state = self.state().display().to_string();
+                Failure::failed(&e).hint(Hint::command(["ls", "-ld", &state]))
+            })
     }
 }
 

@@ -23,9 +23,10 @@ use crate::{
     engine::{
         self, Lock, Readings, Recorder, Shop, Sink, Stop, crashpoint::Crash, event::Event, survey,
     },
+    hint::Hint,
     observe::{Layout, Lens, Observed, Tokens},
     plan::{
-        self, Desired, Plan, Refusal,
+        self, Desired, Note, Plan, Refusal,
         desire::{Additions, Charts},
         leave::Leave,
     },
@@ -92,7 +93,7 @@ impl<'a> Desk<'a> {
     }
 
     /// What AWS says against a join, and what to know though nothing is to be done about it.
-    fn found(&self) -> (Vec<Refusal>, Vec<String>) {
+    fn found(&self) -> (Vec<Refusal>, Vec<Note>) {
         let (mut against, mut notes) = (vec![], vec![]);
         for finding in self.findings.iter().filter(|f| f.level != Level::Pass) {
             let Finding {
@@ -104,17 +105,14 @@ impl<'a> Desk<'a> {
             } = finding;
             if finding.level == Level::Fail && !self.ignored.iter().any(|i| i == check) {
                 let mut hints = fix.clone();
-                hints.push(format!("--ignore {check}   # if you know better"));
+                hints.push(Hint::note(format!("if you know better: --ignore {check}")));
                 against.push(Refusal {
                     cluster: cluster.parse().ok(),
                     reason: format!("{text} ({check})"),
                     hints,
                 });
             } else {
-                let lines = [format!("{cluster}: {text}")]
-                    .into_iter()
-                    .chain(fix.clone());
-                notes.push(lines.collect::<Vec<_>>().join("\n"));
+                notes.push(Note::with(format!("{cluster}: {text}"), fix.clone()));
             }
         }
         (against, notes)
@@ -201,9 +199,9 @@ pub(crate) async fn check_rights(session: &Session, purpose: Purpose) -> Result<
         let name = cluster.name();
         errors.push(Problem {
             causes: vec![format!("cluster {name}: you may not {}", list.join(", "))],
-            hints: vec![format!(
-                "kubectl --context {name} auth can-i {} {}",
-                first.verb, first.resource
+            hints: vec![Hint::kubectl(
+                name,
+                ["auth", "can-i", &first.verb, &first.resource],
             )],
         });
     }

@@ -218,7 +218,7 @@ fn refused(
     let mut hint = None;
     let reason = match error {
         AuthError::AuthExecStart(io) if io.kind() == std::io::ErrorKind::NotFound => {
-            hint = exec.install_hint();
+            hint = exec.how_to_install();
             "is not installed, or not in PATH".into()
         }
         AuthError::AuthExecStart(io) => format!("could not be started: {io}"),
@@ -249,6 +249,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::hint::Hint;
 
     /// A server that answers every request with the Authorization header it got, and a kubeconfig
     /// for it whose credentials come from `script`.
@@ -358,10 +359,8 @@ mod tests {
             let error = run(script, extra).await.unwrap_err();
             let text = format!("{error} {error:?}");
             assert!(text.contains(want) && !text.contains("canary"), "{text}");
-            assert!(
-                matches!(&error, Error::Plugin { hint: found, .. } if found.as_deref() == hint),
-                "{text}"
-            );
+            assert!(matches!(error, Error::Plugin { .. }), "{text}");
+            assert_eq!(error.hint(), hint.map(Hint::note), "{text}");
         }
     }
 

@@ -61,6 +61,7 @@ const ZERO: &[&str] = &[
 pub fn drift(desired: &Value, live: &Value) -> Vec<Change> {
     let mut walk = Walk {
         secret: desired["kind"] == "Secret",
+        hidden: false,
         changes: Vec::new(),
     };
     walk.value("", "", &plain_data(desired), Some(live));
@@ -84,6 +85,8 @@ fn plain_data(object: &Value) -> Value {
 
 struct Walk {
     secret: bool,
+    /// Below the data of a Secret.
+    hidden: bool,
     changes: Vec<Change>,
 }
 
@@ -124,7 +127,10 @@ impl Walk {
                 (false, false) => format!("{path}.{key}"),
                 (false, true) => format!("{path}[{key:?}]"),
             };
+            let outer = self.hidden;
+            self.hidden |= self.secret && path.is_empty() && key == "data";
             self.value(&below, key, value, live.and_then(|live| live.get(key)));
+            self.hidden = outer;
         }
     }
 
@@ -157,9 +163,8 @@ impl Walk {
     }
 
     fn note(&mut self, path: &str, desired: &Value, live: Option<&Value>) {
-        let hidden = self.secret && path.starts_with("data");
         let show = |value: &Value| {
-            if hidden {
+            if self.hidden {
                 fingerprint(value)
             } else {
                 value.clone()

@@ -7,6 +7,7 @@ use crate::{
     aws::nlb,
     chart,
     cluster::{self, Recover, access},
+    hint::Hint,
     manifest,
     name::ClusterName,
     pki,
@@ -68,7 +69,7 @@ pub enum Error {
         /// Why it is not yet so.
         reason: String,
         /// What to look at.
-        hints: Vec<String>,
+        hints: Vec<Hint>,
     },
     /// A gateway's name that a peer will not know by waiting.
     #[error("{hidden}; after {} s this is no longer waited for", hidden.lasted.as_secs())]
@@ -130,12 +131,13 @@ impl Error {
                 Severity::NotInTime
             }
             Self::Refused(_) => Severity::Refused,
+            Self::Interrupted => Severity::Interrupted,
             _ => Severity::Failed,
         }
     }
 
-    /// Commands a user can paste.
-    pub fn hints(&self) -> Vec<String> {
+    /// What to do about it.
+    pub fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotInTime { hints, .. } => hints.clone(),
             Self::Hidden { hidden } => hidden.hints.clone(),
@@ -156,14 +158,14 @@ impl Error {
 }
 
 /// `Deployment istio-system/istiod` as the command that describes it.
-fn look_at(cluster: &ClusterName, object: &str) -> Option<String> {
+fn look_at(cluster: &ClusterName, object: &str) -> Option<Hint> {
     let (kind, name) = object.split_once(' ')?;
     let kind = kind.to_lowercase();
     Some(match name.split_once('/') {
         Some((namespace, name)) => {
-            format!("kubectl --context {cluster} -n {namespace} describe {kind} {name}")
+            Hint::kubectl(cluster, ["-n", namespace, "describe", &kind, name])
         }
-        None => format!("kubectl --context {cluster} describe {kind} {name}"),
+        None => Hint::kubectl(cluster, ["describe", &kind, name]),
     })
 }
 
@@ -192,10 +194,13 @@ mod tests {
         let cluster: ClusterName = "eks-1".parse().unwrap();
         let want = "kubectl --context eks-1 -n istio-system describe deployment istiod";
         assert_eq!(
-            look_at(&cluster, "Deployment istio-system/istiod").unwrap(),
+            look_at(&cluster, "Deployment istio-system/istiod")
+                .unwrap()
+                .to_string(),
             want
         );
         let want = "kubectl --context eks-1 describe namespace x";
-        assert_eq!(look_at(&cluster, "Namespace x").unwrap(), want);
+        let hint = look_at(&cluster, "Namespace x").unwrap();
+        assert_eq!(hint.to_string(), want);
     }
 }

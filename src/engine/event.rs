@@ -1,9 +1,12 @@
 //! What happens during a run, as it happens: one type for the terminal, the journal and the report.
 
+use std::fmt;
+
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::verify::Verdict;
+use crate::{hint::Hint, verify::Verdict};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,8 +70,8 @@ pub enum Kind {
         step: String,
         /// The error and its causes, outermost first.
         causes: Vec<String>,
-        /// Commands a user can paste.
-        hints: Vec<String>,
+        /// What to do about it.
+        hints: Vec<Hint>,
         /// How bad it is.
         severity: Severity,
     },
@@ -83,8 +86,8 @@ pub enum Kind {
     StepSkipped {
         /// The step's id.
         step: String,
-        /// The failed step it needs.
-        because: String,
+        /// Why not.
+        because: Because,
     },
     /// The run was asked to stop, or lost a Lease.
     Interrupted {
@@ -108,14 +111,41 @@ pub struct Planned {
     pub step: String,
     /// The cluster whose lane it is shown in.
     pub cluster: Option<String>,
+    /// Every cluster it has to do with.
+    #[serde(default)]
+    pub clusters: Vec<String>,
     /// What it does, for people.
     pub describe: String,
+}
+
+/// Why a step was not tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Because {
+    /// This step, which it needs, was not done.
+    Needs(String),
+    /// The run was asked to stop.
+    Interrupted,
+    /// A Lease was lost, and with it the right to go on.
+    LeaseLost,
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Needs(step) => write!(f, "needs {step}"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::LeaseLost => f.write_str("the lease was lost"),
+        }
+    }
 }
 
 /// How bad a failure is: decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
+    /// Nothing failed: it was asked to stop.
+    Interrupted,
     /// Not ready in time; running again is safe and may be enough.
     NotInTime,
     /// Failed.

@@ -15,6 +15,7 @@ use crate::{
         Cluster, Created,
         lease::{self, Held, Outcome},
     },
+    hint::Hint,
     name::ClusterName,
     observe::Observed,
     plan::Refusal,
@@ -139,7 +140,7 @@ async fn take(
                 "{} is changing this mesh, until {} at the latest",
                 holder.who, holder.until
             ),
-            hints: vec!["run it again when that is over".into()],
+            hints: vec![Hint::note("run it again when that is over")],
         }
         .into()),
     }

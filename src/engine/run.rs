@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     Error, Recorder, Shop, Stop, effect,
     error::causes,
-    event::{self, Kind},
+    event::{self, Because, Kind},
     journal,
 };
 use crate::{
@@ -83,6 +83,7 @@ fn started(command: &str, plan: &Plan, shop: &Shop) -> Kind {
     let planned = |p: &Planned| event::Planned {
         step: p.step.to_string(),
         cluster: p.step.cluster().map(ToString::to_string),
+        clusters: p.step.clusters().iter().map(ToString::to_string).collect(),
         describe: p.describe.clone(),
     };
     Kind::RunStarted {
@@ -137,8 +138,9 @@ impl Board<'_> {
             let state = match undone {
                 _ if planned.step.always() && settled => State::Running,
                 _ if planned.step.always() => continue,
-                Some(because) => self.skip(planned, &because.to_string())?,
-                None if stop.is_wanted() => self.skip(planned, "interrupted")?,
+                Some(undone) => self.skip(planned, Because::Needs(undone.to_string()))?,
+                None if stop.lost().is_some() => self.skip(planned, Because::LeaseLost)?,
+                None if stop.is_wanted() => self.skip(planned, Because::Interrupted)?,
                 None if settled => State::Running,
                 None => continue,
             };
@@ -150,12 +152,9 @@ impl Board<'_> {
         Ok(ready)
     }
 
-    fn skip(&self, planned: &Planned, because: &str) -> Result<State, journal::Error> {
+    fn skip(&self, planned: &Planned, because: Because) -> Result<State, journal::Error> {
         let step = planned.step.to_string();
-        self.recorder.record(Kind::StepSkipped {
-            step,
-            because: because.to_owned(),
-        })?;
+        self.recorder.record(Kind::StepSkipped { step, because })?;
         Ok(State::Undone)
     }
 }

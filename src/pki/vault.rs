@@ -23,7 +23,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{Cert, CertFacts, Intermediate, NewIntermediate, NewRoot, Root};
-use crate::name::ClusterName;
+use crate::{hint::Hint, name::ClusterName};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
@@ -128,20 +128,23 @@ pub enum Error {
 }
 
 impl Error {
-    /// A command that can be pasted.
-    pub fn hint(&self) -> Option<String> {
-        let path = |path: &Path| path.display().to_string();
+    /// A command that shows or mends it.
+    pub fn hint(&self) -> Option<Hint> {
+        let on = |words: &[&'static str], path: &Path| {
+            let path = path.display().to_string();
+            Some(Hint::command(words.iter().copied().chain([path.as_str()])))
+        };
         match self {
             Self::Full { path: p, .. } => {
                 let folder = p.ancestors().find(|p| p.is_dir());
-                Some(format!("df -h {}", path(folder.unwrap_or(p))))
+                on(&["df", "-h"], folder.unwrap_or(p))
             }
-            Self::Exposed { path: p, .. } => Some(format!("chmod go= {}", path(p))),
+            Self::Exposed { path: p, .. } => on(&["chmod", "go="], p),
             Self::Read { path: p, .. }
             | Self::Write { path: p, .. }
             | Self::Foreign { path: p, .. }
-            | Self::NotPlain { path: p, .. } => Some(format!("ls -ld {}", path(p))),
-            Self::Damaged { .. } | Self::Missing { .. } => Some("meshlink ca status".into()),
+            | Self::NotPlain { path: p, .. } => on(&["ls", "-ld"], p),
+            Self::Damaged { .. } | Self::Missing { .. } => Some(Hint::meshlink(["ca", "status"])),
             _ => None,
         }
     }

@@ -291,7 +291,7 @@ impl<'a> Desk<'a> {
                 to: name.clone(),
             });
             let needs = shares.chain([Step::AwaitIstiod(name.clone())]).collect();
-            plan.notes.push(refresh::note(name, &why));
+            plan.notes.push(refresh::note(name, &why).into());
             plan.add(Step::RefreshIstiod(name.clone()), needs, why);
         }
     }

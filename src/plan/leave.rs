@@ -167,7 +167,7 @@ impl<'a> Desk<'a> {
             match plan.steps.iter_mut().find(|p| p.step == step) {
                 Some(planned) => planned.needs.push(unshare.clone()),
                 None => {
-                    plan.notes.push(refresh::note(at, &why));
+                    plan.notes.push(refresh::note(at, &why).into());
                     plan.add(step.clone(), vec![unshare.clone()], why);
                 }
             }

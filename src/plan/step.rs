@@ -157,6 +157,11 @@ impl Step {
         }
     }
 
+    /// The clusters the step has to do with.
+    pub fn clusters(&self) -> Vec<&ClusterName> {
+        self.parts().1
+    }
+
     /// Whether the step runs even when what it needs has failed: it only takes away.
     pub fn always(&self) -> bool {
         matches!(self, Self::StopWitness(_))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Dialed, Witness};
-use crate::{aws::Members, cluster::Cluster, name::ClusterName, resolve::Resolver};
+use crate::{aws::Members, cluster::Cluster, hint::Hint, name::ClusterName, resolve::Resolver};
 
 /// A "no" may be kept twice on its way: by the VPC's name server, and by the cluster's own before it.
 const KEPT: u32 = 2;
@@ -36,7 +36,7 @@ pub struct Absence<'a> {
 pub struct Known {
     since: Instant,
     grace: Duration,
-    hints: Vec<String>,
+    hints: Vec<Hint>,
 }
 
 /// A name that is known in one place and not in another.
@@ -56,7 +56,7 @@ pub struct Hidden {
     /// It has been so for longer than a "no" from before may be kept.
     pub certain: bool,
     /// What lets the peer see it.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
 }
 
 impl Absence<'_> {
@@ -112,10 +112,17 @@ impl Absence<'_> {
             }
             None => vec![],
         };
-        hints.push(format!(
-            "kubectl --context {} -n kube-system get configmap coredns -o yaml   # where does it ask for {}?",
-            self.peer, self.host
-        ));
+        let words = [
+            "-n",
+            "kube-system",
+            "get",
+            "configmap",
+            "coredns",
+            "-o",
+            "yaml",
+        ];
+        let asked = format!("where does it ask for {}?", self.host);
+        hints.push(Hint::kubectl(self.peer, words).remark(asked));
         Known {
             since,
             grace: grace(keeps),

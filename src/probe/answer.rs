@@ -1,6 +1,9 @@
 //! Reading what Envoy says. Pure.
 
+use std::fmt;
+
 use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Way;
@@ -57,28 +60,110 @@ impl Answer {
     }
 
     /// Who answered the handshake, where one address was asked; else what stood in the way of it.
-    pub fn handshake(&self) -> Result<&str, String> {
+    pub fn handshake(&self) -> Result<&str, Trouble> {
         self.server.as_deref().ok_or_else(|| self.trouble())
     }
 
-    /// What is wrong with it, in words that fit behind an address.
-    pub fn trouble(&self) -> String {
+    /// What is wrong with it, by what Envoy says.
+    pub fn trouble(&self) -> Trouble {
         let failure = self.failure.as_deref().unwrap_or_default();
         let says = |part: &str| failure.contains(part) || self.said.contains(part);
         match () {
-            () if says("CERTIFICATE_VERIFY_FAILED") => "shows a certificate of another root".into(),
-            () if says("refused") => "refuses connections".into(),
-            () if says("timeout") || self.status == 504 => "does not answer".into(),
-            () if says("Connection_reset_by_peer") => "hangs up on the handshake".into(),
-            () if says("unreachable") || says("No_route") => "has no route to it".into(),
+            () if says("CERTIFICATE_VERIFY_FAILED") => Trouble::OtherRoot,
+            () if says("refused") => Trouble::Refused,
+            () if says("timeout") || self.status == 504 => Trouble::Timeout,
+            () if says("Connection_reset_by_peer") => Trouble::HungUp,
+            () if says("unreachable") || says("No_route") => Trouble::NoRoute,
             () if self.grpc_status.as_deref().is_some_and(|s| s != "0") => {
-                let status = self.grpc_status.as_deref().unwrap_or_default();
-                format!("answers with gRPC status {status}")
+                Trouble::Grpc(self.grpc_status.clone().unwrap_or_default())
             }
-            () if self.status == 200 && self.said.is_empty() => "answers with nothing".into(),
-            () if self.status == 200 => format!("is answered by {}", self.said),
-            () => format!("answers with {}: {}", self.status, self.said),
+            () if self.status == 200 && self.said.is_empty() => Trouble::Empty,
+            () if self.status == 200 => Trouble::AnsweredBy(self.said.clone()),
+            () => Trouble::Status {
+                status: self.status,
+                said: self.said.clone(),
+                connected: !self.said.contains("remote connection failure"),
+            },
         }
+    }
+}
+
+/// Why a question was not answered by the one it was meant for. Its text fits behind an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum Trouble {
+    /// The other side's certificate is of another root.
+    OtherRoot,
+    /// Nothing listens there.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// The other side ended the TLS handshake.
+    HungUp,
+    /// The network leads nowhere.
+    NoRoute,
+    /// This gRPC status.
+    Grpc(String),
+    /// An answer without a name in it.
+    Empty,
+    /// Somebody else answered.
+    AnsweredBy(String),
+    /// An HTTP status.
+    Status {
+        /// The status.
+        status: u16,
+        /// The body.
+        said: String,
+        /// Envoy does not say that it got no connection.
+        connected: bool,
+    },
+    /// Nothing could be asked, for this reason.
+    NotAsked(String),
+}
+
+impl Trouble {
+    /// Whether it is one that a gateway makes whose port is not opened, or that trusts another root.
+    pub fn is_at_the_gateway(&self) -> bool {
+        match self {
+            Self::OtherRoot | Self::Refused | Self::HungUp => true,
+            Self::Status { connected, .. } => !connected,
+            Self::Timeout
+            | Self::NoRoute
+            | Self::Grpc(_)
+            | Self::Empty
+            | Self::AnsweredBy(_)
+            | Self::NotAsked(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherRoot => f.write_str("shows a certificate of another root"),
+            Self::Refused => f.write_str("refuses connections"),
+            Self::Timeout => f.write_str("does not answer"),
+            Self::HungUp => f.write_str("hangs up on the handshake"),
+            Self::NoRoute => f.write_str("has no route to it"),
+            Self::Grpc(status) => write!(f, "answers with gRPC status {status}"),
+            Self::Empty => f.write_str("answers with nothing"),
+            Self::AnsweredBy(who) => write!(f, "is answered by {who}"),
+            Self::Status { status, said, .. } => write!(f, "answers with {status}: {said}"),
+            Self::NotAsked(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        trouble.to_string()
+    }
+}
+
+/// What was written down is only for reading: which trouble it was is not told by its text.
+impl From<String> for Trouble {
+    fn from(text: String) -> Self {
+        Self::NotAsked(text)
     }
 }
 
@@ -230,7 +315,7 @@ mod tests {
         assert!(answer.is_from(Way::Http, &"b".parse().unwrap()));
         assert!(!answer.is_from(Way::Http, &"a".parse().unwrap()));
         assert!(!answer.is_from(Way::Grpc, &"b".parse().unwrap()));
-        assert_eq!(answer.trouble(), "is answered by b");
+        assert_eq!(answer.trouble().to_string(), "is answered by b");
     }
 
     #[test]
@@ -243,7 +328,10 @@ mod tests {
         assert!(of("0", "HTTP/2").is_from(Way::Grpc, &target));
         assert!(!of("0", "HTTP/1.1").is_from(Way::Grpc, &target));
         assert!(!of("2", "HTTP/2").is_from(Way::Grpc, &target));
-        assert_eq!(of("2", "HTTP/2").trouble(), "answers with gRPC status 2");
+        assert_eq!(
+            of("2", "HTTP/2").trouble().to_string(),
+            "answers with gRPC status 2"
+        );
     }
 
     #[test]
@@ -254,31 +342,48 @@ mod tests {
             said: said.into(),
             ..Answer::default()
         };
-        for (failure, said, want) in [
+        for (failure, said, want, at_the_gateway) in [
             (
                 "delayed_connect_error:_Connection_refused",
                 "remote connection failure",
                 "refuses connections",
+                true,
             ),
             (
                 "TLS_error:|1:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED",
                 "",
                 "shows a certificate of another root",
+                true,
             ),
             (
                 "TLS_error:|3:system_library:OPENSSL_internal:Connection_reset_by_peer",
                 "",
                 "hangs up on the handshake",
+                true,
             ),
-            ("", "reset reason: connection timeout", "does not answer"),
+            (
+                "",
+                "reset reason: connection timeout",
+                "does not answer",
+                false,
+            ),
             (
                 "",
                 "no healthy upstream",
                 "answers with 503: no healthy upstream",
+                false,
+            ),
+            (
+                "",
+                "reset reason: remote connection failure",
+                "answers with 503: reset reason: remote connection failure",
+                true,
             ),
         ] {
-            assert_eq!(of(503, failure, said).trouble(), want);
-            assert_eq!(of(503, failure, said).handshake(), Err(want.to_owned()));
+            let trouble = of(503, failure, said).trouble();
+            assert_eq!(trouble.to_string(), want);
+            assert_eq!(trouble.is_at_the_gateway(), at_the_gateway, "{trouble}");
+            assert_eq!(of(503, failure, said).handshake(), Err(trouble));
         }
         // Whoever showed a certificate did so, whatever came of the question.
         let shown = Answer {

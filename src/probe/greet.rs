@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use futures::future;
 
-use super::{Way, Witness};
+use super::{Trouble, Way, Witness};
 use crate::{cluster::Cluster, resolve::Resolver};
 
 /// What came of a handshake at one address.
@@ -13,7 +13,7 @@ pub struct Greeting {
     /// Address and port.
     pub at: String,
     /// Who answered, by the certificate; else what stood in the way.
-    pub answer: Result<String, String>,
+    pub answer: Result<String, Trouble>,
 }
 
 impl fmt::Display for Greeting {
@@ -56,9 +56,9 @@ impl Witness {
             let answer = match self.ask(Way::Http, target, Some(&at), 1).await {
                 Ok(answers) => match answers.first() {
                     Some(answer) => answer.handshake().map(str::to_owned),
-                    None => Err("was not asked".into()),
+                    None => Err(Trouble::NotAsked("was not asked".into())),
                 },
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(Trouble::NotAsked(error.to_string())),
             };
             Greeting { at, answer }
         };

@@ -1,6 +1,10 @@
 //! Walking the tree: small readers that note what is wrong and go on.
 
-use std::{cell::RefCell, fmt, path::PathBuf};
+use std::{
+    cell::RefCell,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -19,6 +23,20 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    /// As a line: `mesh.yaml:3:3: clusters[1].nmae: unknown key`.
+    pub fn in_file(&self, file: &Path) -> String {
+        let Self {
+            line,
+            column,
+            path,
+            text,
+        } = self;
+        let colon = if path.is_empty() { "" } else { ": " };
+        format!("{}:{line}:{column}: {path}{colon}{text}", file.display())
+    }
+}
+
 /// Everything that is wrong with a mesh file, in the order of its lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problems {
@@ -32,24 +50,8 @@ impl std::error::Error for Problems {}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.list.iter().enumerate() {
-            let Problem {
-                line,
-                column,
-                path,
-                text,
-            } = problem;
-            let (newline, colon) = (
-                if n == 0 { "" } else { "\n" },
-                if path.is_empty() { "" } else { ": " },
-            );
-            write!(
-                f,
-                "{newline}{}:{line}:{column}: {path}{colon}{text}",
-                self.file.display()
-            )?;
-        }
-        Ok(())
+        let all = self.list.iter().map(|problem| problem.in_file(&self.file));
+        f.write_str(&all.collect::<Vec<_>>().join("\n"))
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{Check, Claim, Outcome, check};
 use crate::{
     cluster::{self, Cluster},
+    hint::Hint,
     name::ClusterName,
     spec::{GATEWAY_PORT, Member},
 };
@@ -147,7 +148,7 @@ pub fn synced(from: &ClusterName, to: &ClusterName, replicas: &[Replica]) -> Che
             (Outcome::Failed, text)
         }
     };
-    let hint = format!("kubectl --context {from} -n istio-system logs deploy/istiod | grep {to}");
+    let hint = Hint::kubectl(from, ["-n", "istio-system", "logs", "deploy/istiod"]).grep(to);
     let hints = if outcome == Outcome::Failed {
         vec![hint]
     } else {
@@ -202,10 +203,8 @@ pub fn gateway_known(
             ),
         ),
     };
-    let hint = format!(
-        "kubectl --context {} -n istio-system get svc -A -l topology.istio.io/network={}",
-        to.name, to.network
-    );
+    let label = format!("topology.istio.io/network={}", to.network);
+    let hint = Hint::kubectl(&to.name, ["get", "svc", "-A", "-l", &label]);
     let hints = if outcome == Outcome::Failed {
         vec![hint]
     } else {

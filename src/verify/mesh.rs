@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, traffic::Traffic};
 use crate::{
     cluster::{self, Cluster, ConnectOptions, Token},
+    hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen, Tokens, proof_digest},
-    probe::{Way, Witness},
+    probe::{Trouble, Way, Witness},
     resolve::Resolver,
     spec::{GATEWAY_PORT, Member, Mesh},
 };
@@ -124,7 +125,7 @@ impl Desk<'_> {
             let hints = if outcome == Outcome::Ok {
                 vec![]
             } else {
-                vec!["meshlink ca status".into()]
+                vec![Hint::meshlink(["ca", "status"])]
             };
             Check {
                 id: Claim::SameRoot,
@@ -165,10 +166,9 @@ impl Desk<'_> {
                 ),
                 (Some(n), None) => (Outcome::Ok, format!("{} is on network {n}", m.name)),
             };
-            let hint = format!(
-                "kubectl --context {} label ns {istio} topology.istio.io/network={} --overwrite",
-                m.name, m.network
-            );
+            let label = format!("topology.istio.io/network={}", m.network);
+            let words = ["label", "ns", istio.as_str(), &label, "--overwrite"];
+            let hint = Hint::kubectl(&m.name, words);
             let hints = if outcome == Outcome::Ok {
                 vec![]
             } else {
@@ -190,7 +190,7 @@ impl Desk<'_> {
         let Some(seen) = self.seen(name) else {
             return vec![];
         };
-        let ready = |id, ok: bool, yes: String, no: String, hint: String| Check {
+        let ready = |id, ok: bool, yes: String, no: String, hint: Hint| Check {
             id,
             from: name.to_string(),
             to: None,
@@ -212,16 +212,22 @@ impl Desk<'_> {
                 seen.istiod.available && replicas > 0,
                 format!("istiod in {name} is available, {replicas} running"),
                 format!("istiod in {name} is not available, {replicas} running"),
-                format!("kubectl --context {name} -n {istio} describe deploy istiod"),
+                Hint::kubectl(name, ["-n", istio.as_str(), "describe", "deploy", "istiod"]),
             ),
             ready(
                 Claim::GatewayReady,
                 seen.gateway.available && seen.gateway.opened && !seen.gateway.addresses.is_empty(),
                 format!("{name}'s gateway is available at {address}"),
                 format!("{name}'s gateway {without}"),
-                format!(
-                    "kubectl --context {name} -n {} describe deploy,svc {}",
-                    gateway.namespace, gateway.name
+                Hint::kubectl(
+                    name,
+                    [
+                        "-n",
+                        gateway.namespace.as_str(),
+                        "describe",
+                        "deploy,svc",
+                        gateway.name.as_str(),
+                    ],
                 ),
             ),
         ]
@@ -511,7 +517,7 @@ async fn ask(
 ) -> Asked {
     match witness.ask(way, pair.1, at, times).await {
         Ok(answers) => Asked::of(pair, way, at, &answers),
-        Err(error) => Asked::failed(pair, way, at, chain(&error)),
+        Err(error) => Asked::failed(pair, way, at, Trouble::NotAsked(chain(&error))),
     }
 }
 

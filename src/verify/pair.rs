@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Check, Claim, Outcome, check};
 use crate::{
+    hint::Hint,
     name::ClusterName,
     observe::{RemoteSecretSeen, Seen},
     probe::Endpoint,
@@ -22,7 +23,7 @@ pub fn configured(
 ) -> Check {
     let Some(secret) = seen.remote_secrets.get(to.as_str()) else {
         let evidence = format!("{from} has no remote secret for {to}");
-        let hints = vec![format!("meshlink join {from} {to}")];
+        let hints = vec![Hint::join_again([from, to])];
         return check(
             Claim::Configured,
             from,
@@ -41,7 +42,7 @@ pub fn configured(
         now,
     );
     let evidence = format!("{}: {evidence}", secret.secret);
-    let hint = format!("meshlink join {from} {to}");
+    let hint = Hint::join_again([from, to]);
     let hints = if outcome == Outcome::Ok {
         vec![]
     } else {
@@ -117,9 +118,14 @@ pub fn endpoints(
             )
         }
     };
-    let hint = format!(
-        "kubectl --context {to} get ns istio-system -L topology.istio.io/network   # must differ from {from}'s"
-    );
+    let words = [
+        "get",
+        "ns",
+        "istio-system",
+        "-L",
+        "topology.istio.io/network",
+    ];
+    let hint = Hint::kubectl(to, words).remark(format!("must differ from {from}'s"));
     let hints = if outcome == Outcome::Failed {
         vec![hint]
     } else {

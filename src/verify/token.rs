@@ -5,6 +5,7 @@
 use super::{Check, Desk, Outcome};
 use crate::{
     cluster::{self, Cluster, Token, connect},
+    hint::Hint,
     name::ClusterName,
 };
 
@@ -18,7 +19,7 @@ impl Desk<'_> {
         else {
             return check;
         };
-        let hints = vec![format!("meshlink join {} {to}", check.from)];
+        let hints = vec![Hint::join_again([check.from.as_str(), to.as_str()])];
         match self.who(cluster, token).await {
             Err(error) if error.failure().and_then(cluster::Failure::code) == Some(401) => Check {
                 outcome: Outcome::Failed,

@@ -8,10 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, Claim, Outcome, check};
 use crate::{
+    hint::Hint,
     name::{ClusterName, TrustDomain},
-    probe::{Answer, Endpoint, Way, identity},
+    probe::{Answer, Endpoint, Trouble, Way, identity},
     spec::GATEWAY_PORT,
 };
+
+/// The kubectl words that list the gateways' Services.
+pub const GATEWAY_SERVICES: [&str; 7] = [
+    "get",
+    "svc",
+    "-A",
+    "-l",
+    "topology.istio.io/network",
+    "-o",
+    "wide",
+];
 
 /// What came of asking one cluster from another, in one way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,7 +55,8 @@ pub struct Asked {
     pub servers: Vec<String>,
     /// What most of the others got instead of an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub trouble: Option<Trouble>,
 }
 
 impl Asked {
@@ -61,7 +74,7 @@ impl Asked {
             let all: BTreeSet<_> = good.iter().filter_map(|a| who(a).clone()).collect();
             all.into_iter().collect()
         };
-        let mut troubles: BTreeMap<String, usize> = BTreeMap::new();
+        let mut troubles: BTreeMap<Trouble, usize> = BTreeMap::new();
         for answer in bad {
             *troubles.entry(answer.trouble()).or_default() += 1;
         }
@@ -85,7 +98,7 @@ impl Asked {
         (from, to): (&ClusterName, &ClusterName),
         way: Way,
         at: Option<&str>,
-        why: String,
+        why: Trouble,
     ) -> Self {
         let nothing = Self::of((from, to), way, at, &[]);
         Self {
@@ -99,8 +112,9 @@ impl Asked {
         self.asked > 0 && self.answered == self.asked
     }
 
-    fn trouble(&self) -> &str {
-        self.trouble.as_deref().unwrap_or("was not asked")
+    fn trouble(&self) -> String {
+        let trouble = self.trouble.as_ref();
+        trouble.map_or_else(|| "was not asked".to_owned(), ToString::to_string)
     }
 }
 
@@ -167,30 +181,22 @@ impl<'a> Traffic<'a> {
                 (Outcome::Ok, text)
             }
         };
-        let trouble = self.through(way).and_then(|a| a.trouble.as_deref());
+        let trouble = self.through(way).and_then(|a| a.trouble.as_ref());
         let hints = match outcome {
-            Outcome::Ok => vec![],
-            _ => self.hints(trouble.unwrap_or_default()),
+            Outcome::Failed if trouble.is_some_and(Trouble::is_at_the_gateway) => {
+                self.look_at_the_gateway()
+            }
+            _ => vec![],
         };
         check(claim(way), from, to, outcome, evidence, hints)
     }
 
-    fn hints(&self, trouble: &str) -> Vec<String> {
-        let (from, to) = (self.from, self.to);
-        let at_the_gateway = [
-            "refuses",
-            "certificate",
-            "remote connection failure",
-            "hangs up",
-        ];
-        if !at_the_gateway.iter().any(|part| trouble.contains(part)) {
-            return vec![];
-        }
+    fn look_at_the_gateway(&self) -> Vec<Hint> {
+        let (from, to) = (self.from.as_str(), self.to.as_str());
         vec![
-            format!("meshlink ca status {from} {to}   # do both trust one root?"),
-            format!(
-                "kubectl --context {to} get gateways.networking.istio.io -A   # is 15443 opened?"
-            ),
+            Hint::meshlink(["ca", "status", from, to]).remark("do both trust one root?"),
+            Hint::kubectl(to, ["get", "gateways.networking.istio.io", "-A"])
+                .remark("is 15443 opened?"),
         ]
     }
 
@@ -213,8 +219,8 @@ impl<'a> Traffic<'a> {
         };
         let hints = match dead.first() {
             Some(_) => vec![
-                format!("kubectl --context {to} get svc -A -l topology.istio.io/network -o wide"),
-                format!("meshlink wait nlb {to} --all-targets   # on AWS"),
+                Hint::kubectl(to, GATEWAY_SERVICES),
+                Hint::meshlink(["wait", "nlb", to.as_str(), "--all-targets"]).remark("on AWS"),
             ],
             None => vec![],
         };
@@ -251,7 +257,9 @@ impl<'a> Traffic<'a> {
             }
         };
         let hints = match outcome {
-            Outcome::Failed => vec![format!("meshlink ca status {from} {to}")],
+            Outcome::Failed => {
+                vec![Hint::meshlink(["ca", "status", from.as_str(), to.as_str()])]
+            }
             _ => vec![],
         };
         check(Claim::Identity, from, to, outcome, evidence, hints)
@@ -312,7 +320,7 @@ fn counted(asked: &Asked) -> String {
     if let Some((p50, p95)) = asked.p50_us.zip(asked.p95_us) {
         text += &format!(", p50 {}, p95 {}", millis(p50), millis(p95));
     }
-    if let Some(trouble) = asked.trouble.as_deref() {
+    if let Some(trouble) = &asked.trouble {
         text += &format!("; {} got: {trouble}", n - answered);
     }
     text

@@ -1,7 +1,10 @@
 //! Who we are to AWS, and the commands that let us into a cluster.
 
 use super::{AuthMode, Facts, Place, describe};
-use crate::aws::{Aws, Identity, Session, arn::Arn, call, env::Service};
+use crate::{
+    aws::{Aws, Identity, Session, arn::Arn, call, env::Service},
+    hint::{Hint, word},
+};
 
 /// Who AWS says we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,33 +41,34 @@ impl Caller {
         });
         match role {
             Some(role) => {
+                let role = word(&role);
                 format!("\"$(aws iam get-role --role-name {role} --query Role.Arn --output text)\"")
             }
-            None => self.arn.clone(),
+            None => word(&self.arn),
         }
     }
 }
 
 /// The commands that make the caller an administrator of the cluster, for a 401: all of them can be pasted.
-pub fn grant(cluster: &Facts, caller: &Caller) -> Vec<String> {
+pub fn grant(cluster: &Facts, caller: &Caller) -> Vec<Hint> {
     let Facts {
         name,
         region,
         partition,
         ..
     } = cluster;
-    let principal = caller.principal();
+    let (name, region, principal) = (word(name), word(region), caller.principal());
     let mut commands = Vec::new();
     if cluster.auth_mode == AuthMode::ConfigMap {
-        commands.push(format!(
+        commands.push(Hint::shell(format!(
             "aws eks update-cluster-config --name {name} --region {region} --access-config authenticationMode=API_AND_CONFIG_MAP"
-        ));
+        )));
     }
-    commands.push(format!("aws eks create-access-entry --cluster-name {name} --region {region} --principal-arn {principal}"));
-    commands.push(format!(
+    commands.push(Hint::shell(format!("aws eks create-access-entry --cluster-name {name} --region {region} --principal-arn {principal}")));
+    commands.push(Hint::shell(format!(
         "aws eks associate-access-policy --cluster-name {name} --region {region} --principal-arn {principal} \
          --access-scope type=cluster --policy-arn arn:{partition}:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
-    ));
+    )));
     commands
 }
 
@@ -80,7 +84,7 @@ pub enum Barrier {
 }
 
 /// The commands that let us into a cluster; none where AWS does not tell enough.
-pub async fn ways_in(aws: &Aws, who: &Identity, place: &Place, barrier: Barrier) -> Vec<String> {
+pub async fn ways_in(aws: &Aws, who: &Identity, place: &Place, barrier: Barrier) -> Vec<Hint> {
     let Ok(facts) = describe(aws, who, place).await else {
         return Vec::new();
     };
@@ -99,7 +103,7 @@ pub async fn ways_in(aws: &Aws, who: &Identity, place: &Place, barrier: Barrier)
 }
 
 /// What opens an API server that may not be meant to be reached from here.
-fn outside(facts: &Facts) -> Option<String> {
+fn outside(facts: &Facts) -> Option<Hint> {
     let Facts {
         name,
         region,
@@ -117,10 +121,10 @@ fn outside(facts: &Facts) -> Option<String> {
         true => "its public endpoint admits only some",
         false => "its endpoint is private: or run where its VPC can be reached",
     };
-    Some(format!(
+    Some(Hint::to_fill_in(&format!(
         "aws eks update-cluster-config --name {name} --region {region} --resources-vpc-config endpointPublicAccess=true,publicAccessCidrs={}   # {why}",
         cidrs.join(",")
-    ))
+    )))
 }
 
 #[cfg(test)]

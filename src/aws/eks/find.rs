@@ -222,7 +222,7 @@ mod tests {
         let error = look("eks-1", &[context("prod", ARN1), context("test", ARN2)]).unwrap_err();
         assert_eq!(error.to_string(), "\"eks-1\" could be any of: prod, test");
         assert_eq!(
-            error.hint().unwrap(),
+            error.hint().unwrap().to_string(),
             "say which, with a name of your own: eks-1=prod"
         );
         let twice = [context("prod", ARN1), context("again", ARN1)];
@@ -246,7 +246,10 @@ mod tests {
         ] {
             let error = look(bad, &contexts).unwrap_err();
             assert!(matches!(error, Error::NotAName { .. }), "{bad}: {error}");
-            assert_eq!(error.hint().unwrap(), "contexts there are: prod");
+            assert_eq!(
+                error.hint().unwrap().to_string(),
+                "contexts there are: prod"
+            );
         }
         assert!(matches!(
             look("arn:aws:eks:eu-west-1:1:nodegroup/x", &[]),
@@ -254,7 +257,7 @@ mod tests {
         ));
         let error = find("eks-1", &BTreeMap::new(), &[], None).unwrap_err();
         assert_eq!(
-            error.hint().unwrap(),
+            error.hint().unwrap().to_string(),
             "write the region: eks-1=eu-west-1/eks-1, or set AWS_REGION"
         );
     }

@@ -114,7 +114,7 @@ async fn the_wrong_region_says_what_is_there_instead() {
         error.to_string(),
         "there is no EKS cluster eks-9 in eu-west-1 (there are: eks-1)"
     );
-    assert!(error.hint().unwrap().contains("REGION/eks-9"));
+    assert!(error.hint().unwrap().to_string().contains("REGION/eks-9"));
     let error = ask(&aws, "us-east-1/eks-1").await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -138,7 +138,7 @@ async fn a_cluster_that_cannot_be_used_yet_says_how_to_wait() {
     let (shared, _server, aws) = served(state).await;
     let error = ask(&aws, "eks-1").await.unwrap_err();
     assert_eq!(
-        error.hint().unwrap(),
+        error.hint().unwrap().to_string(),
         "aws eks wait cluster-active --name eks-1 --region eu-west-1"
     );
     shared.lock().clusters[0].status = "UPDATING".into();
@@ -148,7 +148,7 @@ async fn a_cluster_that_cannot_be_used_yet_says_how_to_wait() {
 #[tokio::test]
 async fn credentials_that_do_not_work_say_so() {
     let (shared, server, _aws) = served(state()).await;
-    let refused = |error: Error| (error.hint().unwrap(), cause(error));
+    let refused = |error: Error| (error.hint().unwrap().to_string(), cause(error));
     let (hint, cause) = refused(
         ask(&client(&server, "AKID", "guess"), "eks-1")
             .await
@@ -174,7 +174,7 @@ async fn a_missing_right_is_named() {
     let (_shared, _server, aws) = served(state).await;
     let error = ask(&aws, "eks-1").await.unwrap_err();
     assert_eq!(
-        error.hint().unwrap(),
+        error.hint().unwrap().to_string(),
         "allow eks:DescribeCluster (the whole least policy: meshlink aws policy)"
     );
 }
@@ -223,7 +223,7 @@ async fn the_commands_that_let_us_in_fit_the_cluster() {
     let facts = ask(&aws, "eks-1").await.unwrap();
     let commands = grant(&facts, &caller(&facts.session).await.unwrap());
     assert_eq!(
-        commands,
+        commands.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
             "aws eks update-cluster-config --name eks-1 --region eu-west-1 --access-config authenticationMode=API_AND_CONFIG_MAP",
             "aws eks create-access-entry --cluster-name eks-1 --region eu-west-1 --principal-arn arn:aws:iam::111122223333:user/me",

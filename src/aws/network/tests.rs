@@ -13,6 +13,7 @@ use crate::{
         exposure::{self, Exposure},
         preflight::{self, Level, Member},
     },
+    hint::Hint,
     sandbox::aws::{
         Cluster, Fault, FaultKind, Ingress, Route as ARoute, Side, State, Thing, ThingKind,
         testing::{ACCOUNT, REGION, now, state},
@@ -195,7 +196,7 @@ async fn a_peering_with_routes_makes_gateways_internal() {
     let fix = "aws ec2 create-tags --region eu-west-1 --resources subnet-1-private --tags Key=kubernetes.io/role/internal-elb,Value=1";
     assert_eq!(
         found.iter().find(|f| f.check == "aws-subnets").unwrap().fix,
-        [fix]
+        [Hint::shell(fix)]
     );
 }
 
@@ -232,10 +233,9 @@ async fn what_will_fail_is_found_with_the_command_that_mends_it() {
             ("aws-api-endpoint", "eks-2", Level::Fail),
         ]
     );
-    let fixes: Vec<&str> = found
+    let fixes: Vec<String> = found
         .iter()
-        .filter_map(|f| f.fix.first())
-        .map(String::as_str)
+        .filter_map(|f| f.fix.first().map(ToString::to_string))
         .collect();
     assert_eq!(
         fixes[0],

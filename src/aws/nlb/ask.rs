@@ -6,7 +6,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Group, Host, Readiness, Seen, Target};
+use super::{Group, Host, Readiness, Seen, ServiceName, Target};
 use crate::aws::{
     Aws, Identity, Session,
     call::{Cause, Error},
@@ -40,7 +40,7 @@ enum Source {
 #[derive(Debug)]
 pub struct Watch {
     source: Source,
-    service: (String, String),
+    service: ServiceName,
     port: u16,
     found: Option<Readiness>,
     /// The binding's group turned out to be on no listener: ask for listeners instead.
@@ -69,7 +69,10 @@ impl Watch {
     }
 
     fn of(source: Source, service: (&str, &str), port: u16) -> Self {
-        let service = (service.0.into(), service.1.into());
+        let service = ServiceName {
+            namespace: service.0.into(),
+            name: service.1.into(),
+        };
         Self {
             source,
             service,
@@ -116,8 +119,8 @@ impl Watch {
     }
 
     /// Namespace and name of the Service.
-    pub fn service(&self) -> String {
-        format!("{}/{}", self.service.0, self.service.1)
+    pub fn service(&self) -> ServiceName {
+        self.service.clone()
     }
 
     /// What AWS says now; `None` while there is no such load balancer.
@@ -280,7 +283,7 @@ impl Watch {
     /// The one a controller made for this Service, by its tags; only where there is exactly one.
     async fn tagged(&self, all: &[LoadBalancer]) -> Result<Option<LoadBalancer>, Error> {
         let (session, _) = self.opened()?;
-        let (namespace, name) = &self.service;
+        let ServiceName { namespace, name } = &self.service;
         let stack = format!("{namespace}/{name}");
         let mut hits = Vec::new();
         for some in all.chunks(20) {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::ServiceName;
+use crate::hint::Hint;
+
 /// A cause that waiting does not mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stuck {
@@ -79,29 +82,50 @@ impl fmt::Display for Stuck {
 }
 
 impl Stuck {
-    /// One command that shows or mends it; `service` is `namespace/name`.
-    pub fn hint(&self, service: &str) -> String {
-        let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
+    /// What shows or mends it, of this Service in this cluster.
+    pub fn hint(&self, cluster: &str, service: &ServiceName) -> Hint {
+        let ServiceName { namespace, name } = service;
+        let here = |words: &[&str]| {
+            let within = ["-n", namespace.as_str()];
+            Hint::kubectl(cluster, within.iter().chain(words))
+        };
         match self {
-            Self::NoController => {
-                "helm install aws-load-balancer-controller eks/aws-load-balancer-controller -n kube-system --set clusterName=CLUSTER".into()
+            Self::NoController => Hint::to_fill_in(
+                "helm install aws-load-balancer-controller eks/aws-load-balancer-controller -n kube-system --set clusterName=CLUSTER",
+            ),
+            Self::ControllerDown => {
+                let words = [
+                    "-n",
+                    "kube-system",
+                    "describe",
+                    "deployment",
+                    "aws-load-balancer-controller",
+                ];
+                Hint::kubectl(cluster, words)
             }
-            Self::ControllerDown => "kubectl -n kube-system describe deployment aws-load-balancer-controller".into(),
-            Self::Classic(_) => format!("kubectl -n {namespace} delete service {name}  # then run again; the class of a live Service cannot be changed"),
-            Self::NoService => format!("kubectl -n {namespace} get service {name}"),
+            Self::Classic(_) => here(&["delete", "service", name])
+                .remark("then run again; the class of a live Service cannot be changed"),
+            Self::NoService => here(&["get", "service", name]),
             Self::Refused(..) | Self::Deleted(_) | Self::NoListener(_) => {
-                format!("kubectl -n {namespace} describe service {name}")
+                here(&["describe", "service", name])
             }
-            Self::Failed(_) => format!("kubectl -n {namespace} get events --field-selector involvedObject.name={name}"),
-            Self::NoWeight => "aws elbv2 describe-listeners --load-balancer-arn ARN".into(),
-            Self::WrongZone(_) => format!(
+            Self::Failed(_) => {
+                let named = format!("involvedObject.name={name}");
+                here(&["get", "events", "--field-selector", &named])
+            }
+            Self::NoWeight => {
+                Hint::to_fill_in("aws elbv2 describe-listeners --load-balancer-arn ARN")
+            }
+            Self::WrongZone(_) => Hint::to_fill_in(&format!(
                 "kubectl -n {namespace} annotate service {name} service.beta.kubernetes.io/aws-load-balancer-subnets=SUBNET_IN_EACH_ZONE"
-            ),
-            Self::Empty => format!("kubectl -n {namespace} describe targetgroupbindings"),
-            Self::NoGateway(_) => "kubectl get gateways.networking.istio.io -A".into(),
-            Self::Unreachable { port, .. } => format!(
+            )),
+            Self::Empty => here(&["describe", "targetgroupbindings"]),
+            Self::NoGateway(_) => {
+                Hint::kubectl(cluster, ["get", "gateways.networking.istio.io", "-A"])
+            }
+            Self::Unreachable { port, .. } => Hint::to_fill_in(&format!(
                 "aws ec2 authorize-security-group-ingress --group-id NODE_GROUP --protocol tcp --port {port} --source-group LOAD_BALANCER_GROUP"
-            ),
+            )),
         }
     }
 }

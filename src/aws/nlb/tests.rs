@@ -252,6 +252,7 @@ async fn without_rights_in_aws_the_readiness_gates_decide() {
         error
             .hint()
             .unwrap()
+            .to_string()
             .starts_with("allow elasticloadbalancing:DescribeLoadBalancers"),
         "{error}"
     );

@@ -12,7 +12,10 @@ use crate::cli::{
 /// Runs it.
 pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
     let session = Session::open(Whom::All(&args.clusters), &args.target, frame).await?;
-    let look = Desk::open(&session, &args.ignore).await?.look().await?;
+    let mut look = Desk::open(&session, &args.ignore).await?.look().await?;
+    for note in &mut look.plan.notes {
+        frame.hints.settle(&mut note.hints);
+    }
     let verbose = frame.screen.verbose > 0;
     frame
         .screen

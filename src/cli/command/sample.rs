@@ -17,6 +17,7 @@ use crate::{
     },
     cluster::{Cluster, wait::Deadline},
     engine::sample::{Called, Error, Sample, State},
+    hint::Hint,
 };
 
 /// How often each client is made to ask.
@@ -90,12 +91,9 @@ async fn everywhere<T, F: Future<Output = Result<T, Error>>>(
 
 fn failure(error: &Error) -> Failure {
     match error {
-        Error::NotOurs { .. } => {
-            Failure::new(Exit::Refused, error).hint("meshlink sample up --namespace ANOTHER")
-        }
-        Error::NoImage { cluster } => {
-            Failure::failed(error).hint(format!("meshlink join {cluster} PEER"))
-        }
+        Error::NotOurs { .. } => Failure::new(Exit::Refused, error)
+            .hint(Hint::note("choose another namespace with --namespace")),
+        Error::NoImage { cluster } => Failure::failed(error).hint(Hint::join_again([cluster])),
         _ => Failure::failed(error),
     }
 }

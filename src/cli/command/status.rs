@@ -23,9 +23,10 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
     let deadline = Deadline::after(args.target.timeout);
     let verbose = frame.screen.verbose > 0;
     loop {
-        let verdict = work::verdict(&session, &work::report(&session, frame)).await?;
+        let mut verdict = work::verdict(&session, &work::report(&session, frame)).await?;
         let late = deadline.left() < AGAIN;
         if verdict.holds() || !args.wait || late {
+            frame.hints.settle_verdict(&mut verdict);
             frame
                 .screen
                 .show(&verdict, |style| matrix::render(&verdict, verbose, style))?;

@@ -22,6 +22,7 @@ use crate::{
         session::{Session, Whom},
         work,
     },
+    hint::Hint,
     verify::Verdict,
 };
 
@@ -64,6 +65,23 @@ pub(crate) struct Answer {
     gateways: BTreeMap<String, Vec<String>>,
     /// Public-key hash of the root, by cluster.
     roots: BTreeMap<String, Option<String>>,
+    /// It did not come within this time.
+    late: Option<Duration>,
+}
+
+impl Answer {
+    /// Why the mesh is not ready, if it is not.
+    fn not_ready(&self) -> Option<String> {
+        if let Some(limit) = self.late {
+            let seconds = limit.as_secs_f32();
+            return Some(format!("no answer from all clusters within {seconds} s"));
+        }
+        let failed: Vec<_> = self.verdict.failed().collect();
+        failed.first().map(|c| match failed.len() {
+            1 => format!("{}: {}", c.path(), c.evidence),
+            n => format!("{}: {} (and {} more)", c.path(), c.evidence, n - 1),
+        })
+    }
 }
 
 /// Runs it.
@@ -96,23 +114,25 @@ where
         })?
         .map_err(|e| Failure::usage(format!("standard input cannot be read: {e}")))?;
     let query = Query::read(&text).map_err(|why| {
-        Failure::usage(why).hint(r#"echo '{"clusters":"eks-1,eks-2"}' | meshlink terraform"#)
+        Failure::usage(why).hint(Hint::shell(
+            r#"echo '{"clusters":"eks-1,eks-2"}' | meshlink terraform"#,
+        ))
     })?;
     let (limit, required) = (query.timeout, query.require_ready);
-    let result = match tokio::time::timeout(limit, look(query)).await {
-        Ok(answer) => result(&answer?),
-        Err(_) => late(limit),
+    let answer = match tokio::time::timeout(limit, look(query)).await {
+        Ok(answer) => answer?,
+        Err(_) => Answer {
+            late: Some(limit),
+            ..Answer::default()
+        },
     };
-    match result["ready"] == "true" || !required {
-        true => Ok(result),
-        false => Err(Failure::from_causes(
+    match answer.not_ready() {
+        Some(reason) if required => Err(Failure::from_causes(
             Exit::NotInTime,
-            vec![
-                "the mesh is not ready".into(),
-                result["reason"].as_str().unwrap_or_default().into(),
-            ],
+            vec!["the mesh is not ready".into(), reason],
         )
-        .hint("meshlink status")),
+        .hint(Hint::meshlink(["status"]))),
+        _ => Ok(result(&answer)),
     }
 }
 
@@ -192,7 +212,8 @@ fn time(text: &str) -> Result<Duration, String> {
 async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
     let session = Session::open(Whom::Some(&query.clusters), &query.target()?, frame).await?;
     let sight = work::observe(&session, &work::lens(&session)).await?;
-    let verdict = work::judge(&session, &sight).await;
+    let mut verdict = work::judge(&session, &sight).await;
+    frame.hints.settle_verdict(&mut verdict);
     let seen = || {
         sight
             .observed
@@ -210,16 +231,13 @@ async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
             .map(|(name, seen)| (name, seen.published_root.clone()))
             .collect(),
         verdict,
+        late: None,
     })
 }
 
 /// Every value is a string: Terraform takes no other.
 fn result(answer: &Answer) -> Value {
-    let failed: Vec<_> = answer.verdict.failed().collect();
-    let reason = failed.first().map(|c| match failed.len() {
-        1 => format!("{}: {}", c.path(), c.evidence),
-        n => format!("{}: {} (and {} more)", c.path(), c.evidence, n - 1),
-    });
+    let reason = answer.not_ready();
     let root = answer.roots.values().flatten().next().filter(|first| {
         answer
             .roots
@@ -227,7 +245,7 @@ fn result(answer: &Answer) -> Value {
             .all(|root| root.as_ref() == Some(*first))
     });
     json!({
-        "ready": answer.verdict.holds().to_string(),
+        "ready": reason.is_none().to_string(),
         "reason": reason.unwrap_or_default(),
         "mesh": answer.mesh,
         "environment": answer.environment,
@@ -236,18 +254,6 @@ fn result(answer: &Answer) -> Value {
         "gateways_json": json!(answer.gateways).to_string(),
         "checks_json": json!(answer.verdict.checks).to_string(),
     })
-}
-
-fn late(limit: Duration) -> Value {
-    let answer = Answer::default();
-    let mut result = result(&answer);
-    result["ready"] = "false".into();
-    result["reason"] = format!(
-        "no answer from all clusters within {} s",
-        limit.as_secs_f32()
-    )
-    .into();
-    result
 }
 
 #[cfg(test)]
@@ -278,6 +284,7 @@ mod tests {
                 ("eks-2".to_owned(), Some("ab".to_owned())),
             ]
             .into(),
+            late: None,
         }
     }
 

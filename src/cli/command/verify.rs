@@ -23,7 +23,14 @@ use crate::{
 /// Runs it: 0 if everything looked at holds, else 4.
 pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
     let started = frame.now();
-    let found = looked(&args, frame).await;
+    let mut found = looked(&args, frame).await;
+    match &mut found {
+        Ok((verdict, report)) => {
+            frame.hints.settle_verdict(verdict);
+            frame.hints.settle_report(report);
+        }
+        Err(failure) => frame.hints.settle_failure(failure),
+    }
     if let Some(path) = &args.junit {
         let about = |mesh| About {
             mesh,

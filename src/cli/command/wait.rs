@@ -11,11 +11,12 @@ use crate::{
     cli::{
         Frame,
         args::WaitNlb,
-        error::{Exit, Failure},
+        error::{Exit, Failure, hinted},
         output::Style,
         session::{Session, Whom, typed},
     },
     cluster::wait::Deadline,
+    hint::Hint,
     name::ClusterName,
 };
 
@@ -44,8 +45,7 @@ pub(crate) struct Balancer {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    hints: Vec<String>,
+    hints: Vec<Hint>,
     /// How long it was waited for.
     waited_seconds: f32,
     /// What AWS says of it, once it is ready.
@@ -96,7 +96,9 @@ pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
     {
         return Err(failure);
     }
-    let balancers: Vec<Balancer> = balancers.into_iter().flatten().collect();
+    let mut balancers: Vec<Balancer> = balancers.into_iter().flatten().collect();
+    let hints = balancers.iter_mut().map(|b| &mut b.hints);
+    hints.for_each(|hints| frame.hints.settle(hints));
     let waited = Waited {
         ready: balancers.iter().all(|b| b.ready),
         balancers,
@@ -137,7 +139,7 @@ async fn one(
     let result = nlb::wait(name.as_str(), &mut watch, see, &policy, &limits, say).await;
     let mut balancer = Balancer {
         cluster: name.to_string(),
-        service: watch.service(),
+        service: watch.service().to_string(),
         ready: result.is_ok(),
         reason: None,
         hints: vec![],
@@ -197,11 +199,9 @@ fn render(waited: &Waited, style: Style) -> String {
         for t in &b.tried {
             text.push_str(&format!("    from {}: {}\n", t.from, t.says));
         }
-        text.extend(
-            b.hints
-                .iter()
-                .map(|hint| format!("    {} {hint}\n", style.cyan("hint:"))),
-        );
+        for hint in &b.hints {
+            hinted(&mut text, style, "    ", hint);
+        }
     }
     text
 }

@@ -103,7 +103,7 @@ fn case(check: &Check) -> String {
             let hints = check
                 .hints
                 .iter()
-                .map(|h| format!("\nhint: {}", escaped(h)));
+                .map(|h| format!("\nhint: {}", escaped(&h.to_string())));
             let (kind, hints) = (check.id.as_str(), hints.collect::<String>());
             format!(
                 ">\n      <failure message=\"{evidence}\" type=\"{kind}\">{evidence}{hints}</failure>\n    \
@@ -138,7 +138,7 @@ mod tests {
     use xmlparser::{ElementEnd, Token, Tokenizer};
 
     use super::*;
-    use crate::verify::Claim;
+    use crate::{hint::Hint, verify::Claim};
 
     fn check(id: Claim, outcome: Outcome, evidence: &str) -> Check {
         Check {
@@ -147,7 +147,7 @@ mod tests {
             to: Some("eks-2".into()),
             outcome,
             evidence: evidence.into(),
-            hints: vec!["kubectl get svc   # \"why\"?".into()],
+            hints: vec![Hint::shell("kubectl get svc   # \"why\"?")],
         }
     }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use super::{Style, plain::count, table::Table, wrap};
 use crate::{
+    cli::error::hinted,
     probe::Way,
     verify::{
         Asked, Cell, Check, Claim, Outcome, Verdict,
@@ -291,7 +292,7 @@ fn one(check: &Check, style: Style) -> String {
         let _ = writeln!(text, "  {line}");
     }
     for hint in &check.hints {
-        let _ = writeln!(text, "  {} {hint}", style.cyan("hint:"));
+        hinted(&mut text, style, "  ", hint);
     }
     text
 }
@@ -348,6 +349,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
+    use crate::hint::Hint;
 
     fn check(id: Claim, from: &str, to: Option<&str>, outcome: Outcome) -> Check {
         Check {
@@ -392,7 +394,7 @@ mod tests {
         let found = found.unwrap();
         found.outcome = outcome;
         found.evidence = "the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other network, beside the gateway's".into();
-        found.hints = vec!["meshlink join eks-1 eks-2".into()];
+        found.hints = vec![Hint::join(["eks-1", "eks-2"])];
         verdict
     }
 

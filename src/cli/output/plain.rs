@@ -16,6 +16,29 @@ pub(super) struct Lines {
     pub(super) verbose: bool,
 }
 
+/// What a line tells of a step.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    Start,
+    Wait,
+    Retry,
+    Failed,
+    Skip,
+}
+
+impl Mark {
+    /// A word for those who search, a symbol for those who watch.
+    fn shown(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Start => ("start", "▸"),
+            Self::Wait => ("wait", "…"),
+            Self::Retry => ("retry", "↻"),
+            Self::Failed => ("FAILED", "✗"),
+            Self::Skip => ("skip", "-"),
+        }
+    }
+}
+
 impl Lines {
     /// The lines for an event of a run that began at `started`; none for what is not worth one.
     pub(super) fn of(self, event: &Event, started: Timestamp) -> Vec<String> {
@@ -50,12 +73,12 @@ impl Lines {
                 count(steps.len(), "step")
             )],
             Kind::StepStarted { step } if self.verbose && !self.is_live => {
-                self.line("start", "▸", step, "")
+                self.line(Mark::Start, step, "")
             }
             Kind::StepWaiting { step, reason } if !self.is_live => {
-                self.line("wait", "…", step, reason)
+                self.line(Mark::Wait, step, reason)
             }
-            Kind::StepRetry { step, reason } => self.line("retry", "↻", step, reason),
+            Kind::StepRetry { step, reason } => self.line(Mark::Retry, step, reason),
             Kind::StepFinished {
                 step,
                 evidence,
@@ -63,10 +86,10 @@ impl Lines {
             } => self.finished(step, evidence, *millis),
             Kind::StepFailed { step, causes, .. } => {
                 let cause = causes.first().map_or("", String::as_str);
-                self.line("FAILED", "✗", step, cause)
+                self.line(Mark::Failed, step, cause)
             }
             Kind::StepSkipped { step, because } => {
-                self.line("skip", "-", step, &format!("needs {because}"))
+                self.line(Mark::Skip, step, &because.to_string())
             }
             Kind::Interrupted { .. } => vec![format!(
                 "{} nothing new is begun",
@@ -79,11 +102,12 @@ impl Lines {
         }
     }
 
-    fn line(self, word: &str, symbol: &str, step: &str, text: &str) -> Vec<String> {
-        let paint = |text: &str| match word {
-            "FAILED" => self.style.red(text),
-            "retry" | "skip" => self.style.yellow(text),
-            _ => self.style.dim(text),
+    fn line(self, mark: Mark, step: &str, text: &str) -> Vec<String> {
+        let (word, symbol) = mark.shown();
+        let paint = |text: &str| match mark {
+            Mark::Failed => self.style.red(text),
+            Mark::Retry | Mark::Skip => self.style.yellow(text),
+            Mark::Start | Mark::Wait => self.style.dim(text),
         };
         let text = text.lines().collect::<Vec<_>>().join(" ");
         vec![
@@ -212,12 +236,13 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::engine::event::{Planned, Severity};
+    use crate::engine::event::{Because, Planned, Severity};
 
     pub(crate) fn run() -> Vec<Event> {
         let planned = |step: &str, cluster: &str| Planned {
             step: step.into(),
             cluster: Some(cluster.into()),
+            clusters: step.split('/').skip(1).map(Into::into).collect(),
             describe: String::new(),
         };
         let kinds = [
@@ -284,7 +309,7 @@ pub(super) mod tests {
                 62_001,
                 Kind::StepSkipped {
                     step: "reach/eks-1/eks-2".into(),
-                    because: "await-nlb/eks-2".into(),
+                    because: Because::Needs("await-nlb/eks-2".into()),
                 },
             ),
             (

@@ -10,7 +10,7 @@ use super::{
     wrap,
 };
 use crate::{
-    cli::error::labelled,
+    cli::error::noted,
     cluster::subset::Change,
     plan::{ObjectChange, Plan, Planned},
 };
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) fn render(plan: &Plan, verbose: bool, style: Style) -> String {
     let mut text = String::new();
     for note in &plan.notes {
-        labelled(&mut text, style, "note:", "note:", note);
+        noted(&mut text, style, note);
     }
     if plan.is_empty() {
         let _ = writeln!(
@@ -193,7 +193,7 @@ mod tests {
                     vec![gateway],
                 ),
             ],
-            notes: vec!["eks-2 has no injected pods".into()],
+            notes: vec!["eks-2 has no injected pods".to_owned().into()],
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cli::{
         Frame,
-        error::{Exit, Failure, labelled},
+        error::{Exit, Failure, noted},
     },
     report::{Report, RunOutcome, StepState},
 };
@@ -25,6 +25,9 @@ pub(crate) struct After<'a> {
 
 /// Shows what a run did and why it failed, if it did; the exit code is the run's.
 pub(crate) fn finish(frame: &Frame, report: &Report, after: &After<'_>) -> Result<Exit, Failure> {
+    let mut report = report.clone();
+    frame.hints.settle_report(&mut report);
+    let report = &report;
     let verbose = frame.screen.verbose > 0;
     frame
         .screen
@@ -44,7 +47,7 @@ pub(crate) fn render(report: &Report, after: &After<'_>, verbose: bool, style: S
     }
     let _ = writeln!(text, "{}", headline(report, style));
     for note in &report.notes {
-        labelled(&mut text, style, "note:", "note:", note);
+        noted(&mut text, style, note);
     }
     if let Some(journal) = after.journal.filter(|_| !report.steps.is_empty()) {
         let _ = writeln!(text, "journal: {}", journal.display());
@@ -97,7 +100,7 @@ mod tests {
     #[test]
     fn a_run_that_was_not_in_time() {
         let mut report = Report::fold(&run());
-        report.notes.push("eks-1's intermediate is valid until 2027-01-02 and stays trusted until then, whatever is done".into());
+        report.notes.push("eks-1's intermediate is valid until 2027-01-02 and stays trusted until then, whatever is done".to_owned().into());
         let after = After {
             journal: Some(Path::new("/state/meshlink/journal.jsonl")),
             next: vec![

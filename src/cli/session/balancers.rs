@@ -14,6 +14,7 @@ use crate::{
         nlb::{self, Policy, Readiness},
     },
     cluster::Cluster,
+    hint::Hint,
     name::ClusterName,
     verify::{Check, Claim, Outcome, Verdict},
 };
@@ -75,10 +76,11 @@ impl Session {
         match nlb::judge(&seen, asked.as_ref(), &policy, Duration::ZERO) {
             nlb::Verdict::Ready => check.evidence += &tally(asked.as_ref()),
             nlb::Verdict::Pending(reason) => {
-                fail(check, &reason, format!("meshlink wait nlb {name}"));
+                let hint = Hint::meshlink(["wait", "nlb", name.as_str()]);
+                fail(check, &reason, hint);
             }
             nlb::Verdict::Stuck(cause) => {
-                let hint = cause.hint(&format!("{namespace}/{service}"));
+                let hint = cause.hint(name.as_str(), &watch.service());
                 fail(check, &cause.to_string(), hint);
             }
         }
@@ -91,7 +93,7 @@ fn tally(asked: Option<&Readiness>) -> String {
     format!(", {healthy} of {} targets healthy", targets.len())
 }
 
-fn fail(check: &mut Check, reason: &str, hint: String) {
+fn fail(check: &mut Check, reason: &str, hint: Hint) {
     check.outcome = Outcome::Failed;
     check.evidence += &format!(", but its load balancer is not ready: {reason}");
     check.hints.push(hint);

@@ -15,6 +15,7 @@ use crate::{
         error::{Exit, Failure, Problem},
     },
     cluster::{ConnectOptions, Kind, Ref, connect},
+    hint::Hint,
     name::{ClusterName, MeshId},
     observe::{RECORD, Record, record},
     plan::Refusal,
@@ -96,7 +97,9 @@ fn known(named: &Mesh, target: &Target, frame: &Frame) -> Result<Mesh, Failure> 
             Err(Failure::usage(format!(
                 "nothing is written down here of a mesh with {names}, and a dead cluster cannot be asked who the others are"
             ))
-            .hint(format!("meshlink leave {names} --dead -f mesh.yaml")))
+            .hint(Hint::note(format!(
+                "give the mesh as a file: meshlink leave {names} --dead -f mesh.yaml"
+            ))))
         }
     }
 }
@@ -157,8 +160,13 @@ fn written_down(target: &Target, frame: &Frame) -> Result<Mesh, Failure> {
         return Err(Failure::usage(format!(
             "no cluster is named, and nothing is written down of mesh {id}"
         ))
-        .hint("meshlink status CLUSTER CLUSTER   # a mesh that was made elsewhere")
-        .hint("meshlink join eks-1 eks-2 --sandbox   # to try it without a cluster"));
+        .hint(Hint::to_fill_in(
+            "meshlink status CLUSTER CLUSTER   # a mesh that was made elsewhere",
+        ))
+        .hint(
+            Hint::command(["meshlink", "join", "eks-1", "eks-2", "--sandbox"])
+                .remark("to try it without a cluster"),
+        ));
     }
     read(&path)
 }
@@ -193,11 +201,11 @@ pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
 }
 
 fn invalid(problems: &Problems) -> Failure {
-    let one = |text: &str| Problem {
-        causes: vec![text.to_owned()],
+    let one = |problem: &crate::spec::Problem| Problem {
+        causes: vec![problem.in_file(&problems.file)],
         hints: vec![],
     };
-    let errors = problems.to_string().lines().map(one).collect();
+    let errors = problems.list.iter().map(one).collect();
     Failure {
         kind: Exit::InvalidMesh,
         errors,
@@ -206,22 +214,24 @@ fn invalid(problems: &Problems) -> Failure {
 
 /// Why a mesh cannot have the name of one that stands elsewhere.
 pub(super) fn namesake(mesh: &Mesh, known: &Mesh, path: &Path) -> Refusal {
-    let names = |mesh: &Mesh, with: &str| {
-        let names: Vec<_> = mesh.clusters.iter().map(|m| m.name.as_str()).collect();
-        names.join(with)
+    let names = |mesh: &Mesh| -> Vec<String> {
+        let names = mesh.clusters.iter().map(|m| m.name.to_string());
+        names.collect()
     };
-    let (old, new) = (names(known, " "), names(mesh, " "));
+    let (old, new) = (names(known), names(mesh));
+    let another = ["join".into(), "--mesh".into(), format!("{}-2", mesh.id)];
+    let path = path.display().to_string();
     Refusal {
         cluster: None,
         reason: format!(
             "mesh {} is made of {} already, and none of them is named",
             mesh.id,
-            names(known, " and ")
+            old.join(" and ")
         ),
         hints: vec![
-            format!("meshlink join --mesh ANOTHER-NAME {new}   # a mesh apart, with its own root"),
-            format!("meshlink join {old} {new}   # one mesh of all"),
-            format!("rm {}   # if {old} are gone for good", path.display()),
+            Hint::other_mesh(another.iter().chain(&new)).remark("a mesh apart, with its own root"),
+            Hint::join(old.iter().chain(&new)).remark("one mesh of all"),
+            Hint::command(["rm", &path]).remark(format!("if {} are gone for good", old.join(" "))),
         ],
     }
 }
@@ -232,7 +242,7 @@ pub(super) fn bare(text: &str) -> &str {
 }
 
 /// How a member can be found again, as one word.
-pub(super) fn found_by(reach: &Reach) -> String {
+pub(crate) fn found_by(reach: &Reach) -> String {
     match reach {
         Reach::Auto(text) | Reach::Context(text) => text.clone(),
         Reach::Eks(cluster) => eks_text(cluster),
@@ -265,7 +275,7 @@ pub(crate) fn typed(mesh: &Mesh, names: &[String]) -> Result<Vec<ClusterName>, F
         let found = member.or_else(|| by_reach.get(text).copied());
         found.cloned().ok_or_else(|| {
             Failure::usage(format!("{text} is not a member of mesh {}", mesh.id))
-                .hint("meshlink status")
+                .hint(Hint::meshlink(["status"]))
         })
     };
     names.iter().map(one).collect()

@@ -13,6 +13,7 @@ use crate::{
         error::{Exit, Failure},
     },
     cluster::{self, Cluster, ConnectOptions, connect, failure},
+    hint::Hint,
     name::ClusterName,
     plan::Refusal,
     spec::{Member, Mesh, Reach},
@@ -34,7 +35,10 @@ impl From<Unreached> for Failure {
                 let failure = Self::failed(&error);
                 error.hint().into_iter().fold(failure, Self::hint)
             }
-            Unreached::Cluster(error) => Self::failed(&error),
+            Unreached::Cluster(error) => {
+                let failure = Self::failed(&error);
+                error.hint().into_iter().fold(failure, Self::hint)
+            }
         }
     }
 }
@@ -156,9 +160,8 @@ async fn sign_of_life(cluster: &Cluster, frame: &Frame) -> Option<Result<(), clu
 async fn alive(member: &Member, frame: &Frame, options: &ConnectOptions) -> Option<Failure> {
     let name = &member.name;
     let unsure = |failure: Failure| {
-        let hint =
-            format!("meshlink status {name}   # --dead is for a cluster that is known to be gone");
-        Some(failure.hint(hint))
+        let hint = Hint::meshlink(["status", name.as_str()]);
+        Some(failure.hint(hint.remark("--dead is for a cluster that is known to be gone")))
     };
     let cluster = match reach(name, &member.reach, &frame.aws, options).await {
         Ok(cluster) => cluster,
@@ -191,5 +194,5 @@ fn answers(name: &ClusterName, server: &str) -> Failure {
         reason,
         hints: vec![],
     };
-    Failure::new(Exit::Refused, &refusal).hint(format!("meshlink leave {name}"))
+    Failure::new(Exit::Refused, &refusal).hint(Hint::meshlink(["leave", name.as_str()]))
 }

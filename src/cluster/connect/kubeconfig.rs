@@ -6,7 +6,7 @@ use base64::Engine;
 use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
 
 use super::{ConnectOptions, Error};
-use crate::name::ClusterName;
+use crate::{hint::Hint, name::ClusterName};
 
 mod merge;
 
@@ -39,7 +39,7 @@ pub struct ExecFacts {
     /// What it is told in its environment.
     pub env: Vec<(String, String)>,
     /// How to install it, if the kubeconfig says.
-    pub hint: Option<String>,
+    pub install_hint: Option<String>,
 }
 
 impl ExecFacts {
@@ -52,19 +52,24 @@ impl ExecFacts {
             env: env
                 .filter_map(|pair| Some((pair.get("name")?.clone(), pair.get("value")?.clone())))
                 .collect(),
-            hint: exec.install_hint.clone(),
+            install_hint: exec.install_hint.clone(),
         })
     }
 
     /// How to get the program.
-    pub(super) fn install_hint(&self) -> Option<String> {
-        let known = |text: &str| Some(text.to_owned());
+    pub(super) fn how_to_install(&self) -> Option<Hint> {
+        let known = |text: &str| Some(Hint::note(text));
         let program = Path::new(&self.command).file_name()?.to_str()?;
-        self.hint.as_deref().map(|hint| hint.trim().to_owned()).or_else(|| match program {
+        self.install_hint.as_deref().map(|hint| Hint::note(hint.trim())).or_else(|| match program {
             "aws" => known("name the cluster by its ARN in mesh.yaml, which needs no plugin, or install the AWS CLI"),
             "aws-iam-authenticator" => known("name the cluster by its ARN in mesh.yaml, which needs no plugin"),
             "kubelogin" => known("install kubelogin: https://github.com/Azure/kubelogin"),
-            "gke-gcloud-auth-plugin" => known("gcloud components install gke-gcloud-auth-plugin"),
+            "gke-gcloud-auth-plugin" => Some(Hint::command([
+                "gcloud",
+                "components",
+                "install",
+                "gke-gcloud-auth-plugin",
+            ])),
             _ => None,
         })
     }

@@ -16,6 +16,7 @@ use crate::{
         wait::{self, Deadline, Verdict},
     },
     engine::Error,
+    hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Keeper, RECORD, istio_crds, keepers, record},
     verify::istiod,
@@ -254,7 +255,8 @@ impl Act<'_> {
             .await?;
         match (left, former) {
             (Some(left), Ok(Some(former))) => {
-                Ok([left].into_iter().chain(former.delete()).collect())
+                let delete = former.delete().map(|command| command.to_string());
+                Ok([left].into_iter().chain(delete).collect())
             }
             (Some(left), _) => seen(left),
             (None, Ok(None)) => seen("the gateway and its load balancer are gone"),
@@ -319,12 +321,9 @@ impl Act<'_> {
                     waited,
                     reason,
                     hints: vec![
-                        format!(
-                            "kubectl --context {leaver} -n {namespace} describe service {name}"
-                        ),
-                        format!(
-                            "meshlink leave {leaver} --abandon-load-balancer   # where nobody will remove it"
-                        ),
+                        Hint::kubectl(leaver, ["-n", namespace, "describe", "service", name]),
+                        Hint::meshlink(["leave", leaver.as_str(), "--abandon-load-balancer"])
+                            .remark("where nobody will remove it"),
                     ],
                 })
             }

@@ -17,6 +17,7 @@ use crate::{
         wait::{self, Deadline},
     },
     engine::{Error, readings::Reading},
+    hint::Hint,
     name::ClusterName,
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
     probe::{self, Witness},
@@ -34,7 +35,7 @@ pub(super) enum Answer<T> {
     /// It is so.
     Yes(T),
     /// Not yet, for this reason; and what to look at.
-    No(String, Vec<String>),
+    No(String, Vec<Hint>),
 }
 
 impl Act<'_> {

@@ -18,6 +18,7 @@ use crate::{
         wait::{self, Verdict},
     },
     engine::Error,
+    hint::Hint,
     name::ClusterName,
     observe::{DIGEST_LABEL, REVISION_LABEL, VERSION_LABEL},
     plan::{
@@ -271,8 +272,8 @@ impl Ledger<'_> {
                 record.status.as_str()
             ),
             hints: vec![
-                format!("helm --kube-context {cluster} -n {namespace} history {name}"),
-                format!("helm --kube-context {cluster} -n {namespace} rollback {name}"),
+                Hint::helm(&cluster, ["-n", namespace, "history", name]),
+                Hint::helm(&cluster, ["-n", namespace, "rollback", name]),
             ],
             cluster: Some(cluster),
         }

@@ -6,6 +6,7 @@ use super::{Act, Evidence, seen};
 use crate::{
     cluster::{Created, Kind, Manager, access, wait},
     engine::Error,
+    hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Claim, claim},
     pki::{NewIntermediate, NewRoot, Profile},
@@ -60,7 +61,7 @@ impl Act<'_> {
                 short(&there.root),
                 there.mesh
             );
-            let hints = vec![format!("meshlink status --mesh {}", there.mesh)];
+            let hints = vec![Hint::other_mesh(["status", "--mesh", &there.mesh])];
             return Err(Refusal {
                 cluster: Some(name.clone()),
                 reason,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use semver::Version;
 
 use crate::{
+    hint::Hint,
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
     plan::Refusal,
@@ -45,8 +46,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn refuse(&self, reason: impl Into<String>, hints: &[&str]) -> Option<Refusal> {
-        Some(Refusal::by(self.name, reason, hints))
+    fn refuse(&self, reason: impl Into<String>, hint: Hint) -> Option<Refusal> {
+        Some(Refusal::by(self.name, reason, vec![hint]))
     }
 
     fn claimed_by_another_mesh(&self) -> Option<Refusal> {
@@ -58,8 +59,8 @@ impl Bench<'_> {
             "belongs to mesh {}, not to {}: ConfigMap meshlink-root in namespace {} says so",
             claim.mesh, self.mesh.id, self.mesh.istio.namespace
         );
-        let hint = format!("meshlink status --mesh {}", claim.mesh);
-        self.refuse(reason, &[&hint])
+        let hint = Hint::other_mesh(["status", "--mesh", &claim.mesh]);
+        self.refuse(reason, hint)
     }
 
     /// A join that names fewer members than there are would forget the rest.
@@ -68,31 +69,21 @@ impl Bench<'_> {
         let named = |n: &ClusterName| self.mesh.clusters.iter().any(|m| m.name == *n);
         let left_out: Vec<_> = record.members.keys().filter(|n| !named(n)).collect();
         let first = left_out.first()?;
-        let list = |names: &mut dyn Iterator<Item = &ClusterName>| {
-            names.map(ToString::to_string).collect::<Vec<_>>().join(" ")
-        };
-        let all = list(
-            &mut record.members.keys().chain(
-                self.mesh
-                    .clusters
-                    .iter()
-                    .map(|m| &m.name)
-                    .filter(|n| !record.members.contains_key(*n)),
-            ),
-        );
+        let new = self.mesh.clusters.iter().map(|m| &m.name);
+        let new = new.filter(|n| !record.members.contains_key(*n));
+        let all = record.members.keys().chain(new);
+        let names: Vec<_> = left_out.iter().map(|n| n.as_str()).collect();
         let reason = format!(
             "mesh {} also has {}, which this join does not name",
             self.mesh.id,
-            list(&mut left_out.iter().copied()).replace(' ', ", ")
+            names.join(", ")
         );
-        self.refuse(
-            reason,
-            &[
-                &format!("meshlink join {all}"),
-                &format!("meshlink leave {first}"),
-                "meshlink join --mesh ANOTHER-NAME …   # if this is to be another mesh",
-            ],
-        )
+        let hints = vec![
+            Hint::join(all),
+            Hint::meshlink(["leave", first.as_str()]),
+            Hint::note("if this is to be another mesh: join with --mesh ANOTHER-NAME"),
+        ];
+        Some(Refusal::by(self.name, reason, hints))
     }
 
     /// What was made for trying things out was made without care for who could read it.
@@ -104,10 +95,8 @@ impl Bench<'_> {
             "is no embedded cluster, but the root of mesh {} in the vault was made for embedded ones",
             self.mesh.id
         );
-        self.refuse(
-            reason,
-            &["meshlink join --mesh ANOTHER-NAME …   # makes a root of its own"],
-        )
+        let own = "join with --mesh ANOTHER-NAME, which makes a root of its own";
+        self.refuse(reason, Hint::note(own))
     }
 
     fn root_not_here(&self) -> Option<Refusal> {
@@ -120,13 +109,13 @@ impl Bench<'_> {
             Some(root) => format!("the vault on this machine holds {}", short(root)),
         };
         let reason = format!("is bound to root {}, but {here}", short(&claim.root));
-        self.refuse(
-            reason,
-            &[
+        let hints = vec![
+            Hint::note(
                 "run meshlink where the mesh was made, or copy that machine's vault folder here",
-                &format!("meshlink ca status --mesh {}", self.mesh.id),
-            ],
-        )
+            ),
+            Hint::meshlink(["ca", "status"]),
+        ];
+        Some(Refusal::by(self.name, reason, hints))
     }
 
     fn foreign_root(&self) -> Option<Refusal> {
@@ -141,7 +130,7 @@ impl Bench<'_> {
                 "has a Secret cacerts that meshlink did not make and istiod would refuse: {}",
                 problems.join("; ")
             );
-            return self.refuse(reason, &[&self.look_at_cacerts()]);
+            return self.refuse(reason, self.look_at_cacerts());
         }
         let root = root.as_ref()?;
         if self.observed.vault.root.as_ref() == Some(root) || !problems.is_empty() {
@@ -152,24 +141,21 @@ impl Bench<'_> {
              replacing it would cut every workload that trusts it",
             short(root)
         );
-        self.refuse(reason, &[&self.look_at_cacerts()])
+        self.refuse(reason, self.look_at_cacerts())
     }
 
-    fn look_at_cacerts(&self) -> String {
-        format!(
-            "kubectl --context {} -n {} get secret cacerts -o yaml",
-            self.name, self.mesh.istio.namespace
-        )
+    fn look_at_cacerts(&self) -> Hint {
+        let istio = self.mesh.istio.namespace.as_str();
+        let words = ["-n", istio, "get", "secret", "cacerts", "-o", "yaml"];
+        Hint::kubectl(self.name, words)
     }
 
     fn foreign_istio(&self) -> Option<Refusal> {
         let owner = self.seen.istiod.foreign.as_ref()?;
         let reason = format!("has an istiod that {owner} manages; meshlink leaves it alone");
-        let look = format!(
-            "kubectl --context {} -n {} get deploy istiod --show-labels",
-            self.name, self.mesh.istio.namespace
-        );
-        self.refuse(reason, &[&look])
+        let istio = self.mesh.istio.namespace.as_str();
+        let words = ["-n", istio, "get", "deploy", "istiod", "--show-labels"];
+        self.refuse(reason, Hint::kubectl(self.name, words))
     }
 
     /// What has never been tried is not tried on somebody's cluster.
@@ -182,8 +168,7 @@ impl Bench<'_> {
         let reason = format!(
             "runs Kubernetes {version}, which is not supported: {OLDEST_KUBERNETES} or newer is"
         );
-        let look = format!("kubectl --context {} version", self.name);
-        self.refuse(reason, &[&look])
+        self.refuse(reason, Hint::kubectl(self.name, ["version"]))
     }
 
     /// Istio is not upgraded over several versions at once.
@@ -194,11 +179,8 @@ impl Bench<'_> {
             "runs istiod {old}, which is not supported: {OLDEST_ISTIO} or newer is, and Istio is \
              upgraded one minor version at a time"
         );
-        let look = format!(
-            "helm --kube-context {} -n {} list",
-            self.name, self.mesh.istio.namespace
-        );
-        self.refuse(reason, &[&look])
+        let istio = self.mesh.istio.namespace.as_str();
+        self.refuse(reason, Hint::helm(self.name, ["-n", istio, "list"]))
     }
 
     /// A running istiod that signs with a root of its own: new `cacerts` would cut its workloads.
@@ -209,11 +191,9 @@ impl Bench<'_> {
         }
         let reason = "runs an istiod that signs with a root of its own; joining would replace \
                       that root, and every workload would have to be restarted at once";
-        let hint = format!(
-            "helm --kube-context {} -n {} uninstall istiod",
-            self.name, self.mesh.istio.namespace
-        );
-        self.refuse(reason, &[&format!("{hint}   # if nothing uses it yet")])
+        let istio = self.mesh.istio.namespace.as_str();
+        let hint = Hint::helm(self.name, ["-n", istio, "uninstall", "istiod"]);
+        self.refuse(reason, hint.remark("if nothing uses it yet"))
     }
 
     /// What `127.0.0.1` means differs from pod to pod.
@@ -226,10 +206,8 @@ impl Bench<'_> {
             "has the API server address {}, which its peers' istiods cannot use",
             self.seen.server
         );
-        self.refuse(
-            reason,
-            &["set clusters[].peerServer in mesh.yaml to an address pods can reach"],
-        )
+        let set = "set clusters[].peerServer in mesh.yaml to an address pods can reach";
+        self.refuse(reason, Hint::note(set))
     }
 }
 
@@ -246,7 +224,7 @@ fn same_cluster_twice(observed: &Observed) -> Vec<Refusal> {
             Refusal {
                 cluster: None,
                 reason: format!("{} are one and the same cluster", list.join(" and ")),
-                hints: vec!["kubectl config get-contexts".into()],
+                hints: vec![Hint::command(["kubectl", "config", "get-contexts"])],
             }
         })
         .collect()

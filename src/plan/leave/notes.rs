@@ -1,19 +1,20 @@
 //! What a leave does not take away, why, and what would.
 
 use super::Desk;
-use crate::{name::ClusterName, observe::Seen};
+use crate::{hint::Hint, name::ClusterName, observe::Seen, plan::Note};
 
 impl Desk<'_> {
     /// What a person should know.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(super) fn notes(&self) -> Vec<Note> {
         let one = |leaver: &ClusterName| {
             let stays = match self.seen(leaver) {
-                None => Some(self.dead(leaver)),
+                None => Some(self.dead(leaver).into()),
                 Some(seen) if !self.how.uninstall => installed(leaver, seen),
                 Some(seen) if !self.how.crds => definitions(leaver, seen),
                 Some(_) => None,
             };
-            [stays, self.abandoned(leaver), self.trusted(leaver)]
+            let abandoned = self.abandoned(leaver).map(Note::from);
+            [stays, abandoned, self.trusted(leaver).map(Note::from)]
         };
         let mut notes: Vec<_> = self.how.leavers.iter().flat_map(one).flatten().collect();
         notes.extend(self.never_proved());
@@ -70,24 +71,21 @@ impl Desk<'_> {
         })
     }
 
-    fn never_proved(&self) -> Option<String> {
+    fn never_proved(&self) -> Option<Note> {
         let rest = self.rest();
-        let names: Vec<_> = rest.iter().map(|n| n.as_str()).collect();
         let linked = rest.iter().any(|n| {
             let seen = self.seen(n);
             seen.is_some_and(|s| !s.remote_secrets.is_empty())
         });
         (rest.len() > 1 && linked && !self.stands()).then(|| {
-            format!(
-                "what stays was not one proved mesh before, and is not proved now: meshlink join {}",
-                names.join(" ")
-            )
+            let text = "what stays was not one proved mesh before, and is not proved now";
+            Note::with(text, vec![Hint::join(&rest)])
         })
     }
 }
 
 /// What a leave that does not uninstall leaves where it is.
-fn installed(leaver: &ClusterName, seen: &Seen) -> Option<String> {
+fn installed(leaver: &ClusterName, seen: &Seen) -> Option<Note> {
     let parts = [
         (seen.istiod.present, "istiod"),
         (seen.cacerts.is_some(), "its cacerts"),
@@ -100,19 +98,24 @@ fn installed(leaver: &ClusterName, seen: &Seen) -> Option<String> {
         .map(|(_, p)| *p)
         .collect();
     (!there.is_empty()).then(|| {
-        format!(
-            "in {leaver} {} stay, so that what has a sidecar there goes on; to remove them: \
-             meshlink leave {leaver} --uninstall --crds",
+        let text = format!(
+            "in {leaver} {} stay, so that what has a sidecar there goes on; to remove them:",
             there.join(", ")
-        )
+        );
+        Note::with(text, vec![uninstall(leaver)])
     })
 }
 
-fn definitions(leaver: &ClusterName, seen: &Seen) -> Option<String> {
+fn definitions(leaver: &ClusterName, seen: &Seen) -> Option<Note> {
     (!seen.crds.is_empty()).then(|| {
-        format!(
+        let text = format!(
             "Istio's CRDs stay in {leaver}, because every object of these kinds would go with them; \
-             to remove both: meshlink leave {leaver} --uninstall --crds"
-        )
+             to remove both:"
+        );
+        Note::with(text, vec![uninstall(leaver)])
     })
+}
+
+fn uninstall(leaver: &ClusterName) -> Hint {
+    Hint::meshlink(["leave", leaver.as_str(), "--uninstall", "--crds"])
 }

@@ -2,6 +2,7 @@
 
 use super::Leave;
 use crate::{
+    hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen},
     plan::Refusal,
@@ -19,7 +20,11 @@ pub(super) fn refusals(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Ref
             None => vec![stranger(mesh, leaver)],
             Some(seen) if elsewhere(mesh, seen) => {
                 let reason = format!("belongs to another mesh than {}", mesh.id);
-                vec![Refusal::by(leaver, reason, &["meshlink status"])]
+                vec![Refusal::by(
+                    leaver,
+                    reason,
+                    vec![Hint::meshlink(["status"])],
+                )]
             }
             Some(seen) => [
                 sidecars(leaver, seen, how),
@@ -35,7 +40,7 @@ pub(super) fn refusals(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Ref
 
 fn stranger(mesh: &Mesh, leaver: &ClusterName) -> Refusal {
     let reason = format!("is not a member of mesh {}", mesh.id);
-    Refusal::by(leaver, reason, &["meshlink status"])
+    Refusal::by(leaver, reason, vec![Hint::meshlink(["status"])])
 }
 
 fn elsewhere(mesh: &Mesh, seen: &Seen) -> bool {
@@ -59,11 +64,14 @@ fn sidecars(leaver: &ClusterName, seen: &Seen, how: &Leave) -> Option<Refusal> {
         pods.len(),
         first.join(", "),
     );
-    let hints = [
-        format!("meshlink leave {leaver}   # leaves istiod and the sidecars in place"),
-        format!("kubectl --context {leaver} label namespace NAMESPACE istio-injection-"),
+    let hints = vec![
+        Hint::meshlink(["leave", leaver.as_str()])
+            .remark("leaves istiod and the sidecars in place"),
+        Hint::to_fill_in(&format!(
+            "kubectl --context {leaver} label namespace NAMESPACE istio-injection-"
+        )),
     ];
-    Some(Refusal::by(leaver, reason, &[&hints[0], &hints[1]]))
+    Some(Refusal::by(leaver, reason, hints))
 }
 
 /// Without the one who removes it, the load balancer would stay and the Service would hang.
@@ -77,13 +85,11 @@ fn balancer(mesh: &Mesh, leaver: &ClusterName, seen: &Seen, how: &Leave) -> Opti
         "has a load balancer that {} must remove, and none of it runs: Service {}/{} would hang on {}",
         gone.who, mesh.gateway.namespace, mesh.gateway.name, gone.finalizer
     );
-    let hints = [
-        format!(
-            "kubectl --context {leaver} get deployments -A -l app.kubernetes.io/name=aws-load-balancer-controller"
-        ),
-        format!(
-            "meshlink leave {leaver} --abandon-load-balancer   # what AWS has of it stays there"
-        ),
+    let controller = "app.kubernetes.io/name=aws-load-balancer-controller";
+    let hints = vec![
+        Hint::kubectl(leaver, ["get", "deployments", "-A", "-l", controller]),
+        Hint::meshlink(["leave", leaver.as_str(), "--abandon-load-balancer"])
+            .remark("what AWS has of it stays there"),
     ];
-    Some(Refusal::by(leaver, reason, &[&hints[0], &hints[1]]))
+    Some(Refusal::by(leaver, reason, hints))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Claim, Outcome, ServiceSeen, There};
-use crate::{spec::GATEWAY_PORT, verify::check};
+use crate::{hint::Hint, spec::GATEWAY_PORT, verify::check};
 
 type Gateways = BTreeMap<String, BTreeSet<String>>;
 
@@ -25,10 +25,8 @@ fn there(seen: &ServiceSeen, at: &There) -> Check {
     let (cluster, namespace) = (&at.cluster, &name.namespace);
     let elsewhere = seen.clusters.iter().find(|c| c.service);
     let copy = elsewhere.map(|e| {
-        format!(
-            "kubectl --context {} -n {namespace} get svc {} -o yaml   # apply the same in {cluster}",
-            e.cluster, name.name
-        )
+        let words = ["-n", namespace, "get", "svc", &name.name, "-o", "yaml"];
+        Hint::kubectl(&e.cluster, words).remark(format!("apply the same in {cluster}"))
     });
     let (outcome, evidence, hints) = match at {
         There {
@@ -38,7 +36,7 @@ fn there(seen: &ServiceSeen, at: &There) -> Check {
         There {
             namespace: false, ..
         } => {
-            let hint = format!("kubectl --context {cluster} create namespace {namespace}");
+            let hint = Hint::kubectl(cluster, ["create", "namespace", namespace]);
             let hints = [Some(hint), copy].into_iter().flatten().collect();
             let text = format!("{cluster} has no namespace {namespace}");
             (Outcome::Failed, text, hints)
@@ -103,10 +101,11 @@ fn alike(seen: &ServiceSeen) -> Vec<Check> {
         };
         let hints = match same {
             true => vec![],
-            false => vec![format!(
-                "kubectl --context {} -n {} edit svc {}",
-                c.cluster, seen.service.namespace, seen.service.name
-            )],
+            false => {
+                let (namespace, name) = (&seen.service.namespace, &seen.service.name);
+                let words = ["-n", namespace, "edit", "svc", name];
+                vec![Hint::kubectl(&c.cluster, words)]
+            }
         };
         check(
             Claim::ServiceAlike,
@@ -137,7 +136,11 @@ fn endpoints(seen: &ServiceSeen, from: &There, to: &There, gateways: &Gateways) 
             "no pod with a sidecar runs in {}, so nobody could be asked",
             from.cluster
         );
-        return of(Outcome::NotTried, text, vec!["meshlink sample up".into()]);
+        return of(
+            Outcome::NotTried,
+            text,
+            vec![Hint::meshlink(["sample", "up"])],
+        );
     };
     if to.headless {
         let text = "a Service without an address is found by DNS, not by its endpoints here";
@@ -186,14 +189,10 @@ fn endpoints(seen: &ServiceSeen, from: &There, to: &There, gateways: &Gateways) 
                 to.cluster
             );
             let namespace = &seen.service.namespace;
-            let hint = format!(
-                "kubectl --context {} label namespace {namespace} istio-injection=enabled",
-                to.cluster
-            );
-            let again = format!(
-                "kubectl --context {} -n {namespace} rollout restart deploy",
-                to.cluster
-            );
+            let label = ["label", "namespace", namespace, "istio-injection=enabled"];
+            let hint = Hint::kubectl(&to.cluster, label);
+            let restart = ["-n", namespace, "rollout", "restart", "deploy"];
+            let again = Hint::kubectl(&to.cluster, restart);
             of(Outcome::Failed, text, vec![hint, again])
         }
         () if wanted.is_empty() && !to.ready.is_empty() => {
@@ -201,12 +200,12 @@ fn endpoints(seen: &ServiceSeen, from: &There, to: &There, gateways: &Gateways) 
                 "istiod in {} knows no gateway of {}",
                 from.cluster, to.cluster
             );
-            let hint = format!("meshlink verify {} {}", from.cluster, to.cluster);
+            let hint = Hint::meshlink(["verify", &from.cluster, &to.cluster]);
             of(Outcome::Failed, text, vec![hint])
         }
         () if !missing.is_empty() => {
             let text = format!("{proxy} lacks {}", missing.join(", "));
-            let hint = format!("meshlink verify {} {}", from.cluster, to.cluster);
+            let hint = Hint::meshlink(["verify", &from.cluster, &to.cluster]);
             of(Outcome::Failed, text, vec![hint])
         }
         () if !over.is_empty() => {

@@ -193,7 +193,7 @@ async fn expired_credentials_end_the_wait_with_the_way_back_in() {
     let world = world(|_| {}).await;
     world.shared.lock().keys.get_mut("AKID").unwrap().expires = Some(now());
     let error = world.wait(&policy()).await.0.unwrap_err();
-    assert_eq!(error.hint().unwrap(), "aws sso login");
+    assert_eq!(error.hint().unwrap().to_string(), "aws sso login");
 }
 
 #[tokio::test]

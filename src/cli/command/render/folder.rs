@@ -14,6 +14,7 @@ use crate::{
     chart,
     cli::error::{Exit, Failure},
     digest::sha256_hex,
+    hint::Hint,
 };
 
 /// What tells a folder of ours from others, and which files in it are ours.
@@ -192,8 +193,9 @@ fn empty(path: &Path) -> Result<List, Failure> {
     match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(List::default()),
         Ok(false) => Err(
-            refused(path, "holds files, and meshlink did not write them")
-                .hint("choose an empty folder, or one that is not there yet"),
+            refused(path, "holds files, and meshlink did not write them").hint(Hint::note(
+                "choose an empty folder, or one that is not there yet",
+            )),
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(List::default()),
         Err(error) => Err(unreadable(path, &error)),

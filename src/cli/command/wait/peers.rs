@@ -8,8 +8,10 @@ use super::{Tried, dial};
 use crate::{
     cli::{output::Screen, session::Session},
     cluster::{Cluster, wait::Deadline},
+    hint::Hint,
     name::ClusterName,
     probe::{Absence, Dialed, Greeting, Witness},
+    verify::traffic::GATEWAY_SERVICES,
 };
 
 /// What cannot be watched is asked again this often.
@@ -30,13 +32,13 @@ pub(super) struct Gate<'a> {
 /// Why a gateway is not ready for a peer.
 pub(super) struct Lack {
     pub(super) reason: String,
-    pub(super) hints: Vec<String>,
+    pub(super) hints: Vec<Hint>,
     /// It will not come by waiting.
     certain: bool,
 }
 
 impl Lack {
-    fn of(reason: String, hint: String) -> Self {
+    fn of(reason: String, hint: Hint) -> Self {
         Self {
             reason,
             hints: vec![hint],
@@ -121,7 +123,7 @@ impl Gate<'_> {
         let (of, host, port) = (self.of, self.host, self.port);
         Lack::of(
             format!("{host}:{port} {says} from {peer}"),
-            format!("kubectl --context {of} get svc -A -l topology.istio.io/network -o wide"),
+            Hint::kubectl(of, GATEWAY_SERVICES),
         )
     }
 
@@ -151,10 +153,8 @@ impl Gate<'_> {
         let lack = failed.map(|greeting| {
             Lack::of(
                 format!("from {peer}, {greeting}"),
-                format!(
-                    "meshlink ca status {peer} {}   # do both trust one root?",
-                    self.of
-                ),
+                Hint::meshlink(["ca", "status", peer.as_str(), self.of.as_str()])
+                    .remark("do both trust one root?"),
             )
         });
         (tried, lack)

@@ -1,0 +1,339 @@
+//! Hints as they can be pasted: with the flags of the command that shows them, and contexts that the kubeconfig has.
+
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, RwLock},
+};
+
+use super::{
+    args::{Command, Flags, SampleCommand, Target, Wait},
+    error::Failure,
+};
+use crate::{
+    aws::eks,
+    cluster::{ConnectOptions, connect},
+    hint::{About, Hint, InCluster, Meshlink, word},
+    report::Report,
+    spec::{Member, Mesh, Reach},
+    verify::Verdict,
+};
+
+/// What is known of the mesh a command is about: first what was typed, later the mesh itself.
+#[derive(Debug, Default)]
+pub(crate) struct Hints(RwLock<Known>);
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    flags: Flags,
+    /// The kubeconfig, where it is not the one kubectl takes by itself.
+    kubeconfig: Option<String>,
+    members: BTreeMap<String, Found>,
+}
+
+/// How a member is found.
+#[derive(Debug, Clone)]
+struct Found {
+    /// As a user types it.
+    typed: String,
+    /// Its kubeconfig context; an EKS cluster needs none.
+    context: Option<String>,
+}
+
+impl Hints {
+    /// For a command whose mesh was not found yet.
+    pub(crate) fn of(command: &Command) -> Self {
+        let known = target(command).map(|target| Known {
+            flags: target.flags(target.sandbox),
+            kubeconfig: target.kubeconfig.as_ref().map(|p| p.display().to_string()),
+            members: BTreeMap::new(),
+        });
+        Self(RwLock::new(known.unwrap_or_default()))
+    }
+
+    /// Takes note of the mesh that was found, and of how its clusters are connected to.
+    pub(crate) fn learn(
+        &self,
+        target: &Target,
+        embedded: bool,
+        mesh: &Mesh,
+        connect: &ConnectOptions,
+        region: Option<&str>,
+    ) {
+        let contexts = connect::contexts(connect).unwrap_or_default();
+        let contexts: Vec<_> = contexts.iter().map(eks::Context::from).collect();
+        let found = |m: &Member| (m.name.to_string(), found(m, &contexts, region));
+        let file = match target.sandbox {
+            true => connect.kubeconfig.first(),
+            false => target.kubeconfig.as_ref(),
+        };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known {
+            flags: target.flags(embedded),
+            kubeconfig: file.map(|p| p.display().to_string()),
+            members: mesh.clusters.iter().map(found).collect(),
+        };
+    }
+
+    /// Each as a command that can be pasted, or as a note.
+    pub(crate) fn settle(&self, hints: &mut [Hint]) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for hint in hints {
+            *hint = known.settled(hint);
+        }
+    }
+
+    /// The hints of every error.
+    pub(crate) fn settle_failure(&self, failure: &mut Failure) {
+        let all = failure.errors.iter_mut();
+        all.for_each(|problem| self.settle(&mut problem.hints));
+    }
+
+    /// The hints of every check.
+    pub(crate) fn settle_verdict(&self, verdict: &mut Verdict) {
+        let all = verdict.checks.iter_mut();
+        all.for_each(|check| self.settle(&mut check.hints));
+    }
+
+    /// The hints of a run.
+    pub(crate) fn settle_report(&self, report: &mut Report) {
+        let steps = report.steps.iter_mut();
+        steps.for_each(|step| self.settle(&mut step.hints));
+        let notes = report.notes.iter_mut();
+        notes.for_each(|note| self.settle(&mut note.hints));
+        report
+            .verdict
+            .iter_mut()
+            .for_each(|v| self.settle_verdict(v));
+    }
+}
+
+impl Known {
+    fn settled(&self, hint: &Hint) -> Hint {
+        match hint {
+            Hint::Command(_) | Hint::Note(_) => hint.clone(),
+            Hint::Meshlink(command) => self.ours(command),
+            Hint::Cluster(command) => self.of_a_cluster(command),
+        }
+    }
+
+    fn ours(&self, command: &Meshlink) -> Hint {
+        let flags = &self.flags;
+        match &command.about {
+            About::Same => Hint::Command(command.with(&flags.all())),
+            About::Other => Hint::Command(command.with(&flags.place())),
+            About::Members { named, others } => self.join(command, named, *others),
+        }
+    }
+
+    /// A mesh file names its members itself: beside it they are left out, or it lacks some.
+    fn join(&self, command: &Meshlink, named: &[String], others: bool) -> Hint {
+        let others = self.members.keys().filter(|_| others);
+        let others = others.filter(|name| !named.contains(name));
+        let all: Vec<&String> = named.iter().chain(others).collect();
+        let typed = |name: &&String| {
+            let found = self.members.get(*name);
+            found.map_or_else(|| (*name).clone(), |found| found.typed.clone())
+        };
+        let as_it_is = all.len() == self.members.len()
+            && all.iter().all(|name| self.members.contains_key(*name));
+        let members = match (&self.flags.file, as_it_is) {
+            (None, _) => all.iter().map(typed).collect(),
+            (Some(_), true) => vec![],
+            (Some(file), false) => {
+                let names = all.iter().map(|name| name.as_str()).collect::<Vec<_>>();
+                return Hint::Note(format!(
+                    "let {} name {}, and join again",
+                    word(file),
+                    names.join(" and ")
+                ));
+            }
+        };
+        let command = Meshlink {
+            about: About::Members {
+                named: members,
+                others: false,
+            },
+            ..command.clone()
+        };
+        Hint::Command(command.with(&self.flags.all()))
+    }
+
+    fn of_a_cluster(&self, command: &InCluster) -> Hint {
+        let kubeconfig = self.kubeconfig.as_deref();
+        match self.members.get(&command.cluster) {
+            Some(Found { context: None, .. }) => Hint::Note(format!(
+                "the kubeconfig has no context for {}; with one: {}",
+                command.cluster,
+                command.bare()
+            )),
+            Some(Found {
+                context: Some(context),
+                ..
+            }) => Hint::Command(command.with(context, kubeconfig)),
+            None => Hint::Command(command.with(&command.cluster, kubeconfig)),
+        }
+    }
+}
+
+/// How a member is found again, by the rules by which it was found.
+fn found(member: &Member, contexts: &[eks::Context], region: Option<&str>) -> Found {
+    let name = member.name.as_str();
+    let by = super::session::found_by(&member.reach);
+    let context = match &member.reach {
+        Reach::Context(context) => Some(context.clone()),
+        Reach::Auto(text) if contexts.iter().any(|c| c.name == *text) => Some(text.clone()),
+        Reach::Auto(text) => match eks::find(text, &BTreeMap::new(), contexts, region) {
+            Ok(eks::Found::Context(context)) => Some(context),
+            Ok(eks::Found::Eks(_)) | Err(_) => None,
+        },
+        Reach::Eks(_) => None,
+    };
+    Found {
+        typed: match by == name {
+            true => by,
+            false => format!("{name}={by}"),
+        },
+        context,
+    }
+}
+
+/// The mesh a command is about, where it is about one.
+fn target(command: &Command) -> Option<&Target> {
+    match command {
+        Command::Join(args) => Some(&args.target),
+        Command::Leave(args) => Some(&args.target),
+        Command::Plan(args) => Some(&args.target),
+        Command::Status(args) => Some(&args.target),
+        Command::Verify(args) => Some(&args.target),
+        Command::Sample(args) => Some(match &args.command {
+            SampleCommand::Up(up) => &up.target.target,
+            SampleCommand::Status(target)
+            | SampleCommand::Call(target)
+            | SampleCommand::Down(target) => &target.target,
+        }),
+        Command::Wait(Wait::Nlb(args)) => Some(&args.target),
+        Command::Render(args) => Some(&args.target),
+        Command::Ca(args) => Some(args.target()),
+        Command::Chart(_)
+        | Command::Aws(_)
+        | Command::Terraform
+        | Command::Sandbox(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Schema(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mesh of `a`, by its own name, of `b`, by another context, and of `c`, which EKS alone knows.
+    fn known(flags: Flags) -> Known {
+        let found = |typed: &str, context: Option<&str>| Found {
+            typed: typed.into(),
+            context: context.map(str::to_owned),
+        };
+        let members = [
+            ("a", found("a", Some("a"))),
+            ("b", found("b=me@b", Some("me@b"))),
+            ("c", found("c=eu-west-1/c", None)),
+        ];
+        Known {
+            flags,
+            kubeconfig: None,
+            members: members.map(|(name, found)| (name.to_owned(), found)).into(),
+        }
+    }
+
+    fn with_file() -> Flags {
+        Flags {
+            file: Some("my mesh.yaml".into()),
+            mesh: Some("shop".into()),
+            kubeconfig: None,
+            sandbox: true,
+        }
+    }
+
+    fn settled(known: &Known, hint: Hint) -> String {
+        known.settled(&hint).to_string()
+    }
+
+    #[test]
+    fn a_command_of_ours_finds_the_same_mesh() {
+        let known = known(with_file());
+        assert_eq!(
+            settled(&known, Hint::meshlink(["leave", "c"]).remark("gone")),
+            "meshlink leave c -f 'my mesh.yaml' --mesh shop --sandbox   # gone"
+        );
+        let other = Hint::other_mesh(["status", "--mesh", "other"]);
+        assert_eq!(
+            settled(&known, other),
+            "meshlink status --mesh other --sandbox"
+        );
+    }
+
+    #[test]
+    fn a_join_names_all_members_as_they_are_found_unless_a_file_does() {
+        let typed = known(Flags::default());
+        assert_eq!(
+            settled(&typed, Hint::join_again(["b"])),
+            "meshlink join b=me@b a c=eu-west-1/c"
+        );
+        assert_eq!(
+            settled(&typed, Hint::join(["a", "b"])),
+            "meshlink join a b=me@b"
+        );
+        let filed = known(with_file());
+        assert_eq!(
+            settled(&filed, Hint::join_again(["a"])),
+            "meshlink join -f 'my mesh.yaml' --mesh shop --sandbox"
+        );
+        assert_eq!(
+            settled(&filed, Hint::join(["a", "b"])),
+            "let 'my mesh.yaml' name a and b, and join again"
+        );
+    }
+
+    #[test]
+    fn a_cluster_is_spoken_to_by_its_own_context() {
+        let known = Known {
+            kubeconfig: Some("/k".into()),
+            ..known(Flags::default())
+        };
+        let pods = |cluster: &str| settled(&known, Hint::kubectl(cluster, ["get", "pods"]));
+        assert_eq!(pods("b"), "kubectl --kubeconfig /k --context me@b get pods");
+        assert_eq!(
+            pods("c"),
+            "the kubeconfig has no context for c; with one: kubectl get pods"
+        );
+        assert_eq!(
+            pods("never-heard-of"),
+            "kubectl --kubeconfig /k --context never-heard-of get pods"
+        );
+    }
+
+    #[test]
+    fn a_member_is_found_by_context_or_by_eks() {
+        let name = "eks-1".parse().unwrap();
+        let arn = "arn:aws:eks:eu-west-1:111122223333:cluster/eks-1";
+        let member = |reach: &str| {
+            let mesh = Mesh::named(&[format!("{name}={reach}"), "other".into()]).unwrap();
+            mesh.clusters[0].clone()
+        };
+        let context = |name: &str| eks::Context {
+            name: name.into(),
+            cluster: arn.into(),
+            ..eks::Context::default()
+        };
+        let of = |reach: &str, contexts: &[eks::Context]| {
+            let found = found(&member(reach), contexts, Some("eu-west-1"));
+            (found.typed, found.context)
+        };
+        let _: &crate::name::ClusterName = &name;
+        assert_eq!(
+            of("prod", &[context("prod")]),
+            ("eks-1=prod".into(), Some("prod".into()))
+        );
+        assert_eq!(of("eks-1", &[]), ("eks-1".into(), None));
+    }
+}
