@@ -18,6 +18,7 @@
 //! `sandbox` stands apart: embedded clusters, spoken to over HTTP like any other.
 
 pub mod aws;
+mod causes;
 pub use helm_engine as chart;
 #[cfg(feature = "cli")]
 pub mod cli;

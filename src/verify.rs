@@ -18,7 +18,6 @@ pub mod service;
 mod token;
 pub mod traffic;
 
-pub(crate) use mesh::chain;
 pub use mesh::{Depth, Desk, verify};
 pub use traffic::Asked;
 

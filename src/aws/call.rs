@@ -6,7 +6,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_eks::error::{ProvideErrorMetadata, SdkError};
 
 use super::env::Service;
-use crate::{cluster::Recover, hint::Hint};
+use crate::{causes::chain, cluster::Recover, hint::Hint};
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -205,17 +205,11 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 }
 
 /// The text nearest to the cause; the outer layers say only "dispatch failure".
-fn deepest(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn deepest(error: &(dyn StdError + 'static)) -> String {
     chain(error)
         .last()
         .map(ToString::to_string)
         .unwrap_or_default()
-}
-
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&e| e.source())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::output::{Style, wrap};
 use crate::{
+    causes,
     hint::Hint,
     plan::Note,
     report::{Report, RunOutcome},
@@ -105,7 +106,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// From an error and its causes.
     pub(crate) fn new(kind: Exit, error: &(dyn Error + 'static)) -> Self {
-        let failure = Self::from_causes(kind, causes(error));
+        let failure = Self::from_causes(kind, causes::texts(error));
         let mut next = Some(error);
         while let Some(error) = next {
             // Whoever met it, the vault's errors come with the way on.
@@ -237,18 +238,7 @@ pub(crate) fn labelled(out: &mut String, style: Style, painted: &str, label: &st
     }
 }
 
-/// An error and its causes as texts. Some libraries repeat the cause in the error's own text: it is said once.
-fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut texts: Vec<String> = vec![];
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if texts.last().is_none_or(|outer| !outer.ends_with(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts
+
 }
 
 #[cfg(test)]

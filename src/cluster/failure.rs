@@ -5,6 +5,8 @@ use std::{error::Error as StdError, fmt, io, time::Duration};
 use kube::client::AuthError;
 use serde_json::Value;
 
+use crate::causes::chain;
+
 /// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recover {
@@ -208,7 +210,7 @@ fn status(
 /// Which layer an error comes from, by looking down its chain.
 fn transport(error: &(dyn StdError + 'static)) -> Transport {
     let mut found = Transport::Other;
-    for cause in causes(error) {
+    for cause in chain(error) {
         if cause.is::<AuthError>() || cause.is::<NoToken>() {
             return Transport::Credentials;
         }
@@ -252,27 +254,10 @@ fn socket(kind: io::ErrorKind) -> Option<Transport> {
     }
 }
 
-/// An error and everything below it. An I/O error made from another error hides that one from
-/// `source`, which names only what lies below it.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
-    let mut all = vec![error];
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        let inner = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = inner
-            .map(|inner| inner as &(dyn StdError + 'static))
-            .or_else(|| cause.source());
-        all.extend(next);
-    }
-    all
-}
-
 /// The deepest cause as one line: what lies above it is wrapping that says nothing more. What a
 /// credential plugin printed is left out, since that may be the token.
 fn plain(error: &kube::Error) -> Box<dyn StdError + Send + Sync> {
-    let causes = causes(error);
+    let causes: Vec<_> = chain(error).collect();
     for cause in &causes {
         if let Some(AuthError::AuthExecRun { out, .. }) = cause.downcast_ref() {
             return format!("the credential plugin failed ({})", out.status).into();

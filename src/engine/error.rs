@@ -169,20 +169,13 @@ fn look_at(cluster: &ClusterName, object: &str) -> Option<Hint> {
     })
 }
 
-/// An error and its causes, outermost first.
-pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
-    let text = error.to_string();
-    let lines = text.lines().map(|line| line.trim_end_matches([':', ' ']));
-    let mut causes: Vec<_> = lines.map(str::to_owned).collect();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if causes.last() != Some(&text) {
-            causes.push(text);
-        }
-        source = cause.source();
-    }
-    causes
+/// An error and its causes, outermost first, a line each.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    let texts = crate::causes::texts(error);
+    let lines = texts.iter().flat_map(|text| text.lines());
+    lines
+        .map(|line| line.trim_end_matches([':', ' ']).to_owned())
+        .collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, traffic::Traffic};
 use crate::{
+    causes,
     cluster::{self, Cluster, ConnectOptions, Token},
     hint::Hint,
     name::ClusterName,
@@ -389,7 +390,7 @@ impl Desk<'_> {
                 ]
             }
             Err(error) => {
-                let evidence = chain(error);
+                let evidence = causes::line(error);
                 vec![check(
                     Claim::Synced,
                     from,
@@ -437,7 +438,7 @@ impl Desk<'_> {
         let held = match witness.endpoints(name).await {
             Ok(held) => held,
             Err(error) => {
-                let failed = single(Claim::Endpoints, Outcome::Failed, chain(&error));
+                let failed = single(Claim::Endpoints, Outcome::Failed, causes::line(&error));
                 return Verdict {
                     checks: vec![failed],
                     ..Verdict::default()
@@ -517,17 +518,6 @@ async fn ask(
 ) -> Asked {
     match witness.ask(way, pair.1, at, times).await {
         Ok(answers) => Asked::of(pair, way, at, &answers),
-        Err(error) => Asked::failed(pair, way, at, Trouble::NotAsked(chain(&error))),
+        Err(error) => Asked::failed(pair, way, at, Trouble::NotAsked(causes::line(&error))),
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Check, Claim, Desk, Outcome, chain, istiod};
+use super::{Check, Claim, Desk, Outcome, istiod};
 use crate::{
+    causes,
     cluster::{self, Cluster, Kind, Ref},
     name::ClusterName,
     probe::{ADMIN, Endpoint, read_endpoints},
@@ -167,7 +168,7 @@ impl Desk<'_> {
             ..There::default()
         };
         if let Err(error) = read(cluster, service, &mut there).await {
-            there.problem = Some(chain(&error));
+            there.problem = Some(causes::line(&error));
         }
         let seen = self.observed.clusters.get(name);
         let pods = seen.map(|s| &s.istiod.pods);

@@ -149,7 +149,7 @@ const ROOMS: [&[&str]; 11] = [
     &["aws"],
     &["pki", "chart", "cluster", "resolve", "manifest"],
     &["spec"],
-    &["name", "digest", "hint"],
+    &["name", "digest", "hint", "causes", "file", "net"],
 ];
 
 fn depth(room: &str) -> Option<usize> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{Act, Evidence, seen};
 use crate::{
+    causes,
     cluster::{
         Cluster, Delete, Kind, Manager, Recover, Ref, access,
         wait::{self, Deadline},
@@ -22,7 +23,7 @@ use crate::{
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
     probe::{self, Witness},
     spec::GATEWAY_PORT,
-    verify::{Check, Depth, Desk, Outcome, Verdict, chain},
+    verify::{Check, Depth, Desk, Outcome, Verdict},
 };
 
 /// What cannot be watched is asked again this often.
@@ -294,7 +295,7 @@ impl Act<'_> {
                 Ok(Answer::Yes(value)) => return Ok(value),
                 Ok(Answer::No(reason, hints)) => (reason, hints),
                 Err(error) if matches!(error.recover(), Recover::Never) => return Err(error),
-                Err(error) => (chain(&error), vec![]),
+                Err(error) => (causes::line(&error), vec![]),
             };
             if self.deadline.left() <= AGAIN {
                 let waited = begun.elapsed();
