@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod digest;
 pub mod engine;
 pub mod hint;
+mod file;
 pub mod manifest;
 pub mod name;
 pub mod observe;

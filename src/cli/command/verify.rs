@@ -1,6 +1,6 @@
 //! `meshlink verify`.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     cli::{
@@ -89,11 +89,7 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failu
 
 /// Whole or not at all: who reads it must not find half of it.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
-    written.map_err(|error| {
+    crate::file::write_whole(path, text.as_bytes()).map_err(|error| {
         let what = format!("cannot write {}", path.display());
         Failure::from_causes(Exit::Failed, vec![what, error.to_string()])
     })

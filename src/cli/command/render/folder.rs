@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::files::Files;
 use crate::{
-    chart,
     cli::error::{Exit, Failure},
     digest::sha256_hex,
     hint::Hint,
+    file::write_whole,
 };
 
 /// What tells a folder of ours from others, and which files in it are ours.
@@ -140,15 +140,17 @@ impl<'a> Folder<'a> {
 
     /// Makes it so; the list first, so that a folder half written is known to be ours.
     pub(super) fn write(&self, changes: &[Change]) -> Result<(), Failure> {
-        let failed = |e: chart::Error| Failure::failed(&e);
+        let put = |path: &Path, text: &str| {
+            write_whole(path, text.as_bytes()).map_err(|e| unreadable(path, &e))
+        };
         if changes.is_empty() {
             return Ok(());
         }
-        chart::write_whole(&self.path.join(LIST), self.list.as_bytes()).map_err(failed)?;
+        put(&self.path.join(LIST), &self.list)?;
         for change in changes {
             let path = self.path.join(&change.path);
             match (change.what, self.files.get(&change.path)) {
-                (_, Some(text)) => chart::write_whole(&path, text.as_bytes()).map_err(failed)?,
+                (_, Some(text)) => put(&path, text)?,
                 (What::NoLongerRendered, None) => {
                     fs::remove_file(&path).map_err(|e| unreadable(&path, &e))?;
                     // Only folders that are empty now go too.
