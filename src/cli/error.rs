@@ -238,9 +238,6 @@ pub(crate) fn labelled(out: &mut String, style: Style, painted: &str, label: &st
     }
 }
 
-
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@ pub mod values;
 mod yaml;
 
 pub use error::{Error, Fault};
-pub use fetch::write_whole;
+use fetch::write_whole;
 pub use fetch::{Credential, FetchOptions, Fetched, Proxy, fetch, save};
 pub use images::{images, override_images};
 pub use manifest::{Hook, Manifest};
