@@ -21,10 +21,11 @@ mod tests;
 use std::{
     collections::HashMap,
     net::Ipv4Addr,
-    sync::{Arc, RwLock, Weak},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::{
     sync::{
         broadcast::{self, error::RecvError},
@@ -43,6 +44,9 @@ use super::{
     world::World,
 };
 
+/// How many parsed texts a cluster keeps.
+const DOCUMENTS: usize = 32;
+
 /// One embedded cluster, as its actors see it.
 pub(crate) struct Cluster {
     pub(crate) name: String,
@@ -55,6 +59,7 @@ pub(crate) struct Cluster {
     pub(crate) faults: Faults,
     pub(crate) processes: Processes,
     injector: RwLock<inject::Injector>,
+    documents: Mutex<HashMap<String, Arc<Value>>>,
     wake: watch::Sender<u64>,
 }
 
@@ -71,7 +76,7 @@ impl Cluster {
         let objects = Objects::new(&api, "kube-controller-manager");
         let wake = watch::Sender::new(0);
         let processes = Processes::default();
-        let injector = RwLock::default();
+        let (injector, documents) = Default::default();
         let cluster = Arc::new(Self {
             name: name.into(),
             index,
@@ -82,6 +87,7 @@ impl Cluster {
             faults,
             processes,
             injector,
+            documents,
             wake,
         });
         cluster.world.add(&cluster);
@@ -110,6 +116,23 @@ impl Cluster {
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.faults.has(&self.name, fault)
+    }
+
+    /// A YAML text of a ConfigMap, parsed once: actors look at the same few texts again and again.
+    pub(crate) fn document(&self, text: &str) -> Option<Arc<Value>> {
+        let mut documents = self
+            .documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = documents.get(text) {
+            return Some(known.clone());
+        }
+        let read: Arc<Value> = Arc::new(serde_saphyr::from_str(text).ok()?);
+        if documents.len() >= DOCUMENTS {
+            documents.clear();
+        }
+        documents.insert(text.into(), read.clone());
+        Some(read)
     }
 
     /// The addresses a name server in this cluster gives for a name.

@@ -60,7 +60,7 @@ pub(crate) fn refresh(cluster: &Cluster) {
                 injector.values.insert(map.ns().into(), values);
             }
             "istio" => {
-                let mesh: Option<Value> = serde_saphyr::from_str(map.text("/data/mesh")).ok();
+                let mesh = cluster.document(map.text("/data/mesh"));
                 if let Some(domain) = mesh.as_ref().and_then(|m| m["trustDomain"].as_str()) {
                     injector.trust_domain = domain.into();
                 }

@@ -11,7 +11,7 @@ use crate::actors::{Cluster, Read};
 const ROUTE: Duration = Duration::from_secs(15);
 
 /// A static bootstrap.
-pub(crate) struct Bootstrap(Value);
+pub(crate) struct Bootstrap(Arc<Value>);
 
 /// A request to one of its listeners.
 #[derive(Clone, Copy)]
@@ -64,7 +64,7 @@ impl Bootstrap {
             .items("/spec/containers")
             .iter()
             .find_map(|c| config_of(cluster, pod, c))?;
-        let read: Value = serde_saphyr::from_str(&text).ok()?;
+        let read = cluster.document(&text)?;
         read.get("static_resources").is_some().then_some(Self(read))
     }
 
