@@ -1,15 +1,16 @@
 //! Clusters known by their EKS names alone: an AWS, no kubeconfig, no other program.
 
+#[cfg(feature = "crashpoints")]
 mod gate;
 
 use meshlink::sandbox::{
     Fault, Options,
-    aws::{Ingress, Role, Side, State, Thing, ThingKind},
+    aws::{Fault as AwsFault, FaultKind, Ingress, Role, Side, State, Thing, ThingKind},
     world::Home,
 };
 use serde_json::json;
 
-use crate::kit::{Answer, World, repository};
+use crate::kit::{Answer, World, in_ci, repository};
 
 const JOIN: &str = "join eks-1 eks-2 --yes";
 const LEAVE: &str = "leave eks-1 eks-2 --uninstall --crds --yes";
@@ -514,7 +515,10 @@ fn the_emulator_answers_in_the_shapes_of_an_independent_one() {
     world.by_names(JOIN).ends(0);
     furnish(&mut world.aws());
     let text = std::fs::read_to_string(&world.endpoints().aws).unwrap();
+    // Outside CI a test fetches nothing.
+    let offline = (!in_ci()).then_some("--offline");
     let output = std::process::Command::new(repository().join("tests/aws/compare"))
+        .args(offline)
         .envs(text.lines().filter_map(|l| l.split_once('=')))
         .output()
         .unwrap();
@@ -525,4 +529,28 @@ fn the_emulator_answers_in_the_shapes_of_an_independent_one() {
         Some(77) => println!("skipped: {err}"),
         code => panic!("{code:?}: {out}{err}"),
     }
+}
+
+#[test]
+fn a_start_that_is_throttled_is_told() {
+    let world = World::new(2);
+    let throttle = |action: &str| {
+        let fault = AwsFault::times(action, FaultKind::Throttled, 2);
+        world.aws().faults.push(fault);
+    };
+    let eks = "pending: eks:DescribeCluster in us-west-2: throttled; asked again, ";
+    throttle("eks:DescribeCluster");
+    world.by_names(JOIN).ends(0).says(eks);
+    throttle("eks:DescribeCluster");
+    throttle("elasticloadbalancing:DescribeLoadBalancers");
+    let told = world.by_names("status eks-1 eks-2 -o json").ends(0);
+    told.says(eks)
+        .says(": elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled; asked again, ")
+        .says(" s so far, for up to 10 s")
+        .says("1 of 1 targets healthy");
+    throttle("eks:DescribeCluster");
+    throttle("elasticloadbalancing:DescribeLoadBalancers");
+    let told = world.by_names("wait nlb eks-1 eks-2").ends(0);
+    told.says(eks)
+        .says("pending: elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled, asked again (");
 }

@@ -274,14 +274,18 @@ pub(crate) fn until(fact: impl Fn() -> bool) {
     }
 }
 
-/// A tool that is missing is a skip outside CI, and a failure in it.
+/// Whether this is CI, where what a test is judged by has to be there, or is fetched.
 #[expect(
     clippy::disallowed_methods,
     reason = "only a test's own surroundings tell"
 )]
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some()
+}
+
+/// A tool that is missing is a skip outside CI, and a failure in it.
 pub(crate) fn may_be_missing(tool: &str) {
-    let in_ci = std::env::var_os("CI").is_some();
-    assert!(!in_ci, "{tool} is needed in CI");
+    assert!(!in_ci(), "{tool} is needed in CI");
 }
 
 /// The repository.

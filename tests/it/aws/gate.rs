@@ -1,16 +1,12 @@
 //! What is waited for on AWS, as it is seen from the peers, and what is not.
 
-use meshlink::sandbox::{
-    Fault,
-    aws::{Fault as AwsFault, FaultKind},
-};
+use meshlink::sandbox::Fault;
 use serde_json::json;
 
 use super::JOIN;
 use crate::kit::World;
 
 #[test]
-#[cfg(feature = "crashpoints")]
 fn a_readiness_gate_tries_the_name_from_the_peers() {
     let world = World::new(2);
     let text = std::fs::read_to_string(&world.endpoints().aws).unwrap();
@@ -73,7 +69,6 @@ fn a_readiness_gate_tries_the_name_from_the_peers() {
 }
 
 #[test]
-#[cfg(feature = "crashpoints")]
 fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
     let world = World::new(2);
     let vpc = |n: usize| world.aws().clusters[n].vpc.clone();
@@ -144,28 +139,4 @@ fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
                 .all(|l| l.contains("answered TLS as spiffe://") || l.contains("TCP only: ")),
         "{journal}"
     );
-}
-
-#[test]
-fn a_start_that_is_throttled_is_told() {
-    let world = World::new(2);
-    let throttle = |action: &str| {
-        let fault = AwsFault::times(action, FaultKind::Throttled, 2);
-        world.aws().faults.push(fault);
-    };
-    let eks = "pending: eks:DescribeCluster in us-west-2: throttled; asked again, ";
-    throttle("eks:DescribeCluster");
-    world.by_names(JOIN).ends(0).says(eks);
-    throttle("eks:DescribeCluster");
-    throttle("elasticloadbalancing:DescribeLoadBalancers");
-    let told = world.by_names("status eks-1 eks-2 -o json").ends(0);
-    told.says(eks)
-        .says(": elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled; asked again, ")
-        .says(" s so far, for up to 10 s")
-        .says("1 of 1 targets healthy");
-    throttle("eks:DescribeCluster");
-    throttle("elasticloadbalancing:DescribeLoadBalancers");
-    let told = world.by_names("wait nlb eks-1 eks-2").ends(0);
-    told.says(eks)
-        .says("pending: elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled, asked again (");
 }
