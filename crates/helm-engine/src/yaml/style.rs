@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn a_line_is_a_text(text in "[-?.,#:@|>'\"a ]{0,6}|[ -~]{0,4}") {
