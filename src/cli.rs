@@ -3,36 +3,34 @@
 //! | part | what it is |
 //! | --- | --- |
 //! | `args` | what a user can type and what the machine says; nothing else reads either |
-//! | `charts` | how charts are fetched here, and which are pinned |
 //! | `command` | one file per command |
+//! | `session` | the mesh a command is about, and what the library is given |
 //! | `output` | what a user sees |
 //! | `error` | how a command ends when it does not end well |
 //! | `hints` | what to type next, with the flags that find the same mesh |
 //!
 //! Arguments are parsed before anything is started, so that `--version` and `--help` cost nothing.
 
-use std::{future::Future, process::ExitCode, time::Instant};
+use std::{future::Future, process::ExitCode, sync::Arc, time::Instant};
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    args::{Args, Command, Environment, Format, Places},
-    error::{Exit, Failure},
+    args::{Args, Command, Environment, Format},
+    error::{Exit, Failure, Kind},
     hints::Hints,
     output::{Screen, json},
 };
-use crate::{aws::Aws, hint::Hint, name::MeshId};
+use crate::{aws::Aws, engine::Clock, hint::Hint, link::Folders};
 
 mod args;
-mod charts;
 mod command;
 mod error;
 mod hints;
 mod output;
 mod session;
 mod start;
-mod work;
 
 /// What every command is given.
 pub(crate) struct Frame {
@@ -56,33 +54,32 @@ impl Frame {
         jiff::Timestamp::now()
     }
 
-    /// Where a mesh's things rest.
-    pub(crate) fn places(&self, sandbox: bool, mesh: &MeshId) -> Result<Places, Failure> {
-        let places = self.environment.places(sandbox, mesh);
-        places.ok_or_else(|| {
+    /// The time, for everything below.
+    pub(crate) fn clock(&self) -> Clock {
+        Arc::new(jiff::Timestamp::now)
+    }
+
+    /// Where the things of all meshes are.
+    pub(crate) fn folders(&self, sandbox: bool) -> Result<Folders, Failure> {
+        let folders = self.environment.folders(sandbox);
+        folders.ok_or_else(|| {
             Failure::from_causes(
-                Exit::Failed,
+                Kind::Failed,
                 vec!["there is no place for the vault: HOME is not set".into()],
             )
-            .hint(Hint::to_fill_in("export HOME=FOLDER"))
+            .hint(Hint::to_fill_in("export HOME=/PATH/TO/A/FOLDER/OF/YOURS"))
         })
     }
 
-    /// Makes sure the user wants real clusters changed: asks on a terminal, else wants `--yes`.
-    pub(crate) fn consent(&self, question: &str, yes: bool) -> Result<(), Failure> {
-        match yes || self.screen.ask(question).ok_or_else(unasked)? {
-            true => Ok(()),
-            false => Err(Failure::from_causes(
-                Exit::Interrupted,
-                vec!["nothing was changed".into()],
-            )),
-        }
+    /// Whether the user wants real clusters changed: asks on a terminal, else wants `--yes`.
+    pub(crate) fn consent(&self, question: &str, yes: bool) -> Result<bool, Failure> {
+        Ok(yes || self.screen.ask(question).ok_or_else(unasked)?)
     }
 }
 
 fn unasked() -> Failure {
     let text = "real clusters are changed only with --yes where nobody can be asked";
-    Failure::from_causes(Exit::Usage, vec![text.into()])
+    Failure::from_causes(Kind::Usage, vec![text.into()])
         .hint(Hint::note("add --yes, or look first with: meshlink plan"))
 }
 
@@ -146,7 +143,7 @@ async fn interruptible(
             () = start::interruption() => {
                 if asked.replace(Instant::now()).is_some() {
                     let text = "stopped at once; running the command again is safe";
-                    return Err(Failure::from_causes(Exit::Interrupted, vec![text.into()]));
+                    return Err(Failure::from_causes(Kind::Interrupted, vec![text.into()]));
                 }
                 frame.screen.complain("stopping after what is under way; once more to stop at once");
                 frame.cancel.cancel();
@@ -161,13 +158,13 @@ fn tell(frame: &Frame, mut failure: Failure) -> Exit {
     frame.hints.settle_failure(&mut failure);
     let failure = &failure;
     let value = json::Failed {
-        exit_code: failure.kind.code(),
+        exit_code: Exit::from(failure.kind).code(),
         failure,
     };
     if screen.format != Format::Table {
         // The failure is told on standard error either way.
         let _ = screen.show(&value, |_| String::new());
     }
-    screen.complain(&failure.render(screen.err));
-    failure.kind
+    screen.complain(&error::render(&failure, screen.err));
+    failure.kind.into()
 }

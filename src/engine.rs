@@ -76,6 +76,8 @@ pub struct Shop {
     pub leave: Leave,
     /// Where the leavers' gateways answered before: no proxy may hold that at the end.
     pub left: BTreeSet<String>,
+    /// The sample apps that are put in or taken out.
+    pub sample: Option<sample::Sample>,
     /// How closely a proof looks.
     pub depth: Depth,
     /// What was read of the members in this run.

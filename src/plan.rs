@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{cluster::subset::Change, hint::Hint, name::ClusterName};
+use crate::{cluster::subset::Change, hint::Hint, name::ClusterName, spec::Mesh};
 
 pub mod desire;
 pub mod join;
@@ -114,6 +114,20 @@ impl Refusal {
     }
 }
 
+/// The sample apps of every member, put in or taken out.
+pub fn sample(mesh: &Mesh, install: bool) -> Plan {
+    let mut plan = Plan::default();
+    for member in &mesh.clusters {
+        let name = member.name.clone();
+        let step = match install {
+            true => Step::InstallSample(name),
+            false => Step::RemoveSample(name),
+        };
+        plan.add(step, vec![], "asked for");
+    }
+    plan
+}
+
 impl Plan {
     /// Nothing is missing.
     pub fn is_empty(&self) -> bool {
@@ -123,6 +137,11 @@ impl Plan {
     /// Whether a step is in the plan.
     pub fn holds(&self, step: &Step) -> bool {
         self.steps.iter().any(|p| p.step == *step)
+    }
+
+    /// Whether all its steps are in another, which somebody has agreed to.
+    pub fn is_within(&self, agreed: &Self) -> bool {
+        self.steps.iter().all(|p| agreed.holds(&p.step))
     }
 
     /// Adds a step; needs outside the plan are dropped when it is finished.

@@ -12,7 +12,7 @@ pub(crate) mod chart;
 pub(crate) mod complete;
 pub(crate) mod environment;
 
-pub(crate) use environment::{Environment, Places};
+pub(crate) use environment::Environment;
 
 /// Join Kubernetes clusters on different networks into one Istio mesh, and prove that it works.
 #[derive(Debug, Parser)]

@@ -1,17 +1,13 @@
 //! How a command ends when it does not end well: what failed, why, and what to type next.
 
-use std::{error::Error, fmt::Write};
+use std::fmt::Write;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::output::{Style, wrap};
-use crate::{
-    causes,
-    hint::Hint,
-    plan::Note,
-    report::{Report, RunOutcome},
-};
+pub(crate) use crate::link::{Failure, Kind, Problem};
+use crate::{hint::Hint, plan::Note, report::RunOutcome};
 
 /// How a command ended. The numbers are documented and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -72,6 +68,20 @@ impl Exit {
     }
 }
 
+impl From<Kind> for Exit {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Failed => Self::Failed,
+            Kind::Usage => Self::Usage,
+            Kind::InvalidMesh => Self::InvalidMesh,
+            Kind::NotInTime => Self::NotInTime,
+            Kind::Refused => Self::Refused,
+            Kind::PartlyDone => Self::PartlyDone,
+            Kind::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
 impl From<RunOutcome> for Exit {
     fn from(outcome: RunOutcome) -> Self {
         match outcome {
@@ -85,125 +95,31 @@ impl From<RunOutcome> for Exit {
     }
 }
 
-/// One thing that went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(crate) struct Problem {
-    /// The error and its causes, outermost first.
-    pub(crate) causes: Vec<String>,
-    /// Commands a user can paste, or what else to do.
-    pub(crate) hints: Vec<Hint>,
-}
-
-/// Why a command did not end well; several things may have gone wrong at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(crate) struct Failure {
-    /// Decides the exit code.
-    pub(crate) kind: Exit,
-    /// What went wrong.
-    pub(crate) errors: Vec<Problem>,
-}
-
-impl Failure {
-    /// From an error and its causes.
-    pub(crate) fn new(kind: Exit, error: &(dyn Error + 'static)) -> Self {
-        let failure = Self::from_causes(kind, causes::texts(error));
-        let mut next = Some(error);
-        while let Some(error) = next {
-            // Whoever met it, the vault's errors come with the way on.
-            if let Some(vault) = error.downcast_ref::<crate::pki::vault::Error>() {
-                return vault.hint().into_iter().fold(failure, Self::hint);
-            }
-            next = error.source();
-        }
-        failure
-    }
-
-    /// From the texts of an error and its causes, outermost first.
-    pub(crate) fn from_causes(kind: Exit, causes: Vec<String>) -> Self {
-        let problem = Problem {
-            causes,
-            hints: vec![],
-        };
-        Self {
-            kind,
-            errors: vec![problem],
-        }
-    }
-
-    /// It simply failed.
-    pub(crate) fn failed(error: &(dyn Error + 'static)) -> Self {
-        Self::new(Exit::Failed, error)
-    }
-
-    /// It was typed wrongly.
-    pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self::from_causes(Exit::Usage, vec![text.into()])
-    }
-
-    /// Adds what to do about the last error.
-    #[must_use]
-    pub(crate) fn hint(mut self, hint: Hint) -> Self {
-        if let Some(last) = self.errors.last_mut() {
-            last.hints.push(hint);
-        }
-        self
-    }
-
-    /// Adds another failure of the same command; the graver kind stays.
-    #[must_use]
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.kind = self.kind.max(other.kind);
-        self.errors.extend(other.errors);
-        self
-    }
-
-    /// What failed in a run; `None` where nothing did.
-    pub(crate) fn of_run(report: &Report) -> Option<Self> {
-        let kind = Exit::from(report.outcome);
-        let problem = |step: &crate::report::StepReport| {
-            let mut causes = step.lines.clone();
-            match causes.first_mut() {
-                Some(first) => *first = format!("{}: {first}", step.step),
-                None => causes.push(step.step.clone()),
-            }
-            Problem {
-                causes,
-                hints: step.hints.clone(),
-            }
-        };
-        let lost = report.lost.iter().map(|causes| Problem {
-            causes: causes.clone(),
-            hints: vec![],
-        });
-        let errors: Vec<_> = lost.chain(report.failed().map(problem)).collect();
-        (kind != Exit::Done).then_some(Self { kind, errors })
-    }
-
-    /// As it is printed on standard error.
-    pub(crate) fn render(&self, style: Style) -> String {
-        self.errors.iter().fold(String::new(), |mut text, problem| {
-            problem.render(style, &mut text);
+/// A failure as it is printed on standard error.
+pub(crate) fn render(failure: &Failure, style: Style) -> String {
+    failure
+        .errors
+        .iter()
+        .fold(String::new(), |mut text, problem| {
+            one(problem, style, &mut text);
             text
         })
-    }
 }
 
-impl Problem {
-    fn render(&self, style: Style, text: &mut String) {
-        let Some((first, causes)) = self.causes.split_first() else {
-            return;
+fn one(problem: &Problem, style: Style, text: &mut String) {
+    let Some((first, causes)) = problem.causes.split_first() else {
+        return;
+    };
+    labelled(text, style, &style.red("error:"), "error:", first);
+    for (i, cause) in causes.iter().enumerate() {
+        let label = match causes.len() {
+            1 => "  caused by:".to_owned(),
+            _ => format!("  caused by {}:", i + 1),
         };
-        labelled(text, style, &style.red("error:"), "error:", first);
-        for (i, cause) in causes.iter().enumerate() {
-            let label = match causes.len() {
-                1 => "  caused by:".to_owned(),
-                _ => format!("  caused by {}:", i + 1),
-            };
-            labelled(text, style, &label, &label, cause);
-        }
-        for hint in &self.hints {
-            hinted(text, style, "  ", hint);
-        }
+        labelled(text, style, &label, &label, cause);
+    }
+    for hint in &problem.hints {
+        hinted(text, style, "  ", hint);
     }
 }
 
@@ -268,10 +184,10 @@ mod tests {
             .hint(Hint::command(["meshlink", "status", "eks-1", "--with-an-argument-that-is-much-too-long-to-fit-beside-the-others"]))
             .hint(Hint::note("helm is written in prose here, and prose is wrapped where a line would be too long"))
             .and(Failure::from_causes(
-                Exit::Refused,
+                Kind::Refused,
                 vec!["eks-2 is bound to another root, and a cluster can only ever be in one mesh at a time".into()],
             ));
-        let text = failure.render(Style::plain());
+        let text = render(&failure, Style::plain());
         insta::assert_snapshot!(text, @"
         error: eks-1: connect to https://10.0.0.1
           caused by 1: tls: refused
@@ -282,7 +198,7 @@ mod tests {
         error: eks-2 is bound to another root, and a cluster can only ever be in one
                mesh at a time
         ");
-        assert_eq!(failure.kind, Exit::Refused);
+        assert_eq!(failure.kind, Kind::Refused);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     aws::eks,
-    cluster::{ConnectOptions, connect},
     hint::{About, Hint, InCluster, Meshlink, word},
+    link::{Environment, reach::Finder, selection},
     report::Report,
     spec::{Member, Mesh, Reach},
     verify::Verdict,
@@ -54,20 +54,19 @@ impl Hints {
     pub(crate) fn learn(
         &self,
         target: &Target,
-        embedded: bool,
+        environment: &Environment,
         mesh: &Mesh,
-        connect: &ConnectOptions,
-        region: Option<&str>,
+        finder: &Finder,
     ) {
-        let contexts = connect::contexts(connect).unwrap_or_default();
-        let contexts: Vec<_> = contexts.iter().map(eks::Context::from).collect();
+        let contexts = finder.eks_contexts();
+        let region = environment.aws.env().region.as_deref();
         let found = |m: &Member| (m.name.to_string(), found(m, &contexts, region));
         let file = match target.sandbox {
-            true => connect.kubeconfig.first(),
+            true => environment.connect.kubeconfig.first(),
             false => target.kubeconfig.as_ref(),
         };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known {
-            flags: target.flags(embedded),
+            flags: target.flags(environment.embedded),
             kubeconfig: file.map(|p| p.display().to_string()),
             members: mesh.clusters.iter().map(found).collect(),
         };
@@ -177,7 +176,7 @@ impl Known {
 /// How a member is found again, by the rules by which it was found.
 fn found(member: &Member, contexts: &[eks::Context], region: Option<&str>) -> Found {
     let name = member.name.as_str();
-    let by = super::session::found_by(&member.reach);
+    let by = selection::found_by(&member.reach);
     let context = match &member.reach {
         Reach::Context(context) => Some(context.clone()),
         Reach::Auto(text) if contexts.iter().any(|c| c.name == *text) => Some(text.clone()),

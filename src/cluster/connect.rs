@@ -14,7 +14,7 @@ use crate::name::ClusterName;
 mod kubeconfig;
 mod proxy;
 
-pub use kubeconfig::{ContextFacts, ExecFacts};
+pub use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
 pub use proxy::Proxies;
 
 /// How to connect; made by the command line, which alone reads the environment.
@@ -65,9 +65,10 @@ pub fn fixed(token: Token) -> TokenProvider {
 pub async fn connect(
     name: &ClusterName,
     context: &str,
+    kubeconfig: &Kubeconfig,
     options: &ConnectOptions,
 ) -> Result<Cluster, Error> {
-    let found = kubeconfig::read(&options.kubeconfig)?.context(name, context, options)?;
+    let found = kubeconfig.context(name, context, options)?;
     let exec = found.exec.clone();
     let (server, ca) = (found.server.clone(), found.ca.clone());
     let mut config = found.config().await?;
@@ -89,10 +90,11 @@ pub async fn connect(
 pub async fn connect_as(
     name: &ClusterName,
     context: &str,
+    kubeconfig: &Kubeconfig,
     token: TokenProvider,
     options: &ConnectOptions,
 ) -> Result<Cluster, Error> {
-    let mut found = kubeconfig::read(&options.kubeconfig)?.context(name, context, options)?;
+    let mut found = kubeconfig.context(name, context, options)?;
     found.forget_users();
     let (server, ca) = (found.server.clone(), found.ca.clone());
     let mut config = found.config().await?;
@@ -140,11 +142,6 @@ pub fn from_client(
     ca: Option<Vec<u8>>,
 ) -> Cluster {
     from_built(name, client, server, ca, &ConnectOptions::default(), None)
-}
-
-/// The contexts of the kubeconfig files, in the order they stand there.
-pub fn contexts(options: &ConnectOptions) -> Result<Vec<ContextFacts>, Error> {
-    Ok(kubeconfig::read(&options.kubeconfig)?.contexts())
 }
 
 fn build(config: Config) -> Result<Client, kube::Error> {

@@ -11,6 +11,8 @@ pub enum Purpose {
     Leave,
     /// Look at proxies and istiod, and bring the witness.
     Verify,
+    /// Put sample apps in, or take them out.
+    Sample,
     /// Only look.
     Status,
 }
@@ -51,7 +53,7 @@ pub fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
     }
     match purpose {
         Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
-        Purpose::Verify => {
+        Purpose::Verify | Purpose::Sample => {
             all.extend(everywhere(
                 &["create", "patch", "delete"],
                 &[

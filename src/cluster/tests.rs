@@ -337,9 +337,14 @@ async fn a_kubeconfig_leads_to_the_cluster_and_only_to_it() {
             kubeconfig: vec![file],
             ..quick()
         };
-        let cluster = connect::connect(&"eks-2".parse().unwrap(), "eks-2", &options)
-            .await
-            .unwrap();
+        let cluster = connect::connect(
+            &"eks-2".parse().unwrap(),
+            "eks-2",
+            &connect::Kubeconfig::read(&options.kubeconfig).unwrap(),
+            &options,
+        )
+        .await
+        .unwrap();
         assert_eq!(cluster.server(), served.url);
         let failed = match cluster.identity().await {
             Ok(identity) => {

@@ -19,6 +19,7 @@ mod leave;
 mod link;
 mod prove;
 mod release;
+mod sample;
 mod trust;
 
 /// A step on the bench: what it is done with, and whom it tells what it waits for and what it
@@ -87,6 +88,8 @@ pub(super) async fn perform(
         Step::RemoveCacerts(c) => act.remove_cacerts(c).await,
         Step::ForgetMember { cluster, leaver } => act.forget_member(cluster, leaver).await,
         Step::RemoveNamespaces(c) => act.remove_namespaces(c).await,
+        Step::InstallSample(c) => act.install_sample(c).await,
+        Step::RemoveSample(c) => act.remove_sample(c).await,
     }
 }
 

@@ -97,6 +97,9 @@ pub enum Error {
         /// What is missing.
         what: String,
     },
+    /// The sample apps.
+    #[error(transparent)]
+    Sample(#[from] Box<super::sample::Error>),
     /// The run was asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -131,6 +134,7 @@ impl Error {
                 Severity::NotInTime
             }
             Self::Refused(_) => Severity::Refused,
+            Self::Sample(error) => error.severity(),
             Self::Interrupted => Severity::Interrupted,
             _ => Severity::Failed,
         }
@@ -142,6 +146,7 @@ impl Error {
             Self::NotInTime { hints, .. } => hints.clone(),
             Self::Hidden { hidden } => hidden.hints.clone(),
             Self::Refused(refusal) => refusal.hints.clone(),
+            Self::Sample(error) => error.hints(),
             Self::Vault(error) => error.hint().into_iter().collect(),
             Self::Nlb(error) => error.hint().into_iter().collect(),
             Self::Cluster(

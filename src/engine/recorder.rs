@@ -14,6 +14,12 @@ pub trait Sink: Send + Sync {
     fn event(&self, event: &Event);
 }
 
+impl<F: Fn(&Event) + Send + Sync> Sink for F {
+    fn event(&self, event: &Event) {
+        self(event);
+    }
+}
+
 /// Writes events down and hands them on.
 pub struct Recorder {
     journal: Option<Mutex<Journal>>,

@@ -11,11 +11,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::event::Severity;
 use crate::{
     cluster::{
         self, Cluster, Delete, Kind, Manager, Ref, access, object,
         wait::{self, Deadline},
     },
+    hint::Hint,
     manifest::{self, Texts},
     observe::is_ours,
     probe,
@@ -51,6 +53,25 @@ pub enum Error {
         /// Where.
         cluster: String,
     },
+}
+
+impl Error {
+    pub(super) fn severity(&self) -> Severity {
+        match self {
+            Self::NotOurs { .. } => Severity::Refused,
+            Self::Cluster(cluster::Error::NotInTime { .. }) => Severity::NotInTime,
+            _ => Severity::Failed,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hints(&self) -> Vec<Hint> {
+        match self {
+            Self::NotOurs { .. } => vec![Hint::note("choose another namespace with --namespace")],
+            Self::NoImage { cluster } => vec![Hint::join_again([cluster])],
+            _ => vec![],
+        }
+    }
 }
 
 /// What to put in.

@@ -110,6 +110,10 @@ pub enum Step {
     },
     /// Remove the namespaces meshlink made.
     RemoveNamespaces(ClusterName),
+    /// Put the sample apps into a cluster, until they are available.
+    InstallSample(ClusterName),
+    /// Take the sample apps out again.
+    RemoveSample(ClusterName),
 }
 
 impl Step {
@@ -146,6 +150,8 @@ impl Step {
             Self::RemoveCacerts(c) => ("remove-cacerts", vec![c]),
             Self::ForgetMember { cluster, leaver } => ("forget-member", vec![cluster, leaver]),
             Self::RemoveNamespaces(c) => ("remove-namespaces", vec![c]),
+            Self::InstallSample(c) => ("install-sample", vec![c]),
+            Self::RemoveSample(c) => ("remove-sample", vec![c]),
         }
     }
 
@@ -210,6 +216,8 @@ impl Step {
                 format!("strike {leaver} from what is written down in {cluster}")
             }
             Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
+            Self::InstallSample(c) => format!("install the sample apps in {c}"),
+            Self::RemoveSample(c) => format!("remove the sample apps from {c}"),
         }
     }
 }

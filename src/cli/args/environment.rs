@@ -5,23 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{aws, cluster::connect::Proxies, name::MeshId};
+use crate::{
+    aws,
+    cluster::connect::Proxies,
+    link::{Folders, Logins},
+};
 
 /// What the machine says. Everything else receives what it needs from here.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     vars: BTreeMap<String, String>,
-}
-
-/// Where a mesh's things rest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Places {
-    /// Keys and certificates of the mesh.
-    pub(crate) vault: PathBuf,
-    /// What was done to the mesh, a line per event.
-    pub(crate) journal: PathBuf,
-    /// What can be fetched again: charts.
-    pub(crate) cache: PathBuf,
 }
 
 /// Folders that hold a sandbox apart from the user's own meshes.
@@ -70,17 +63,18 @@ impl Environment {
     }
 
     /// Where logins for charts are: Docker's, those of Helm's registries, those of its repositories.
-    pub(crate) fn logins(&self) -> (Option<PathBuf>, Option<PathBuf>, Option<PathBuf>) {
+    pub(crate) fn logins(&self) -> Logins {
         let at = |name: &str| self.var(name).map(PathBuf::from);
         let docker = at("DOCKER_CONFIG").or_else(|| Some(self.home()?.join(".docker")));
         let helm = at("HELM_CONFIG_HOME")
             .or_else(|| Some(self.base("XDG_CONFIG_HOME", ".config")?.join("helm")));
         let below = |file: &str| helm.as_ref().map(|folder| folder.join(file));
-        (
-            docker.map(|folder| folder.join("config.json")),
-            at("HELM_REGISTRY_CONFIG").or_else(|| below("registry/config.json")),
-            at("HELM_REPOSITORY_CONFIG").or_else(|| below("repositories.yaml")),
-        )
+        let helms = at("HELM_REGISTRY_CONFIG").or_else(|| below("registry/config.json"));
+        let dockers = docker.map(|folder| folder.join("config.json"));
+        Logins {
+            registries: helms.into_iter().chain(dockers).collect(),
+            repositories: at("HELM_REPOSITORY_CONFIG").or_else(|| below("repositories.yaml")),
+        }
     }
 
     /// Where charts are kept that were fetched for no mesh in particular.
@@ -109,19 +103,12 @@ impl Environment {
             .collect()
     }
 
-    /// Where a mesh's things rest; `None` without a home folder.
-    pub(crate) fn places(&self, sandbox: bool, mesh: &MeshId) -> Option<Places> {
+    /// Where the things of all meshes are; `None` without a home folder.
+    pub(crate) fn folders(&self, sandbox: bool) -> Option<Folders> {
         let name = if sandbox { SANDBOX } else { REAL };
-        Some(Places {
-            vault: self
-                .base("XDG_DATA_HOME", ".local/share")?
-                .join(name)
-                .join(mesh.as_str()),
-            journal: self
-                .base("XDG_STATE_HOME", ".local/state")?
-                .join(name)
-                .join(mesh.as_str())
-                .join("journal.jsonl"),
+        Some(Folders {
+            keys: self.base("XDG_DATA_HOME", ".local/share")?.join(name),
+            state: self.base("XDG_STATE_HOME", ".local/state")?.join(name),
             cache: self.base("XDG_CACHE_HOME", ".cache")?.join(name),
         })
     }
@@ -186,16 +173,17 @@ mod tests {
             ("XDG_DATA_HOME", "/data"),
             ("XDG_STATE_HOME", "relative"),
         ]);
-        let real = env.places(false, &mesh).unwrap();
+        let real = env.folders(false).unwrap();
+        assert_eq!(real.cache, Path::new("/home/u/.cache/meshlink"));
+        let real = real.places(&mesh);
         assert_eq!(real.vault, Path::new("/data/meshlink/shop"));
         assert_eq!(
-            real.journal,
+            real.journal(),
             Path::new("/home/u/.local/state/meshlink/shop/journal.jsonl")
         );
-        assert_eq!(real.cache, Path::new("/home/u/.cache/meshlink"));
-        let sandbox = env.places(true, &mesh).unwrap();
+        let sandbox = env.folders(true).unwrap().places(&mesh);
         assert_eq!(sandbox.vault, Path::new("/data/meshlink-sandbox/shop"));
-        assert!(Environment::default().places(false, &mesh).is_none());
+        assert!(Environment::default().folders(false).is_none());
     }
 
     #[test]

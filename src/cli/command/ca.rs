@@ -8,17 +8,19 @@ use crate::{
         args::{CaInit, CaStatus},
         error::{Exit, Failure},
         output::{Style, table::Table},
-        session::{self, Session, Whom, clock},
+        session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
+    link::selection,
     pki::{self, NewRoot, Profile, Vault},
     spec::Mesh,
 };
 
 /// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
 pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
-    let mesh = session::alone(&args.target)?;
-    let places = frame.places(args.target.sandbox, &mesh.id)?;
+    let folders = frame.folders(args.target.sandbox)?;
+    let mesh = selection::alone(named(&args.target, &folders))?;
+    let places = folders.places(&mesh.id);
     let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
     let root = match vault.root().map_err(|e| Failure::failed(&e))? {
         Some(root) => root,
@@ -54,25 +56,27 @@ fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<p
 
 /// `ca status`: who signs with what, until when, and whether all trust one root.
 pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failure> {
-    let named = !args.clusters.is_empty() || args.target.file.is_some();
-    if !named && !session::is_written_down(&args.target, frame)? {
+    let is_named = !args.clusters.is_empty() || args.target.file.is_some();
+    let folders = frame.folders(args.target.sandbox)?;
+    let by = named(&args.target, &folders);
+    if !is_named && !selection::is_written_down(by)? {
         // A root may have been made before there is a mesh.
-        let mesh = session::alone(&args.target)?;
-        let places = frame.places(args.target.sandbox, &mesh.id)?;
+        let mesh = selection::alone(by)?;
+        let places = folders.places(&mesh.id);
         let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
         if let Some(root) = vault.root().map_err(|e| Failure::failed(&e))? {
-            let status = pki::status(Some(root.facts()), &[], clock()());
+            let status = pki::status(Some(root.facts()), &[], frame.now());
             frame.screen.show(&status, |style| text(&status, style))?;
             return Ok(Exit::Done);
         }
     }
-    let session = Session::open(Whom::Some(&args.clusters), &args.target, frame).await?;
-    let root = session.vault.root().map_err(|e| Failure::failed(&e))?;
+    let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
+    let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let mut held = vec![];
-    for (name, cluster) in &session.clusters {
+    for (name, cluster) in &session.link.clusters {
         let place = Ref::namespaced(
             &Kind::SECRET,
-            session.mesh.istio.namespace.as_str(),
+            session.link.mesh.istio.namespace.as_str(),
             "cacerts",
         );
         let secret = cluster
@@ -82,7 +86,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         let files = secret.map(|s| pki::secret_files(&s["data"])).transpose();
         held.push((name.clone(), files.map_err(|e| Failure::failed(&e))?));
     }
-    let status = pki::status(root.as_ref().map(pki::Root::facts), &held, clock()());
+    let status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
     frame.screen.show(&status, |style| text(&status, style))?;
     Ok(Exit::Done)
 }

@@ -16,10 +16,9 @@ use crate::{
     cli::{
         Frame,
         args::chart::{self as args, From, Settings, Template},
-        charts,
         error::{Exit, Failure},
-        session,
     },
+    link::{ChartSource, charts, selection},
     spec::ISTIO_VERSION,
 };
 
@@ -178,7 +177,7 @@ async fn pull(args: &args::Pull, frame: &Frame) -> Result<(), Failure> {
 }
 
 async fn lock(args: &args::Lock, frame: &Frame) -> Result<(), Failure> {
-    let mesh = args.file.as_deref().map(session::read_mesh).transpose()?;
+    let mesh = args.file.as_deref().map(selection::read).transpose()?;
     let path = match (&args.lock, &args.file) {
         (Some(path), _) => path.clone(),
         (None, Some(file)) => file.with_file_name(FILE),
@@ -268,10 +267,16 @@ async fn fetch(
 ) -> Result<Fetched, Failure> {
     let failed = |e: Error| charts::failure(&e);
     let (source, name) = place(text, from).map_err(failed)?;
-    let cache = frame.environment.cache();
+    let machine = &frame.environment;
+    let cache = machine.cache();
+    let charts = ChartSource {
+        offline: from.offline,
+        logins: machine.logins(),
+        ..ChartSource::default()
+    };
     let options = FetchOptions {
         lock: lock.cloned(),
-        ..charts::options(frame, &source, cache.as_deref(), from.offline)?
+        ..charts::options(&source, &charts, cache.as_deref(), &machine.proxies())?
     };
     let version = match &source {
         // A chart that was pointed at is the one that is meant.

@@ -11,15 +11,14 @@ use serde::Serialize;
 use super::super::{
     Frame,
     args::chart::Render,
-    charts,
     error::{Exit, Failure},
     output::Style,
-    session::{self, Session, Whom},
+    session::{Found, Selection},
 };
 use crate::{
-    aws::{Members, eks},
+    aws::Members,
     chart::Capabilities,
-    cluster::{ConnectOptions, connect},
+    link::{Meshlink, charts},
     observe::{Observed, Seen},
     plan::desire::{Additions, desire},
     spec::Mesh,
@@ -48,30 +47,32 @@ pub(crate) struct Written {
 
 /// Runs it.
 pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
-    let whom = Whom::All(&args.clusters);
-    let (sandbox, endpoints) = session::embedded(&args.clusters, &args.target, frame).await?;
-    let connect = session::connect_options(&args.target, frame, endpoints.as_ref());
-    let mesh = session::mesh(whom, &args.target, frame, &connect).await?;
-    let places = frame.places(endpoints.is_some(), &mesh.id)?;
-    let (source, fetch) = session::charts(&args.target, endpoints.as_ref(), &mesh, &places, frame)?;
-    let fetched = session::fetched(&source, &mesh, &fetch).await?;
+    let selection = Selection::All(&args.clusters);
+    let found = Found::of(selection, &args.target, frame).await?;
+    let (mesh, environment) = (found.mesh.clone(), found.environment.clone());
+    let places = environment.folders.places(&mesh.id);
+    let (source, fetch) = charts::source(&environment, &mesh, &places.state)?;
+    let fetched = charts::fetched(&source, &mesh, &fetch).await?;
     let mut additions = Additions {
-        istiod: session::istiod_values(&mesh.istio.values)?,
-        gateway: session::owner_values(&mesh.gateway.values)?,
+        istiod: charts::istiod_values(&mesh.istio.values)?,
+        gateway: charts::owner_values(&mesh.gateway.values)?,
         ..Additions::default()
     };
-    if on_aws(&mesh, &connect, frame) {
-        additions.exposure = Session::open(whom, &args.target, frame)
-            .await?
-            .exposure()
-            .await?
-            .0;
+    // Whether a member is an EKS cluster is seen without asking anybody.
+    let contexts = found.finder.eks_contexts();
+    if Members::new(environment.aws.clone(), &mesh, &contexts).any() {
+        let link = Meshlink::open_without(&[], mesh.clone(), environment.clone(), found.finder);
+        additions.exposure = link.await?.exposure().await?.0;
     }
-    drop(sandbox);
     let observed = unseen(&mesh, args.kube_version.as_deref());
-    let texts = session::texts(frame)?;
-    let desired = desire(&mesh, &fetched, &additions, &texts, &observed)
-        .map_err(|e| charts::undesired(&e))?;
+    let desired = desire(
+        &mesh,
+        &fetched,
+        &additions,
+        &environment.manifests,
+        &observed,
+    )
+    .map_err(|e| charts::undesired(&e))?;
     let files = files::files(&mesh, &desired).map_err(|e| Failure::failed(&e))?;
     let folder = Folder::open(&args.out, mesh.id.as_str(), &files)?;
     let written = Written {
@@ -83,20 +84,13 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
     };
     if !args.check {
         folder.write(&written.changes)?;
-        charts::pin(frame, fetch.lock.as_ref(), &desired);
+        charts::pin(fetch.lock.as_ref(), &desired, &|text| environment.say(text));
     }
     frame.screen.show(&written, |style| written.text(style))?;
     Ok(match args.check && !written.changes.is_empty() {
         true => Exit::Drift,
         false => Exit::Done,
     })
-}
-
-/// Whether a member is an EKS cluster; nothing is asked to find out.
-fn on_aws(mesh: &Mesh, connect: &ConnectOptions, frame: &Frame) -> bool {
-    let contexts = connect::contexts(connect).unwrap_or_default();
-    let contexts: Vec<_> = contexts.iter().map(eks::Context::from).collect();
-    Members::new(frame.aws.clone(), mesh, &contexts).any()
 }
 
 /// Clusters nobody has looked at.

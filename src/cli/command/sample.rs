@@ -9,15 +9,14 @@ use serde::Serialize;
 use crate::{
     cli::{
         Frame,
-        args::{Sample as Args, SampleCommand, SampleTarget, SampleUp},
+        args::{Sample as Args, SampleCommand, SampleTarget, SampleUp, Target},
         error::{Exit, Failure},
         output::{Style, table::Table},
-        session::{Session, Whom},
-        work,
+        session::{Selection, Session},
     },
-    cluster::{Cluster, wait::Deadline},
+    cluster::Cluster,
     engine::sample::{Called, Error, Sample, State},
-    hint::Hint,
+    link::Change,
 };
 
 /// How often each client is made to ask.
@@ -54,18 +53,19 @@ fn sample(session: &Session, target: &SampleTarget) -> Sample {
         namespace: target.namespace.clone(),
         server: None,
         client: None,
-        istio: session.mesh.istio.namespace.clone(),
+        istio: session.link.mesh.istio.namespace.clone(),
     }
 }
 
 async fn open(target: &SampleTarget, frame: &Frame) -> Result<Session, Failure> {
-    Session::open(Whom::Some(&target.clusters), &target.target, frame).await
+    Session::open(Selection::Some(&target.clusters), &target.target, frame).await
 }
 
-/// The members in the mesh's order, each with the version it serves.
-fn members(session: &Session) -> impl Iterator<Item = (String, &Cluster)> {
-    let members = session.mesh.clusters.iter().enumerate();
-    members.filter_map(|(i, m)| Some((format!("v{}", i + 1), session.clusters.get(&m.name)?)))
+/// The members in the mesh's order.
+fn members(session: &Session) -> impl Iterator<Item = &Cluster> {
+    let link = &session.link;
+    let members = link.mesh.clusters.iter();
+    members.filter_map(|m| link.clusters.get(&m.name))
 }
 
 /// Does one thing in every member, side by side; all that failed is told.
@@ -90,46 +90,38 @@ async fn everywhere<T, F: Future<Output = Result<T, Error>>>(
 }
 
 fn failure(error: &Error) -> Failure {
-    match error {
-        Error::NotOurs { .. } => Failure::new(Exit::Refused, error)
-            .hint(Hint::note("choose another namespace with --namespace")),
-        Error::NoImage { cluster } => Failure::failed(error).hint(Hint::join_again([cluster])),
-        _ => Failure::failed(error),
-    }
+    let failure = Failure::failed(error);
+    error.hints().into_iter().fold(failure, Failure::hint)
+}
+
+/// Puts it in or takes it out, everywhere; what failed is told.
+async fn change(
+    session: &Session,
+    change: Change,
+    target: &Target,
+    frame: &Frame,
+) -> Result<(), Failure> {
+    let report = session.apply(change, target, frame).await?;
+    Failure::of_run(&report).map_or(Ok(()), Err)
 }
 
 async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
     let session = open(&args.target, frame).await?;
-    work::consent(&session, frame, args.target.target.yes)?;
     let sample = Sample {
         server: args.server_image,
         client: args.client_image,
         ..sample(&session, &args.target)
     };
-    let deadline = Deadline::after(args.target.target.timeout);
-    let (sample, session) = (&sample, &session);
-    everywhere(members(session).map(|(version, cluster)| async move {
-        sample.up(cluster, &session.texts, &version, deadline).await
-    }))
-    .await?;
-    show(session, sample, frame).await
+    let up = Change::SampleUp(sample.clone());
+    change(&session, up, &args.target.target, frame).await?;
+    show(&session, &sample, frame).await
 }
 
 async fn down(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
     let session = open(args, frame).await?;
-    work::consent(&session, frame, args.target.yes)?;
     let sample = sample(&session, args);
-    let deadline = Deadline::after(args.target.timeout);
-    let left = members(&session).map(|(_, cluster)| sample.down(cluster, deadline));
-    let left = everywhere(left).await?;
-    for ((_, cluster), left) in members(&session).zip(left) {
-        if let Some(left) = left {
-            let (name, namespace) = (cluster.name(), &sample.namespace);
-            frame.screen.say(&format!(
-                "{name}: namespace {namespace} stays, for it holds {left}\n"
-            ));
-        }
-    }
+    let down = Change::SampleDown(sample.clone());
+    change(&session, down, &args.target, frame).await?;
     show(&session, &sample, frame).await.map(|_| Exit::Done)
 }
 
@@ -140,7 +132,7 @@ async fn status(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
 
 /// What is there; not in time if some of it is there and not ready.
 async fn show(session: &Session, sample: &Sample, frame: &Frame) -> Result<Exit, Failure> {
-    let clusters = everywhere(members(session).map(|(_, cluster)| sample.state(cluster))).await?;
+    let clusters = everywhere(members(session).map(|cluster| sample.state(cluster))).await?;
     let samples = Samples { clusters };
     frame
         .screen
@@ -169,9 +161,9 @@ fn table(states: &[State], style: Style) -> String {
 async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
     let session = open(args, frame).await?;
     let sample = sample(&session, args);
-    let states = everywhere(members(&session).map(|(_, cluster)| sample.state(cluster))).await?;
+    let states = everywhere(members(&session).map(|cluster| sample.state(cluster))).await?;
     let versions: BTreeSet<_> = states.into_iter().filter_map(|s| s.version).collect();
-    let calls = everywhere(members(&session).map(|(_, c)| sample.call(c, TIMES))).await?;
+    let calls = everywhere(members(&session).map(|c| sample.call(c, TIMES))).await?;
     let calls = Calls {
         versions: versions.into_iter().collect(),
         calls,

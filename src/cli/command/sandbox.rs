@@ -4,7 +4,7 @@ use crate::{
     cli::{
         Frame,
         args::{Sandbox as Args, Timeline as How},
-        error::{Exit, Failure},
+        error::{Exit, Failure, Kind},
     },
     sandbox::{Endpoints, Options, Sandbox, Timeline},
 };
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     let state = frame.environment.sandbox_state().ok_or_else(|| {
         let text = "there is no place for embedded clusters: HOME is not set";
-        Failure::from_causes(Exit::Failed, vec![text.into()])
+        Failure::from_causes(Kind::Failed, vec![text.into()])
     })?;
     let timeline = match args.timeline {
         How::Instant => Timeline::instant(),

@@ -8,8 +8,7 @@ use crate::{
         args::Status,
         error::{Exit, Failure},
         output::matrix,
-        session::{Session, Whom},
-        work,
+        session::{Selection, Session},
     },
     cluster::wait::Deadline,
 };
@@ -19,11 +18,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs it: 0 if it could look. With `--wait`, until everything looked at holds.
 pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
-    let session = Session::open(Whom::Some(&args.clusters), &args.target, frame).await?;
+    let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let deadline = Deadline::after(args.target.timeout);
     let verbose = frame.screen.verbose > 0;
     loop {
-        let mut verdict = work::verdict(&session, &work::report(&session, frame)).await?;
+        let mut verdict = session.link.verdict(None).await?;
         let late = deadline.left() < AGAIN;
         if verdict.holds() || !args.wait || late {
             frame.hints.settle_verdict(&mut verdict);

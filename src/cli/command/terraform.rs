@@ -18,9 +18,8 @@ use crate::{
     cli::{
         Frame,
         args::Target,
-        error::{Exit, Failure},
-        session::{Session, Whom},
-        work,
+        error::{Exit, Failure, Kind},
+        session::{Selection, Session},
     },
     hint::Hint,
     verify::Verdict,
@@ -128,7 +127,7 @@ where
     };
     match answer.not_ready() {
         Some(reason) if required => Err(Failure::from_causes(
-            Exit::NotInTime,
+            Kind::NotInTime,
             vec!["the mesh is not ready".into(), reason],
         )
         .hint(Hint::meshlink(["status"]))),
@@ -210,20 +209,21 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Reads the mesh, and nothing else.
 async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
-    let session = Session::open(Whom::Some(&query.clusters), &query.target()?, frame).await?;
-    let sight = work::observe(&session, &work::lens(&session)).await?;
-    let mut verdict = work::judge(&session, &sight).await;
+    let session = Session::open(Selection::Some(&query.clusters), &query.target()?, frame).await?;
+    let link = &session.link;
+    let reading = link.read().await?;
+    let mut verdict = link.judge(&reading).await;
     frame.hints.settle_verdict(&mut verdict);
     let seen = || {
-        sight
+        reading
             .observed
             .clusters
             .iter()
             .map(|(name, seen)| (name.to_string(), seen))
     };
     Ok(Answer {
-        mesh: session.mesh.id.to_string(),
-        environment: work::environment(&session),
+        mesh: link.mesh.id.to_string(),
+        environment: link.environment_name(),
         gateways: seen()
             .map(|(name, seen)| (name, seen.gateway.addresses.clone()))
             .collect(),

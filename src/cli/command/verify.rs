@@ -1,23 +1,21 @@
 //! `meshlink verify`.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use crate::{
     cli::{
         Frame,
         args::Verify,
-        error::{Exit, Failure},
+        error::{self, Exit, Failure, Kind},
         output::{
             junit::{self, About},
             matrix,
         },
-        session::{Session, Whom},
-        work::{self, Desk, Job},
+        session::{Selection, Session},
     },
-    cluster::preflight::Purpose,
-    plan::{self, leave::Leave},
+    link::Change,
     report::{Report, RunOutcome},
-    verify::{Depth, Verdict},
+    verify::Verdict,
 };
 
 /// Runs it: 0 if everything looked at holds, else 4.
@@ -54,7 +52,8 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
         .screen
         .show(&verdict, |style| matrix::render(&verdict, verbose, style))?;
     if let Some(failure) = Failure::of_run(&report) {
-        frame.screen.complain(&failure.render(frame.screen.err));
+        let text = error::render(&failure, frame.screen.err);
+        frame.screen.complain(&text);
     }
     Ok(match report.outcome {
         RunOutcome::Interrupted | RunOutcome::Refused => report.outcome.into(),
@@ -65,18 +64,19 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
 
 /// Everything that was asked for: traffic first, which takes time, then what stands.
 async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failure> {
-    let session = Session::open(Whom::Some(&args.clusters), &args.target, frame).await?;
+    let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let report = match args.traffic {
-        true => witnessed(args, &session, frame).await?,
-        false => work::report(&session, frame),
+        true => session.apply(Change::Verify, &args.target, frame).await?,
+        false => session.link.report(),
     };
-    let sight = work::observe(&session, &work::lens(&session)).await?;
-    let mut verdict = work::judge(&session, &sight).await;
+    let link = &session.link;
+    let reading = link.read().await?;
+    let mut verdict = link.judge(&reading).await;
     for proof in report.proofs.values() {
         verdict.take(proof.clone());
     }
     if let Some(service) = &args.service {
-        let (seen, checks) = work::desk(&session, &sight).service(service).await;
+        let (seen, checks) = link.verifier(&reading).service(service).await;
         verdict.checks.extend(checks);
         verdict.service = Some(seen);
     }
@@ -91,27 +91,6 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failu
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     crate::file::write_whole(path, text.as_bytes()).map_err(|error| {
         let what = format!("cannot write {}", path.display());
-        Failure::from_causes(Exit::Failed, vec![what, error.to_string()])
+        Failure::from_causes(Kind::Failed, vec![what, error.to_string()])
     })
-}
-
-/// Brings the witnesses, asks, and takes them away again.
-async fn witnessed(args: &Verify, session: &Session, frame: &Frame) -> Result<Report, Failure> {
-    work::check_rights(session, Purpose::Verify).await?;
-    work::consent(session, frame, args.target.yes)?;
-    let (sight, desired) = Desk::open(session, &[]).await?.survey().await?;
-    let observed = sight.observed;
-    let locked = work::lock(session, &observed, frame).await?;
-    let job = Job {
-        plan: plan::join::proof(&session.mesh),
-        layout: session.layout(&observed),
-        desired,
-        leave: Leave::default(),
-        left: BTreeSet::new(),
-        depth: Depth::Every,
-        timeout: args.target.timeout,
-    };
-    let report = work::execute(session, frame, job, &locked).await;
-    locked.release(false).await;
-    report
 }

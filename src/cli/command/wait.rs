@@ -13,7 +13,7 @@ use crate::{
         args::WaitNlb,
         error::{Exit, Failure, hinted},
         output::Style,
-        session::{Session, Whom, typed},
+        session::{Selection, Session, typed},
     },
     cluster::wait::Deadline,
     hint::Hint,
@@ -77,10 +77,10 @@ pub(crate) struct Tried {
 
 /// Waits for the gateways' load balancers: 0 once all are ready, else 4.
 pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
-    let session = Session::open(Whom::Some(&args.clusters), &args.target, frame).await?;
+    let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let members = match args.clusters.as_slice() {
-        [] => session.clusters.keys().cloned().collect(),
-        named => typed(&session.mesh, named)?,
+        [] => session.link.clusters.keys().cloned().collect(),
+        named => typed(&session.link.mesh, named)?,
     };
     let wait = members.iter().map(|name| one(&session, name, &args, frame));
     let all = future::join_all(wait);
@@ -117,8 +117,8 @@ async fn one(
     args: &WaitNlb,
     frame: &Frame,
 ) -> Result<Balancer, Failure> {
-    let cluster = &session.clusters[name];
-    let gateway = &session.mesh.gateway;
+    let cluster = &session.link.clusters[name];
+    let gateway = &session.link.mesh.gateway;
     let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
     let policy = nlb::Policy {
         all_targets: args.all_targets,
@@ -128,7 +128,10 @@ async fn one(
         deadline: args.target.timeout,
         ..nlb::Limits::default()
     };
-    let mut watch = session.aws.watch(name, (namespace, service), policy.port);
+    let mut watch = session
+        .link
+        .aws
+        .watch(name, (namespace, service), policy.port);
     let see = || nlb::see(cluster, namespace, service, policy.port);
     let start = Instant::now();
     let say = |p: nlb::Progress<'_>| {
@@ -150,7 +153,7 @@ async fn one(
     match result {
         Ok(ready) => {
             let gate = peers::Gate {
-                session,
+                link: &session.link,
                 of: name,
                 host: &ready.hostname,
                 port: policy.port,
@@ -171,7 +174,7 @@ async fn one(
             balancer.hints.extend(error.hint());
             balancer.reason = Some(error.to_string());
         }
-        Err(nlb::Error::See { source, .. }) => return Err(session.unanswered(&source).await),
+        Err(nlb::Error::See { source, .. }) => return Err(session.link.unanswered(&source).await),
         Err(error) => {
             let failure = Failure::failed(&error);
             return Err(error.hint().into_iter().fold(failure, Failure::hint));

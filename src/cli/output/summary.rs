@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cli::{
         Frame,
-        error::{Exit, Failure, noted},
+        error::{self, Exit, Failure, noted},
     },
     report::{Report, RunOutcome, StepState},
 };
@@ -24,8 +24,11 @@ pub(crate) struct After<'a> {
 }
 
 /// Shows what a run did and why it failed, if it did; the exit code is the run's.
-pub(crate) fn finish(frame: &Frame, report: &Report, after: &After<'_>) -> Result<Exit, Failure> {
-    let mut report = report.clone();
+pub(crate) fn finish(
+    frame: &Frame,
+    mut report: Report,
+    after: &After<'_>,
+) -> Result<Exit, Failure> {
     frame.hints.settle_report(&mut report);
     let report = &report;
     let verbose = frame.screen.verbose > 0;
@@ -33,7 +36,8 @@ pub(crate) fn finish(frame: &Frame, report: &Report, after: &After<'_>) -> Resul
         .screen
         .show(report, |style| render(report, after, verbose, style))?;
     if let Some(failure) = Failure::of_run(report) {
-        frame.screen.complain(&failure.render(frame.screen.err));
+        let text = error::render(&failure, frame.screen.err);
+        frame.screen.complain(&text);
     }
     Ok(report.outcome.into())
 }
@@ -116,7 +120,7 @@ mod tests {
         next: meshlink join eks-1 eks-2
               meshlink status eks-1 eks-2
         ");
-        assert_snapshot!(Failure::of_run(&report).unwrap().render(Style::plain()), @"error: await-nlb/eks-2: targets healthy not so after 60 s");
+        assert_snapshot!(error::render(&Failure::of_run(&report).unwrap(), Style::plain()), @"error: await-nlb/eks-2: targets healthy not so after 60 s");
     }
 
     #[test]

@@ -10,8 +10,6 @@ use crate::{hint::Hint, name::ClusterName};
 
 mod merge;
 
-pub(super) use merge::read;
-
 /// What a context points to, without any secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextFacts {
@@ -75,8 +73,9 @@ impl ExecFacts {
     }
 }
 
-/// All files as one.
-pub(super) struct Merged {
+/// The kubeconfig: all its files as one.
+#[derive(Clone)]
+pub struct Merged {
     files: Vec<PathBuf>,
     config: Kubeconfig,
 }
@@ -92,8 +91,23 @@ pub(super) struct Found {
     timeout: std::time::Duration,
 }
 
+impl std::fmt::Debug for Merged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its users hold credentials.
+        f.debug_struct("Kubeconfig")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Merged {
-    pub(super) fn contexts(&self) -> Vec<ContextFacts> {
+    /// Reads the files, the first one winning. One that is not there is passed over, as long as there is another.
+    pub fn read(files: &[PathBuf]) -> Result<Self, Error> {
+        merge::read(files)
+    }
+
+    /// Its contexts, in the order they stand there.
+    pub fn contexts(&self) -> Vec<ContextFacts> {
         let facts = self.config.contexts.iter().map(|named| {
             let context = named.context.clone().unwrap_or_default();
             ContextFacts {
@@ -133,6 +147,15 @@ impl Merged {
 
     /// One context with all it needs checked, so that errors name what the user wrote.
     pub(super) fn context(
+        &self,
+        name: &ClusterName,
+        context: &str,
+        options: &ConnectOptions,
+    ) -> Result<Found, Error> {
+        self.clone().settled(name, context, options)
+    }
+
+    fn settled(
         mut self,
         name: &ClusterName,
         context: &str,

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::files::Files;
 use crate::{
-    cli::error::{Exit, Failure},
+    cli::error::{Failure, Kind},
     digest::sha256_hex,
-    hint::Hint,
     file::write_whole,
+    hint::Hint,
 };
 
 /// What tells a folder of ours from others, and which files in it are ours.
@@ -206,10 +206,10 @@ fn empty(path: &Path) -> Result<List, Failure> {
 
 fn refused(path: &Path, why: &str) -> Failure {
     let text = format!("{} {why}", path.display());
-    Failure::from_causes(Exit::Refused, vec![text])
+    Failure::from_causes(Kind::Refused, vec![text])
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let text = format!("cannot use {}", PathBuf::from(path).display());
-    Failure::from_causes(Exit::Failed, vec![text, error.to_string()])
+    Failure::from_causes(Kind::Failed, vec![text, error.to_string()])
 }

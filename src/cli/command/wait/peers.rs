@@ -6,9 +6,10 @@ use futures::future;
 
 use super::{Tried, dial};
 use crate::{
-    cli::{output::Screen, session::Session},
+    cli::output::Screen,
     cluster::{Cluster, wait::Deadline},
     hint::Hint,
+    link::Meshlink,
     name::ClusterName,
     probe::{Absence, Dialed, Greeting, Witness},
     verify::traffic::GATEWAY_SERVICES,
@@ -20,7 +21,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// A gateway, and until when it is tried.
 #[derive(Clone, Copy)]
 pub(super) struct Gate<'a> {
-    pub(super) session: &'a Session,
+    pub(super) link: &'a Meshlink,
     /// Whose gateway it is.
     pub(super) of: &'a ClusterName,
     pub(super) host: &'a str,
@@ -50,20 +51,20 @@ impl Lack {
 impl Gate<'_> {
     /// Tries it from every peer that has a witness, until each gets through or time is up; from here, once, where none has.
     pub(super) async fn tried(self) -> (Vec<Tried>, Vec<Lack>) {
-        let peers = self.session.clusters.iter();
+        let peers = self.link.clusters.iter();
         let peers = peers.filter(|(name, _)| *name != self.of);
         let tries = peers.map(|(name, cluster)| self.until_through(name, cluster));
         let tries = future::join_all(tries).await.into_iter().flatten();
         let (tried, lacks): (Vec<_>, Vec<_>) = tries.unzip();
         // Embedded addresses lead nowhere outside the sandbox.
-        if !tried.is_empty() || self.session.embedded {
+        if !tried.is_empty() || self.link.environment.embedded {
             return (tried, lacks.into_iter().flatten().collect());
         }
         let istiod = format!(
             "outbound_.15012_._.istiod.{}.svc.cluster.local",
-            self.session.mesh.istio.namespace
+            self.link.mesh.istio.namespace
         );
-        let here = dial::from_here(&self.session.resolver, self.host, self.port, &istiod);
+        let here = dial::from_here(&self.link.resolver, self.host, self.port, &istiod);
         (vec![here.await], vec![])
     }
 
@@ -77,9 +78,9 @@ impl Gate<'_> {
             host: self.host,
             port: self.port,
             peer,
-            home: &self.session.clusters[self.of],
-            resolver: &self.session.resolver,
-            aws: Some(&self.session.aws),
+            home: &self.link.clusters[self.of],
+            resolver: &self.link.resolver,
+            aws: Some(&self.link.aws),
         };
         let (mut known, mut last) = (None, String::new());
         loop {
@@ -129,10 +130,10 @@ impl Gate<'_> {
 
     /// What a sidecar of the peer meets behind each address; TLS counts where there is somebody to answer it.
     async fn greeted(self, peer: &ClusterName, witness: &Witness) -> (Tried, Option<Lack>) {
-        let session = self.session;
-        let home = &session.clusters[self.of];
+        let link = self.link;
+        let home = &link.clusters[self.of];
         let greetings = match witness
-            .greet(home, self.host, self.port, &session.resolver)
+            .greet(home, self.host, self.port, &link.resolver)
             .await
         {
             Ok(greetings) => greetings,

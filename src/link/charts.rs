@@ -1,42 +1,46 @@
 //! How charts are fetched on this machine, which of them are pinned, and what to do when one is refused.
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, sync::Arc};
+
+use serde_json::Value;
 
 use super::{
-    Frame,
-    args::Environment,
-    error::{Exit, Failure},
+    environment::{ChartSource, Environment, Logins},
+    failure::{Failure, Kind},
 };
 use crate::{
     chart::{
         self, Credential, Error, FetchOptions, Proxy, Source,
         lock::{Entry, FILE, Lock},
     },
+    cluster::connect::Proxies,
     hint::Hint,
-    plan::{Desired, desire::Release},
+    plan::{
+        Desired,
+        desire::{Charts, Release},
+    },
+    spec::{Mesh, Values},
 };
 
-/// How charts are fetched: through the machine's proxies, with the logins that Docker and Helm use.
+/// How charts are fetched: by the given way out, with the logins that Docker and Helm use.
 pub(crate) fn options(
-    frame: &Frame,
     source: &Source,
+    charts: &ChartSource,
     cache: Option<&Path>,
-    offline: bool,
+    proxies: &Proxies,
 ) -> Result<FetchOptions, Failure> {
-    let environment = &frame.environment;
-    let proxies = environment.proxies();
     let remote = matches!(source, Source::Repository(_) | Source::Oci(_));
-    let credentials = match remote && !offline {
-        true => credentials(environment)?,
+    let credentials = match remote && !charts.offline {
+        true => credentials(&charts.logins)?,
         false => vec![],
     };
     Ok(FetchOptions {
         cache: cache.map(|cache| cache.join("charts")),
-        offline,
+        offline: charts.offline,
         proxy: Proxy {
-            http: proxies.http,
-            https: proxies.https,
-            exceptions: proxies.none.unwrap_or_default(),
+            http: proxies.http.clone(),
+            https: proxies.https.clone(),
+            exceptions: proxies.none.clone().unwrap_or_default(),
         },
         credentials,
         ..FetchOptions::default()
@@ -44,32 +48,79 @@ pub(crate) fn options(
 }
 
 /// The logins of this machine's user. A file that is there and cannot be used is said, not passed over.
-fn credentials(environment: &Environment) -> Result<Vec<Credential>, Failure> {
-    let (docker, registries, repositories) = environment.logins();
+fn credentials(logins: &Logins) -> Result<Vec<Credential>, Failure> {
     let mut all = vec![];
-    for path in [registries, docker]
-        .into_iter()
-        .flatten()
-        .filter(|p| p.is_file())
-    {
-        all.extend(Credential::from_docker(&path).map_err(|e| failure(&e))?);
+    for path in logins.registries.iter().filter(|p| p.is_file()) {
+        all.extend(Credential::from_docker(path).map_err(|e| failure(&e))?);
     }
-    for path in repositories.into_iter().filter(|p| p.is_file()) {
-        all.extend(Credential::from_helm(&path).map_err(|e| failure(&e))?);
+    for path in logins.repositories.iter().filter(|p| p.is_file()) {
+        all.extend(Credential::from_helm(path).map_err(|e| failure(&e))?);
     }
     Ok(all)
 }
 
-/// Where the lock of a mesh lies: beside its file, else beside the mesh as it was written down.
-pub(crate) fn lock_path(mesh_file: Option<&Path>, state: &Path) -> PathBuf {
-    match mesh_file {
-        Some(file) => file.with_file_name(FILE),
-        None => state.join(FILE),
+/// Where the charts of a mesh come from, and how they are fetched.
+pub(crate) fn source(
+    environment: &Environment,
+    mesh: &Mesh,
+    state: &Path,
+) -> Result<(Source, FetchOptions), Failure> {
+    let charts = &environment.charts;
+    let text = charts.from.as_deref().unwrap_or(&mesh.istio.charts);
+    let source = text.parse().map_err(|e| failure(&e))?;
+    let (cache, proxies) = (&environment.folders.cache, &environment.connect.proxies);
+    let mut fetch = options(&source, charts, Some(cache), proxies)?;
+    if !charts.unpinned {
+        let folder = charts.lock_folder.as_deref().unwrap_or(state);
+        let lock = Lock::read(&folder.join(FILE));
+        fetch.lock = Some(lock.map_err(|e| failure(&e))?);
+    }
+    Ok((source, fetch))
+}
+
+/// The charts of a join, side by side.
+pub(crate) async fn fetched(
+    source: &Source,
+    mesh: &Mesh,
+    fetch: &FetchOptions,
+) -> Result<Charts, Failure> {
+    let one = async |name| {
+        let fetched = chart::fetch(source, name, &mesh.istio.version, fetch).await;
+        fetched.map(Arc::new)
+    };
+    let (base, istiod, gateway) =
+        tokio::try_join!(one("base"), one("istiod"), one("gateway")).map_err(|e| failure(&e))?;
+    Ok(Charts {
+        base,
+        istiod,
+        gateway,
+    })
+}
+
+/// A revision would give istiod, its configuration and its webhooks other names.
+pub(crate) fn istiod_values(values: &Values) -> Result<Value, Failure> {
+    let all = owner_values(values)?;
+    match all["revision"].as_str().filter(|r| !r.is_empty()) {
+        None => Ok(all),
+        Some(revision) => {
+            let text = format!(
+                "istio.values gives istiod the revision {revision:?}, which is not supported: leave it out"
+            );
+            Err(Failure::from_causes(Kind::InvalidMesh, vec![text]))
+        }
     }
 }
 
+/// The owner's values, as Helm reads and layers them.
+pub(crate) fn owner_values(values: &Values) -> Result<Value, Failure> {
+    let failed = |e: chart::Error| Failure::new(Kind::InvalidMesh, &e);
+    let mut all = chart::values::merge_files(&values.files).map_err(failed)?;
+    chart::values::overlay(&mut all, values.inline.clone());
+    Ok(Value::Object(all))
+}
+
 /// Writes down the charts a mesh is made of, with the images they run there. What was written before stays.
-pub(crate) fn pin(frame: &Frame, before: Option<&Lock>, desired: &Desired) {
+pub(crate) fn pin(before: Option<&Lock>, desired: &Desired, say: &dyn Fn(&str)) {
     let Some(before) = before else {
         return;
     };
@@ -86,8 +137,7 @@ pub(crate) fn pin(frame: &Frame, before: Option<&Lock>, desired: &Desired) {
     }
     // A checkout that cannot be written to is no reason not to go on, but one to say so.
     if let Err(error) = lock.write(&before.path) {
-        let text = format!("note: the charts are not pinned: {error}");
-        frame.screen.complain(&text);
+        say(&format!("note: the charts are not pinned: {error}"));
     }
 }
 
@@ -112,9 +162,9 @@ fn add(lock: &mut Lock, release: &Release) {
 /// An error of a chart as the end of a command, with what to do about it.
 pub(crate) fn failure(error: &Error) -> Failure {
     let kind = match error {
-        Error::Locked { .. } | Error::Digest { .. } | Error::Unpack { .. } => Exit::Refused,
-        Error::Source { .. } => Exit::Usage,
-        _ => Exit::Failed,
+        Error::Locked { .. } | Error::Digest { .. } | Error::Unpack { .. } => Kind::Refused,
+        Error::Source { .. } => Kind::Usage,
+        _ => Kind::Failed,
     };
     let failure = Failure::new(kind, error);
     hints(error).into_iter().fold(failure, Failure::hint)

@@ -1,24 +1,26 @@
 //! What to type where a cluster does not let us in.
 
-use super::Session;
+use super::{
+    Meshlink,
+    failure::{Failure, Kind},
+};
 use crate::{
     aws::{
         Aws, Identity,
         eks::{self, Barrier},
     },
-    cli::error::{Exit, Failure},
     cluster,
     observe::Unseen,
 };
 
-impl Session {
+impl Meshlink {
     /// Members that could not be read, each with its own reason and the way in.
     pub(crate) async fn unread(&self, unseen: &Unseen) -> Failure {
         let Unseen::Clusters(failed) = unseen else {
             return Failure::failed(unseen);
         };
         let mut all = Failure {
-            kind: Exit::Failed,
+            kind: Kind::Failed,
             errors: vec![],
         };
         for (_, error) in failed {

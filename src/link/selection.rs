@@ -6,19 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Whom, admission::unanswered};
+use super::{
+    Folders,
+    admission::unanswered,
+    failure::{Failure, Kind as Failed, Problem},
+    reach::Finder,
+};
 use crate::{
-    aws::{Members, eks::Context},
-    cli::{
-        Frame,
-        args::Target,
-        error::{Exit, Failure, Problem},
-    },
-    cluster::{ConnectOptions, Kind, Ref, connect},
+    aws::Members,
+    cluster::{Kind, Ref},
     hint::Hint,
     name::{ClusterName, MeshId},
     observe::{RECORD, Record, record},
-    plan::Refusal,
     spec::{Eks, Mesh, Problems, Reach, Values},
 };
 
@@ -27,31 +26,63 @@ pub(super) const FILE: &str = "mesh.yaml";
 /// The mesh that is meant where none is named.
 const DEFAULT: &str = "mesh";
 
+/// What the names a command was given are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selection<'a> {
+    /// All the members there are to be.
+    All(&'a [String]),
+    /// Some members of a mesh that is there, or none to mean all.
+    Some(&'a [String]),
+    /// Members whose API servers are gone for good.
+    Dead(&'a [String]),
+}
+
+impl<'a> Selection<'a> {
+    pub(crate) fn names(self) -> &'a [String] {
+        match self {
+            Self::All(names) | Self::Some(names) | Self::Dead(names) => names,
+        }
+    }
+}
+
+/// How a mesh is named, besides by its clusters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    /// Its file.
+    pub(crate) file: Option<&'a Path>,
+    /// Its name.
+    pub(crate) id: Option<&'a MeshId>,
+    /// Files of values for istiod and the gateways, besides those of the file.
+    pub(crate) values: (&'a [PathBuf], &'a [PathBuf]),
+    /// Where meshes are recorded.
+    pub(crate) folders: &'a Folders,
+}
+
 /// The mesh a command is about.
 pub(crate) async fn mesh(
-    whom: Whom<'_>,
-    target: &Target,
-    frame: &Frame,
-    options: &ConnectOptions,
+    selection: Selection<'_>,
+    by: Named<'_>,
+    finder: &Finder,
 ) -> Result<Mesh, Failure> {
-    let named = |names| Mesh::named(names).map_err(|e| Failure::new(Exit::Usage, &e));
-    let mut mesh = match (&target.file, whom) {
-        (Some(_), Whom::All([_, ..])) => {
+    let named = |names| Mesh::named(names).map_err(|e| Failure::new(Failed::Usage, &e));
+    let mut mesh = match (by.file, selection) {
+        (Some(_), Selection::All([_, ..])) => {
             return Err(Failure::usage(
                 "a mesh file names its clusters itself: give the file or names",
             ));
         }
         (Some(path), _) => read(path)?,
-        (None, Whom::All(names)) => named(names)?,
-        (None, Whom::Some([])) => written_down(target, frame)?,
-        (None, Whom::Dead(names)) => known(&named(names)?, target, frame)?,
-        (None, Whom::Some(names)) => whole(named(names)?, target, frame, options).await?,
+        (None, Selection::All(names)) => named(names)?,
+        (None, Selection::Some([])) => written_down(by)?,
+        (None, Selection::Dead(names)) => known(&named(names)?, by)?,
+        (None, Selection::Some(names)) => whole(named(names)?, by, finder).await?,
     };
-    if let Some(id) = &target.mesh {
+    if let Some(id) = by.id {
         mesh.id = id.clone();
     }
-    add_values(&mut mesh.istio.values, &target.istiod_values)?;
-    add_values(&mut mesh.gateway.values, &target.gateway_values)?;
+    let (istiod, gateway) = by.values;
+    add_values(&mut mesh.istio.values, istiod)?;
+    add_values(&mut mesh.gateway.values, gateway)?;
     Ok(mesh)
 }
 
@@ -67,15 +98,10 @@ fn add_values(values: &mut Values, files: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// The mesh some of whose members were named, with all the others it has.
-async fn whole(
-    named: Mesh,
-    target: &Target,
-    frame: &Frame,
-    options: &ConnectOptions,
-) -> Result<Mesh, Failure> {
-    match written_down(target, frame) {
+async fn whole(named: Mesh, by: Named<'_>, finder: &Finder) -> Result<Mesh, Failure> {
+    match written_down(by) {
         Ok(known) if holds_all(&known, &named) => Ok(known),
-        _ => match recorded(&named, frame, options).await? {
+        _ => match recorded(&named, finder).await? {
             Some(record) => of_record(&record),
             None => Ok(named),
         },
@@ -88,8 +114,8 @@ fn holds_all(known: &Mesh, named: &Mesh) -> bool {
 }
 
 /// The mesh of a member that cannot be asked: only what is written down here says who the others are.
-fn known(named: &Mesh, target: &Target, frame: &Frame) -> Result<Mesh, Failure> {
-    match written_down(target, frame) {
+fn known(named: &Mesh, by: Named<'_>) -> Result<Mesh, Failure> {
+    match written_down(by) {
         Ok(known) if holds_all(&known, named) => Ok(known),
         _ => {
             let names: Vec<_> = named.clusters.iter().map(|m| m.name.as_str()).collect();
@@ -105,38 +131,33 @@ fn known(named: &Mesh, target: &Target, frame: &Frame) -> Result<Mesh, Failure> 
 }
 
 /// The mesh without its members: enough for what only the vault is asked.
-pub(crate) fn alone(target: &Target) -> Result<Mesh, Failure> {
-    let mut mesh = match &target.file {
+pub(crate) fn alone(by: Named<'_>) -> Result<Mesh, Failure> {
+    let mut mesh = match by.file {
         Some(path) => read(path)?,
         // What its members are called does not matter, but a mesh has some.
-        None => Mesh::named(&["any".into()]).map_err(|e| Failure::new(Exit::Usage, &e))?,
+        None => Mesh::named(&["any".into()]).map_err(|e| Failure::new(Failed::Usage, &e))?,
     };
     mesh.clusters.clear();
-    if let Some(id) = &target.mesh {
+    if let Some(id) = by.id {
         mesh.id = id.clone();
     }
     Ok(mesh)
 }
 
 /// What a member says of the mesh it is in.
-async fn recorded(
-    named: &Mesh,
-    frame: &Frame,
-    options: &ConnectOptions,
-) -> Result<Option<Record>, Failure> {
+async fn recorded(named: &Mesh, finder: &Finder) -> Result<Option<Record>, Failure> {
     let Some(first) = named.clusters.first() else {
         return Ok(None);
     };
-    let aws = &frame.aws;
-    let cluster = super::reach(&first.name, &first.reach, aws, options).await;
+    let cluster = finder.reach(&first.name, &first.reach).await;
     let cluster = cluster.map_err(Failure::from)?;
     let place = Ref::namespaced(&Kind::CONFIG_MAP, named.istio.namespace.as_str(), RECORD);
     match cluster.find(&place).await {
         Ok(found) => Ok(found.as_ref().and_then(record)),
         Err(error) => {
-            let contexts = connect::contexts(options).unwrap_or_default();
-            let contexts: Vec<_> = contexts.iter().map(Context::from).collect();
-            let (place, who) = Members::new(aws.clone(), named, &contexts).of(&first.name);
+            let aws = finder.aws();
+            let members = Members::new(aws.clone(), named, &finder.eks_contexts());
+            let (place, who) = members.of(&first.name);
             Err(unanswered(&error, aws, place.zip(Some(who))).await)
         }
     }
@@ -148,14 +169,14 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
         .iter()
         .map(|(name, reach)| format!("{name}={reach}"))
         .collect();
-    let mut mesh = Mesh::named(&names).map_err(|e| Failure::new(Exit::Usage, &e))?;
+    let mut mesh = Mesh::named(&names).map_err(|e| Failure::new(Failed::Usage, &e))?;
     mesh.id = known.mesh.clone();
     Ok(mesh)
 }
 
 /// The mesh as the last join wrote it down on this machine.
-fn written_down(target: &Target, frame: &Frame) -> Result<Mesh, Failure> {
-    let (id, path) = place(target, frame)?;
+fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
+    let (id, path) = place(by)?;
     if !path.exists() {
         return Err(Failure::usage(format!(
             "no cluster is named, and nothing is written down of mesh {id}"
@@ -172,30 +193,30 @@ fn written_down(target: &Target, frame: &Frame) -> Result<Mesh, Failure> {
 }
 
 /// Whether a join has written the mesh down on this machine.
-pub(crate) fn is_written_down(target: &Target, frame: &Frame) -> Result<bool, Failure> {
-    Ok(place(target, frame)?.1.exists())
+pub(crate) fn is_written_down(by: Named<'_>) -> Result<bool, Failure> {
+    Ok(place(by)?.1.exists())
 }
 
 /// The mesh that is meant, and where it is written down.
-fn place(target: &Target, frame: &Frame) -> Result<(MeshId, PathBuf), Failure> {
-    let id = match &target.mesh {
+fn place(by: Named<'_>) -> Result<(MeshId, PathBuf), Failure> {
+    let id = match by.id {
         Some(id) => id.clone(),
         None => DEFAULT
             .parse()
             .map_err(|e: crate::name::Error| Failure::failed(&e))?,
     };
-    let places = frame.places(target.sandbox, &id)?;
-    let path = places.journal.with_file_name(FILE);
+    let path = by.folders.places(&id).state.join(FILE);
     Ok((id, path))
 }
 
+/// A mesh file.
 pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
     let text = fs::read_to_string(path).map_err(|e| {
         let causes = vec![
             format!("cannot read the mesh file {}", path.display()),
             e.to_string(),
         ];
-        Failure::from_causes(Exit::InvalidMesh, causes)
+        Failure::from_causes(Failed::InvalidMesh, causes)
     })?;
     Mesh::read(&text, path).map_err(|problems| invalid(&problems))
 }
@@ -207,37 +228,13 @@ fn invalid(problems: &Problems) -> Failure {
     };
     let errors = problems.list.iter().map(one).collect();
     Failure {
-        kind: Exit::InvalidMesh,
+        kind: Failed::InvalidMesh,
         errors,
     }
 }
 
-/// Why a mesh cannot have the name of one that stands elsewhere.
-pub(super) fn namesake(mesh: &Mesh, known: &Mesh, path: &Path) -> Refusal {
-    let names = |mesh: &Mesh| -> Vec<String> {
-        let names = mesh.clusters.iter().map(|m| m.name.to_string());
-        names.collect()
-    };
-    let (old, new) = (names(known), names(mesh));
-    let another = ["join".into(), "--mesh".into(), format!("{}-2", mesh.id)];
-    let path = path.display().to_string();
-    Refusal {
-        cluster: None,
-        reason: format!(
-            "mesh {} is made of {} already, and none of them is named",
-            mesh.id,
-            old.join(" and ")
-        ),
-        hints: vec![
-            Hint::other_mesh(another.iter().chain(&new)).remark("a mesh apart, with its own root"),
-            Hint::join(old.iter().chain(&new)).remark("one mesh of all"),
-            Hint::command(["rm", &path]).remark(format!("if {} are gone for good", old.join(" "))),
-        ],
-    }
-}
-
 /// What a member is called in `id=NAME`, or by its bare name.
-pub(super) fn bare(text: &str) -> &str {
+pub(crate) fn bare(text: &str) -> &str {
     text.split_once('=').map_or(text, |(_, name)| name)
 }
 

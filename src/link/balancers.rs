@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future;
 use tokio::time::Instant;
 
-use super::Session;
+use super::Meshlink;
 use crate::{
     aws::{
         Members,
@@ -22,9 +22,9 @@ use crate::{
 /// How long a verdict waits for AWS where it throttles.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-impl Session {
+impl Meshlink {
     /// Adds it to the claim that a gateway is ready, where AWS may be asked.
-    pub(crate) async fn look_at_balancers(&self, members: &Members, verdict: &mut Verdict) {
+    pub(super) async fn look_at_balancers(&self, members: &Members, verdict: &mut Verdict) {
         let ready = |c: &&mut Check| c.id == Claim::GatewayReady && c.outcome == Outcome::Ok;
         let looks = verdict.checks.iter_mut().filter(ready).filter_map(|check| {
             let found = self.clusters.iter().find(|(n, _)| n.as_str() == check.from);

@@ -1,0 +1,233 @@
+//! The front door: everything that changes a mesh goes through [`Meshlink`].
+//!
+//! [`Meshlink::open`] connects to the members, [`Meshlink::plan`] reads them and says what a [`Change`] would do, and
+//! [`PlannedChange::apply`] does it. What makes a change safe is written once, in `apply`: rights and consent before
+//! the first write, a Lease of every member, another look under the Leases, the steps, the proof, the release.
+//!
+//! | part | what it is |
+//! | --- | --- |
+//! | `environment` | what a run is given besides the mesh |
+//! | `selection` | which mesh and which members a command means |
+//! | `reach` | the way to one cluster: by context, or by what EKS says of it |
+//! | `look` | what is read, and the plan that follows from it |
+//! | `apply` | doing a plan: the protocol |
+//! | `record` | what this machine remembers of a mesh |
+//! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `failure` | how something does not end well |
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::{
+    aws::Members,
+    chart::{FetchOptions, Source},
+    cluster::Cluster,
+    name::ClusterName,
+    observe::Observed,
+    pki::Vault,
+    plan::Plan,
+    report::Report,
+    resolve::Resolver,
+    spec::Mesh,
+    verify::Verdict,
+};
+
+mod admission;
+mod apply;
+mod balancers;
+mod change;
+pub(crate) mod charts;
+mod environment;
+mod failure;
+mod look;
+pub(crate) mod reach;
+mod record;
+pub(crate) mod selection;
+
+pub use change::{Agreed, Change, Consent, Question};
+pub(crate) use environment::Places;
+pub use environment::{ChartSource, Environment, Folders, Logins};
+pub use failure::{Failure, Kind, Problem};
+use look::{Inputs, Look};
+use reach::Finder;
+
+/// A mesh whose members are connected to.
+#[derive(Clone)]
+pub struct Meshlink {
+    pub(crate) mesh: Mesh,
+    /// The members' API servers, without those who are dead.
+    pub(crate) clusters: BTreeMap<ClusterName, Cluster>,
+    pub(crate) environment: Environment,
+    pub(crate) places: Places,
+    pub(crate) vault: Arc<Vault>,
+    /// The members as AWS knows them.
+    pub(crate) aws: Members,
+    /// Resolves the gateways' names.
+    pub(crate) resolver: Resolver,
+    finder: Arc<Finder>,
+    /// Where charts come from, how they are fetched, and which of them were used before.
+    charts: (Source, FetchOptions),
+}
+
+/// What would be done to a mesh, and can be done with [`PlannedChange::apply`].
+#[derive(Debug)]
+pub struct PlannedChange<'a> {
+    link: &'a Meshlink,
+    change: Change,
+    inputs: Inputs,
+    look: Look,
+}
+
+impl Meshlink {
+    /// Connects to the members of a mesh. Nothing is changed, in the clusters or on this machine.
+    ///
+    /// # Errors
+    ///
+    /// Every member that cannot be connected to is named, with what to do about it; so is a vault or a lock of
+    /// charts that cannot be used.
+    ///
+    /// # Caveats
+    ///
+    /// A process needs one TLS provider: call `rustls::crypto::aws_lc_rs::default_provider().install_default()`
+    /// before, once.
+    ///
+    /// # Example
+    ///
+    /// See `examples/join.rs`, or without any cluster:
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use meshlink::{Agreed, Change, Environment, Folders, Meshlink, spec::Mesh};
+    ///
+    /// let mesh = Mesh::named(&["eks-1".into(), "eks-2".into()])?;
+    /// let environment = Environment::new(
+    ///     Folders::below("/var/lib/meshlink"),
+    ///     vec!["/etc/kubeconfig".into()],
+    ///     jiff::Timestamp::now,
+    /// );
+    /// let link = Meshlink::open(mesh, environment).await?;
+    /// let change = link.plan(Change::Join).await?;
+    /// for step in &change.plan().steps {
+    ///     println!("{}", step.describe);
+    /// }
+    /// let report = change.apply(&Agreed, std::sync::Arc::new(|_: &_| ())).await?;
+    /// assert!(report.failed().next().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn open(mesh: Mesh, environment: Environment) -> Result<Self, Failure> {
+        let finder = Finder::new(&environment);
+        Self::open_without(&[], mesh, environment, finder).await
+    }
+
+    /// As [`Meshlink::open`], without members that are said to be dead; one that answers all the same is refused.
+    pub(crate) async fn open_without(
+        dead: &[ClusterName],
+        mesh: Mesh,
+        environment: Environment,
+        finder: Finder,
+    ) -> Result<Self, Failure> {
+        let places = environment.folders.places(&mesh.id);
+        let say = &*environment.notices;
+        finder.ensure_dead(&mesh, dead, say).await?;
+        let living = mesh.clusters.iter().filter(|m| !dead.contains(&m.name));
+        let clusters = finder.resolve(living).await?;
+        let charts = charts::source(&environment, &mesh, &places.state)?;
+        let resolver = match environment.name_servers.as_slice() {
+            [] => Resolver::system(),
+            servers => Resolver::with_servers(servers.to_vec()),
+        };
+        let aws = environment.aws.clone();
+        Ok(Self {
+            aws: Members::new(aws, &mesh, &finder.eks_contexts()),
+            vault: Arc::new(Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?),
+            resolver: resolver.map_err(|e| Failure::failed(&e))?,
+            finder: Arc::new(finder),
+            mesh,
+            clusters,
+            environment,
+            places,
+            charts,
+        })
+    }
+
+    /// Reads the members and says what the change would do. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Members that cannot be read, and everything that stands against the change: each with its own reason.
+    pub async fn plan(&self, change: Change) -> Result<PlannedChange<'_>, Failure> {
+        let inputs = Inputs::of(self, &change).await?;
+        let look = self.look(&change, &inputs).await?;
+        Ok(PlannedChange {
+            link: self,
+            change,
+            inputs,
+            look,
+        })
+    }
+
+    /// Reads the members and says what stands, claim by claim; with what the run of `report` has proved.
+    ///
+    /// # Errors
+    ///
+    /// Members that cannot be read.
+    pub async fn verdict(&self, report: Option<&Report>) -> Result<Verdict, Failure> {
+        let mut verdict = self.judge(&self.read().await?).await;
+        for proof in report.iter().flat_map(|report| report.proofs.values()) {
+            verdict.take(proof.clone());
+        }
+        Ok(verdict)
+    }
+
+    /// The mesh.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// The same without those who left.
+    fn without(&self, leavers: &[ClusterName]) -> Self {
+        let mut rest = self.clone();
+        rest.mesh.clusters.retain(|m| !leavers.contains(&m.name));
+        rest.clusters.retain(|name, _| !leavers.contains(name));
+        rest
+    }
+
+    /// How remote secrets are laid out: as the mesh was begun, else by its size.
+    fn layout(&self, observed: &Observed) -> crate::observe::Layout {
+        let recorded = observed
+            .clusters
+            .values()
+            .find_map(|s| s.record.as_ref().map(|r| r.layout));
+        recorded.unwrap_or_else(|| crate::observe::Layout::for_size(self.mesh.clusters.len()))
+    }
+
+    /// What `environment` is called in reports.
+    pub(crate) fn environment_name(&self) -> String {
+        match self.environment.embedded {
+            true => "embedded".to_owned(),
+            false => "real".to_owned(),
+        }
+    }
+
+    /// AWS, where it is worth asking: embedded clusters are on it only if they were found by it.
+    fn asked_aws(&self) -> Option<Members> {
+        let worth = self.aws.any() || (!self.environment.embedded && self.aws.is_configured());
+        worth.then(|| self.aws.clone())
+    }
+}
+
+impl PlannedChange<'_> {
+    /// Everything that would be done, and what should be known besides.
+    pub fn plan(&self) -> &Plan {
+        &self.look.plan
+    }
+}
+
+impl fmt::Debug for Meshlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meshlink")
+            .field("mesh", &self.mesh.id)
+            .field("clusters", &self.clusters.keys())
+            .finish_non_exhaustive()
+    }
+}

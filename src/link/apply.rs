@@ -1,0 +1,270 @@
+//! Doing a plan. The protocol that makes a change safe stands here, once, and no caller can leave a part of it out:
+//!
+//! 1. **rights**: what it needs is asked for, and refused before the first write where something is missing;
+//! 2. **consent**: somebody agrees to the plan;
+//! 3. **Lease**: that of every member is taken, so that nobody else changes the mesh meanwhile;
+//! 4. **look again**: a plan is only as good as what it was made from, and somebody may have been at work since;
+//! 5. **do**: each step as soon as what it needs is done, with a journal, until its effect was observed;
+//! 6. **release**: the Leases are given up, whatever happened;
+//! 7. **verdict**: what stands is looked at, with what was proved on the way.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Meshlink, PlannedChange,
+    change::{Change, Consent, Question, declined},
+    charts,
+    failure::Failure,
+    look::{Look, refused},
+};
+use crate::{
+    cluster::wait::Deadline,
+    engine::{self, Lock, Readings, Recorder, Shop, Sink, Stop},
+    observe::Observed,
+    plan::Plan,
+    report::{Report, RunOutcome},
+    verify::{Depth, Verdict},
+};
+
+impl PlannedChange<'_> {
+    /// Does what was planned, and tells what became of it. `events` hears of every step as it happens.
+    ///
+    /// # Errors
+    ///
+    /// Missing rights, nobody who agrees, a member that somebody else is changing, members that cannot be read. That
+    /// a step fails is no error: the report says so, by its outcome and by what failed.
+    ///
+    /// # Caveats
+    ///
+    /// The members are looked at again when their Leases are held. What is done is the plan of that look; if it holds
+    /// a step that the first plan did not, it is asked for consent again.
+    pub async fn apply(
+        self,
+        consent: &dyn Consent,
+        events: Arc<dyn Sink>,
+    ) -> Result<Report, Failure> {
+        let link = self.link;
+        if self.look.plan.is_empty() {
+            return self.nothing_to_do().await;
+        }
+        link.check_rights(self.change.purpose()).await?;
+        link.agree(consent, &self.look.plan, false)?;
+        let (lock, stop) = link.lock(&self.look.reading.observed).await?;
+        let done = self.under_the_leases(consent, events, &stop).await;
+        let uninstalled = self.change.leave().uninstall
+            && done.as_ref().is_ok_and(|r| r.outcome == RunOutcome::Done);
+        lock.release(uninstalled).await;
+        let mut report = done?;
+        self.conclude(&mut report).await?;
+        Ok(report)
+    }
+
+    /// Everything that is safe only while nobody else changes the mesh.
+    async fn under_the_leases(
+        &self,
+        consent: &dyn Consent,
+        events: Arc<dyn Sink>,
+        stop: &Stop,
+    ) -> Result<Report, Failure> {
+        let link = self.link;
+        let look = link.look(&self.change, &self.inputs).await?;
+        if let Change::Join = self.change {
+            // Written down before anything is done: a leave must find all members of a join that died.
+            link.remember(&link.mesh)?;
+            link.pin(&look);
+        }
+        if !look.plan.is_within(&self.look.plan) {
+            link.agree(consent, &look.plan, true)?;
+        }
+        if look.plan.is_empty() {
+            // Somebody else has done it meanwhile.
+            return Ok(link.report());
+        }
+        link.execute(&self.change, look, events, stop).await
+    }
+
+    async fn nothing_to_do(&self) -> Result<Report, Failure> {
+        let link = self.link;
+        let mut report = Report {
+            notes: self.look.plan.notes.clone(),
+            ..link.report()
+        };
+        match &self.change {
+            Change::Join => {
+                link.remember(&link.mesh)?;
+                link.pin(&self.look);
+                report.notes.clear();
+                report.verdict = Some(link.judge(&self.look.reading).await);
+            }
+            Change::Leave(leave) => link.forget(leave)?,
+            Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
+        }
+        Ok(report)
+    }
+
+    /// What stands at the end.
+    async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
+        let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
+        let verdict = match &self.change {
+            Change::Join => self.link.final_verdict(report).await,
+            Change::Leave(leave) if finished => {
+                self.link.forget(leave)?;
+                let rest = self.link.without(&leave.leavers);
+                if rest.clusters.len() < 2 {
+                    return Ok(());
+                }
+                rest.final_verdict(report).await
+            }
+            _ => return Ok(()),
+        };
+        match verdict {
+            Ok(verdict) => report.verdict = Some(verdict),
+            // A cluster that died in the run cannot be looked at now; what was done stands all the same.
+            Err(_) if !finished => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+}
+
+impl Meshlink {
+    fn agree(&self, consent: &dyn Consent, plan: &Plan, again: bool) -> Result<(), Failure> {
+        if self.environment.embedded {
+            return Ok(());
+        }
+        let members = self.mesh.clusters.iter().map(|m| {
+            let server = self.clusters.get(&m.name).map(|c| c.server().to_owned());
+            (m.name.to_string(), server.unwrap_or_default())
+        });
+        let members: Vec<_> = members.collect();
+        let question = Question {
+            members: &members,
+            plan,
+            again,
+        };
+        match consent.ask(&question)? {
+            true => Ok(()),
+            false => Err(declined()),
+        }
+    }
+
+    /// Takes every member's Lease. Losing one stops what runs.
+    async fn lock(&self, observed: &Observed) -> Result<(Lock, Stop), Failure> {
+        let environment = &self.environment;
+        let stop = Stop::when(&environment.cancel);
+        let (namespace, who) = (self.mesh.istio.namespace.as_str(), &environment.operator);
+        let clock = &environment.clock;
+        let lock = engine::lock(&self.clusters, observed, namespace, who, clock, &stop);
+        match lock.await {
+            Ok(lock) => Ok((lock, stop)),
+            Err(engine::Error::Refused(refusal)) => Err(refused(vec![refusal])),
+            Err(error) => Err(Failure::failed(&error)),
+        }
+    }
+
+    /// Writes down which charts the mesh is made of.
+    fn pin(&self, look: &Look) {
+        let say = |text: &str| self.environment.say(text);
+        charts::pin(self.charts.1.lock.as_ref(), &look.desired, &say);
+    }
+
+    /// Runs a plan: journalled, told as it happens, folded at the end.
+    async fn execute(
+        &self,
+        change: &Change,
+        look: Look,
+        events: Arc<dyn Sink>,
+        stop: &Stop,
+    ) -> Result<Report, Failure> {
+        let environment = &self.environment;
+        let clock = &environment.clock;
+        let started = clock().strftime("%Y%m%dT%H%M%S").to_string();
+        let run = format!("{started}-{}", std::process::id());
+        let journal = Some(self.journal()?);
+        let recorder = Recorder::new(run, clock.clone(), journal, vec![events]);
+        let recorder = Arc::new(recorder);
+        let plan = look.plan;
+        let shop = Arc::new(
+            self.shop(change, &look.reading.observed, look.desired)
+                .await,
+        );
+        let ran = engine::run(&environment.command, &plan, &shop, &recorder, stop).await;
+        ran.map_err(|e| Failure::failed(&e))?;
+        Ok(Report {
+            notes: plan.notes,
+            environment: self.environment_name(),
+            ..Report::fold(&recorder.events())
+        })
+    }
+
+    /// Everything the steps of a run are done with.
+    async fn shop(
+        &self,
+        change: &Change,
+        observed: &Observed,
+        desired: crate::plan::Desired,
+    ) -> Shop {
+        let (environment, leave) = (&self.environment, change.leave());
+        let mesh = leave.rest(&self.mesh);
+        let found =
+            |m: &crate::spec::Member| (m.name.clone(), super::selection::found_by(&m.reach));
+        let mut left = BTreeSet::new();
+        let seen = super::look::Reading {
+            observed: observed.clone(),
+            tokens: Default::default(),
+        };
+        for leaver in &leave.leavers {
+            let addresses = self.verifier(&seen).expected(leaver).await;
+            left.extend(addresses.unwrap_or_default());
+        }
+        Shop {
+            reaches: mesh.clusters.iter().map(found).collect(),
+            mesh,
+            clusters: self.clusters.clone(),
+            desired,
+            resolver: self.resolver.clone(),
+            vault: self.vault.clone(),
+            texts: environment.manifests.clone(),
+            layout: self.layout(observed),
+            aws: self.asked_aws(),
+            connect: environment.connect.clone(),
+            embedded: environment.embedded,
+            leave,
+            left,
+            sample: change.sample(),
+            depth: match change {
+                Change::Verify => Depth::Every,
+                _ => Depth::Traffic,
+            },
+            readings: Readings::default(),
+            deadline: Deadline::after(environment.timeout),
+            clock: environment.clock.clone(),
+            crash: environment.crash.clone(),
+        }
+    }
+
+    /// A report of a run that had no steps, because there was nothing to do.
+    pub(crate) fn report(&self) -> Report {
+        Report {
+            command: self.environment.command.clone(),
+            mesh: self.mesh.id.to_string(),
+            environment: self.environment_name(),
+            started: Some((self.environment.clock)()),
+            outcome: RunOutcome::NothingToDo,
+            ..Report::default()
+        }
+    }
+
+    /// What stands at the end. A run that came to its end and proved every pair has just seen it; else it is looked
+    /// at again, with what was proved.
+    async fn final_verdict(&self, report: &Report) -> Result<Verdict, Failure> {
+        if report.outcome == RunOutcome::Done {
+            let members = self.mesh.clusters.iter().map(|m| m.name.to_string());
+            let proved = Verdict::of_pairs(members.collect(), report.proofs.values());
+            if let Some(verdict) = proved {
+                return Ok(self.with_balancers(verdict).await);
+            }
+        }
+        self.verdict(Some(report)).await
+    }
+}

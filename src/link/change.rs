@@ -1,0 +1,90 @@
+//! What can be done to a mesh, and who must agree to it first.
+
+use super::failure::{Failure, Kind};
+use crate::{
+    cluster::preflight::Purpose,
+    engine::sample::Sample,
+    plan::{Plan, leave::Leave},
+};
+
+/// Something to do to a mesh.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Change {
+    /// Make all members one mesh, and prove it.
+    Join,
+    /// Take members out.
+    Leave(Leave),
+    /// Ask from every member to every other, through their proxies. Brings a probe to each and takes it away again.
+    Verify,
+    /// Put the sample apps into every member.
+    SampleUp(Sample),
+    /// Take the sample apps out again.
+    SampleDown(Sample),
+}
+
+impl Change {
+    /// The rights it needs.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Join => Purpose::Join,
+            Self::Leave(_) => Purpose::Leave,
+            Self::Verify => Purpose::Verify,
+            Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
+        }
+    }
+
+    /// The sample apps it is about, if it is about them.
+    pub(super) fn sample(&self) -> Option<Sample> {
+        match self {
+            Self::SampleUp(sample) | Self::SampleDown(sample) => Some(sample.clone()),
+            _ => None,
+        }
+    }
+
+    /// Who leaves; nobody, unless it is a leave.
+    pub(super) fn leave(&self) -> Leave {
+        match self {
+            Self::Leave(leave) => leave.clone(),
+            _ => Leave::default(),
+        }
+    }
+}
+
+/// What somebody has to agree to before anything is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The members, each with the server that answers for it.
+    pub members: &'a [(String, String)],
+    /// Everything that will be done.
+    pub plan: &'a Plan,
+    /// It was agreed to another plan before, and the clusters have changed since.
+    pub again: bool,
+}
+
+/// Whoever has to agree before the first write.
+pub trait Consent: Sync {
+    /// Whether this may be done. A failure, such as nobody to ask, ends the run as a no does.
+    fn ask(&self, question: &Question<'_>) -> Result<bool, Failure>;
+}
+
+/// Agrees to everything: whoever uses it has made sure of that by other means.
+#[derive(Debug, Clone, Copy)]
+pub struct Agreed;
+
+impl Consent for Agreed {
+    fn ask(&self, _: &Question<'_>) -> Result<bool, Failure> {
+        Ok(true)
+    }
+}
+
+impl<F: Fn(&Question<'_>) -> Result<bool, Failure> + Sync> Consent for F {
+    fn ask(&self, question: &Question<'_>) -> Result<bool, Failure> {
+        self(question)
+    }
+}
+
+/// Nobody agreed.
+pub(super) fn declined() -> Failure {
+    Failure::from_causes(Kind::Interrupted, vec!["nothing was changed".into()])
+}

@@ -1,0 +1,183 @@
+//! What a run is given besides the mesh: folders, connections, the clock. The library reads none of it by itself.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    aws::{Aws, Env},
+    cluster::ConnectOptions,
+    engine::{Clock, crashpoint::Crash},
+    manifest::Texts,
+    name::MeshId,
+};
+
+/// What a run is given besides the mesh. [`Environment::new`] is enough for a kubeconfig and folders of one's own;
+/// every field can be set afterwards.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where keys, journals and charts are kept.
+    pub folders: Folders,
+    /// The kubeconfig files, proxies and time limits that clusters are connected with.
+    pub connect: ConnectOptions,
+    /// Credentials and region for AWS; by default nothing is known and nothing is asked.
+    pub aws: Aws,
+    /// Name servers that resolve the gateways' names; the system's if there are none here.
+    pub name_servers: Vec<SocketAddr>,
+    /// Where the charts come from, and how they are fetched.
+    pub charts: ChartSource,
+    /// The manifests of meshlink's own objects.
+    pub manifests: Texts,
+    /// The clusters are embedded ones, which nobody will miss.
+    pub embedded: bool,
+    /// Checks of AWS that may fail, by name.
+    pub ignored_checks: Vec<String>,
+    /// How long anything may take to become ready.
+    pub timeout: Duration,
+    /// Who runs this, for whoever finds a Lease held.
+    pub operator: String,
+    /// The command, for the journal. It must hold no secret.
+    pub command: String,
+    /// Cancelled to stop early: what is under way is given up, nothing new is begun.
+    pub cancel: CancellationToken,
+    /// The time.
+    pub clock: Clock,
+    /// Receives what a person should know while nothing else is shown.
+    pub notices: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Where the process is to die, for tests.
+    pub(crate) crash: Crash,
+}
+
+/// Folders that outlive a run. Each holds what it is for of all meshes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Keys and certificates, a folder for each mesh. Losing it means that no cluster can be added any more.
+    pub keys: PathBuf,
+    /// Journals and the members of each mesh as they were last joined.
+    pub state: PathBuf,
+    /// What can be fetched again.
+    pub cache: PathBuf,
+}
+
+/// Where the things of one mesh are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// Its keys and certificates.
+    pub(crate) vault: PathBuf,
+    /// The folder of its journal and of its record.
+    pub(crate) state: PathBuf,
+}
+
+impl Folders {
+    /// All in one folder.
+    pub fn below(folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        Self {
+            keys: folder.join("keys"),
+            state: folder.join("state"),
+            cache: folder.join("cache"),
+        }
+    }
+
+    pub(crate) fn places(&self, mesh: &MeshId) -> Places {
+        Places {
+            vault: self.keys.join(mesh.as_str()),
+            state: self.state.join(mesh.as_str()),
+        }
+    }
+}
+
+impl Places {
+    /// What was done to the mesh, a line for each event.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.state.join("journal.jsonl")
+    }
+}
+
+/// Where charts come from, and how they are fetched.
+#[derive(Debug, Clone, Default)]
+pub struct ChartSource {
+    /// Repository URL, `oci://…`, folder or archive; what the mesh names if there is none here.
+    pub from: Option<String>,
+    /// Only what was fetched before, folders and archives.
+    pub offline: bool,
+    /// Charts that change with the program are not compared with those of an earlier run.
+    pub unpinned: bool,
+    /// The folder of the lock file; that of the mesh's state if there is none here.
+    pub lock_folder: Option<PathBuf>,
+    /// Files with logins.
+    pub logins: Logins,
+}
+
+/// Files with logins for charts, of those who use them.
+#[derive(Debug, Clone, Default)]
+pub struct Logins {
+    /// Of Docker's form: `config.json`, Helm's `registry/config.json`.
+    pub registries: Vec<PathBuf>,
+    /// Of Helm's `repositories.yaml`.
+    pub repositories: Option<PathBuf>,
+}
+
+impl Environment {
+    /// For clusters of these kubeconfig files, the first one winning. `clock` tells the time, for example
+    /// `jiff::Timestamp::now`.
+    pub fn new(
+        folders: Folders,
+        kubeconfig: Vec<PathBuf>,
+        clock: impl Fn() -> jiff::Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            folders,
+            connect: ConnectOptions {
+                kubeconfig,
+                ..ConnectOptions::default()
+            },
+            aws: Aws::new(Env::default()),
+            name_servers: vec![],
+            charts: ChartSource::default(),
+            manifests: Texts::default(),
+            embedded: false,
+            ignored_checks: vec![],
+            timeout: Duration::from_secs(15 * 60),
+            operator: format!("process {}", std::process::id()),
+            command: "library".to_owned(),
+            cancel: CancellationToken::new(),
+            clock: Arc::new(clock),
+            notices: Arc::new(|_| ()),
+            crash: Crash::default(),
+        }
+    }
+
+    /// For running embedded clusters, with keys and journals beside them.
+    #[cfg(any(test, feature = "sandbox"))]
+    pub fn of_sandbox(
+        endpoints: &istio_sandbox::Endpoints,
+        clock: impl Fn() -> jiff::Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        let folders = Folders::below(endpoints.state_dir.join("meshlink"));
+        Self {
+            name_servers: vec![endpoints.dns],
+            charts: ChartSource {
+                from: Some(endpoints.charts.clone()),
+                unpinned: true,
+                ..ChartSource::default()
+            },
+            embedded: true,
+            ..Self::new(folders, vec![endpoints.kubeconfig.clone()], clock)
+        }
+    }
+
+    pub(crate) fn say(&self, text: &str) {
+        (self.notices)(text);
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("folders", &self.folders)
+            .field("kubeconfig", &self.connect.kubeconfig)
+            .field("embedded", &self.embedded)
+            .finish_non_exhaustive()
+    }
+}

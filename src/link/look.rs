@@ -1,0 +1,345 @@
+//! What is read of the members, and the plan that follows from it.
+
+use std::collections::BTreeMap;
+
+use futures::future;
+use serde_json::Value;
+
+use super::{
+    Meshlink,
+    change::Change,
+    charts,
+    failure::{Failure, Kind, Problem},
+};
+use crate::{
+    aws::{
+        gateway,
+        preflight::{Finding, Level},
+    },
+    cluster::{Access, Cluster, Kind as ObjectKind, Ref, preflight},
+    engine::{self, survey},
+    hint::Hint,
+    name::ClusterName,
+    observe::{Lens, Observed, Tokens},
+    plan::{
+        self, Desired, Note, Plan, Refusal,
+        desire::{Additions, Charts},
+        leave::Leave,
+    },
+    verify::{self, Depth, Verdict},
+};
+
+/// What a plan is made from besides what is read: fetched once, and used for every look.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    wanted: Option<(Charts, Additions)>,
+    findings: Vec<Finding>,
+}
+
+/// What was read, with the tokens the members use on each other.
+pub(crate) struct Reading {
+    pub(crate) observed: Observed,
+    pub(crate) tokens: Tokens,
+}
+
+/// What was read, what should be, and what is to be done about it.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) reading: Reading,
+    pub(super) desired: Desired,
+    pub(super) plan: Plan,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
+}
+
+impl Inputs {
+    /// Fetches the charts and reads the owner's values, where the change needs them.
+    pub(super) async fn of(link: &Meshlink, change: &Change) -> Result<Self, Failure> {
+        if !matches!(change, Change::Join | Change::Verify) {
+            return Ok(Self::default());
+        }
+        let (exposure, findings) = link.exposure().await?;
+        let additions = Additions {
+            istiod: charts::istiod_values(&link.mesh.istio.values)?,
+            gateway: charts::owner_values(&link.mesh.gateway.values)?,
+            exposure,
+        };
+        let (source, fetch) = &link.charts;
+        let charts = charts::fetched(source, &link.mesh, fetch).await?;
+        Ok(Self {
+            wanted: Some((charts, additions)),
+            findings,
+        })
+    }
+
+    /// What AWS says against a join, and what to know though nothing is to be done about it.
+    fn found(&self, ignored: &[String]) -> (Vec<Refusal>, Vec<Note>) {
+        let (mut against, mut notes) = (vec![], vec![]);
+        for finding in self.findings.iter().filter(|f| f.level != Level::Pass) {
+            let Finding {
+                check,
+                cluster,
+                text,
+                fix,
+                ..
+            } = finding;
+            if finding.level == Level::Fail && !ignored.iter().any(|i| i == check) {
+                let mut hints = fix.clone();
+                hints.push(Hint::note(format!("if you know better: --ignore {check}")));
+                against.push(Refusal {
+                    cluster: cluster.parse().ok(),
+                    reason: format!("{text} ({check})"),
+                    hints,
+                });
+            } else {
+                notes.push(Note::with(format!("{cluster}: {text}"), fix.clone()));
+            }
+        }
+        (against, notes)
+    }
+}
+
+impl Meshlink {
+    /// Reads the members and plans. The same from the first look to the one under the Leases.
+    pub(super) async fn look(&self, change: &Change, inputs: &Inputs) -> Result<Look, Failure> {
+        match change {
+            Change::Join => self.look_to_join(inputs).await,
+            Change::Leave(leave) => self.look_to_leave(leave).await,
+            Change::Verify => {
+                let (reading, desired) = self.survey(inputs).await?;
+                Ok(Look {
+                    reading,
+                    desired,
+                    plan: plan::join::proof(&self.mesh),
+                })
+            }
+            Change::SampleUp(_) | Change::SampleDown(_) => Ok(Look {
+                reading: self.read().await?,
+                desired: Desired::default(),
+                plan: plan::sample(&self.mesh, matches!(change, Change::SampleUp(_))),
+            }),
+        }
+    }
+
+    async fn look_to_join(&self, inputs: &Inputs) -> Result<Look, Failure> {
+        if let Some(refusal) = self.namesake().await {
+            return Err(refused(vec![refusal]));
+        }
+        let (reading, desired) = self.survey(inputs).await?;
+        let (against, notes) = inputs.found(&self.environment.ignored_checks);
+        let plan = match plan::join::join(&self.mesh, &desired, &reading.observed) {
+            // A mesh that stands has shown that it can.
+            Ok(plan) if plan.is_empty() || against.is_empty() => plan,
+            Ok(_) => return Err(refused(against)),
+            Err(refusals) => return Err(refused([refusals, against].concat())),
+        };
+        Ok(Look {
+            reading,
+            desired,
+            plan: Plan {
+                notes: [plan.notes, notes].concat(),
+                ..plan
+            },
+        })
+    }
+
+    async fn look_to_leave(&self, leave: &Leave) -> Result<Look, Failure> {
+        let lens = self.lens();
+        let mut reading = self.read_by(&lens).await?;
+        let more = async {
+            if leave.uninstall {
+                lens.look_for_sidecars(&mut reading.observed).await?;
+            }
+            lens.look_for_leftovers(&mut reading.observed, &leave.leavers)
+                .await
+        };
+        if let Err(unseen) = more.await {
+            return Err(self.unread(&unseen).await);
+        }
+        let plan = plan::leave::leave(&self.mesh, &reading.observed, leave).map_err(refused)?;
+        Ok(Look {
+            reading,
+            desired: Desired::default(),
+            plan,
+        })
+    }
+
+    /// Reads the members, and says what they should hold.
+    async fn survey(&self, inputs: &Inputs) -> Result<(Reading, Desired), Failure> {
+        let Some((charts, additions)) = &inputs.wanted else {
+            return Ok((self.read().await?, Desired::default()));
+        };
+        let lens = self.lens();
+        let texts = &self.environment.manifests;
+        let (observed, desired) = match survey(&lens, charts, additions, texts).await {
+            Ok(surveyed) => surveyed,
+            Err(engine::Failed::Unseen(unseen)) => return Err(self.unread(&unseen).await),
+            Err(engine::Failed::Undesired(error)) => return Err(charts::undesired(&error)),
+        };
+        let tokens = lens.tokens().await;
+        Ok((Reading { observed, tokens }, desired))
+    }
+
+    /// Reads everything a leave or a verification needs.
+    pub(crate) async fn read(&self) -> Result<Reading, Failure> {
+        self.read_by(&self.lens()).await
+    }
+
+    async fn read_by(&self, lens: &Lens<'_>) -> Result<Reading, Failure> {
+        let namespaces = [&self.mesh.istio.namespace, &self.mesh.gateway.namespace];
+        let refs = namespaces.map(|n| Ref::cluster(&ObjectKind::NAMESPACE, n.as_str()));
+        let all = self
+            .clusters
+            .keys()
+            .map(|name| (name.clone(), refs.to_vec()));
+        let all = all.collect();
+        let look = async {
+            let mut observed = lens.look().await?;
+            lens.look_at(&mut observed, &all).await?;
+            Ok(observed)
+        };
+        let observed = match look.await {
+            Ok(observed) => observed,
+            Err(unseen) => return Err(self.unread(&unseen).await),
+        };
+        let tokens = lens.tokens().await;
+        Ok(Reading { observed, tokens })
+    }
+
+    fn lens(&self) -> Lens<'_> {
+        let environment = &self.environment;
+        let now = (environment.clock)();
+        Lens::new(
+            &self.mesh,
+            &self.vault,
+            &self.clusters,
+            environment.embedded,
+            now,
+        )
+    }
+
+    /// What a verification looks with.
+    pub(crate) fn verifier<'a>(&'a self, reading: &'a Reading) -> verify::Desk<'a> {
+        verify::Desk {
+            mesh: &self.mesh,
+            clusters: &self.clusters,
+            observed: &reading.observed,
+            tokens: &reading.tokens,
+            resolver: &self.resolver,
+            connect: &self.environment.connect,
+            now: (self.environment.clock)(),
+        }
+    }
+
+    /// What is to be said of what was read.
+    pub(crate) async fn judge(&self, reading: &Reading) -> Verdict {
+        let verdict = verify::verify(&self.verifier(reading), Depth::Istiods).await;
+        self.with_balancers(verdict).await
+    }
+
+    /// With what AWS says of the gateways, where it may be asked.
+    pub(super) async fn with_balancers(&self, mut verdict: Verdict) -> Verdict {
+        if let Some(members) = self.asked_aws() {
+            self.look_at_balancers(&members, &mut verdict).await;
+        }
+        verdict
+    }
+
+    /// Refuses before the first write where a right is missing, and names every one.
+    pub(super) async fn check_rights(&self, purpose: preflight::Purpose) -> Result<(), Failure> {
+        let gateways = self.mesh.gateway.namespace.as_str();
+        let members = self.clusters.values();
+        let checks =
+            members.map(|c| async move { (c, preflight::check(c, purpose, gateways).await) });
+        let mut errors = vec![];
+        for (cluster, missing) in future::join_all(checks).await {
+            let missing = match missing {
+                Ok(missing) => missing,
+                Err(error) => return Err(self.unanswered(&error).await),
+            };
+            let Some(first) = missing.first() else {
+                continue;
+            };
+            let list: Vec<_> = missing.iter().map(Access::to_string).collect();
+            let name = cluster.name();
+            errors.push(Problem {
+                causes: vec![format!("cluster {name}: you may not {}", list.join(", "))],
+                hints: vec![Hint::kubectl(
+                    name,
+                    ["auth", "can-i", &first.verb, &first.resource],
+                )],
+            });
+        }
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Failure {
+                kind: Kind::Refused,
+                errors,
+            }),
+        }
+    }
+
+    /// What the gateways' Services must say on AWS, and what was found there; nothing elsewhere.
+    pub(crate) async fn exposure(
+        &self,
+    ) -> Result<(BTreeMap<ClusterName, Value>, Vec<Finding>), Failure> {
+        if !self.aws.any() {
+            return Ok(Default::default());
+        }
+        let member = |(name, cluster): (&ClusterName, &Cluster)| {
+            let (place, who) = self.aws.of(name);
+            gateway::Member {
+                cluster: cluster.clone(),
+                place,
+                who,
+            }
+        };
+        let members: Vec<_> = self.clusters.iter().map(member).collect();
+        let clock = &self.environment.clock;
+        let now = || std::time::SystemTime::from(clock());
+        let derived = gateway::derive(self.aws.aws(), &members, &self.mesh.gateway, now).await;
+        if let Some(failure) = self.underived(&derived.errors).await {
+            return Err(failure);
+        }
+        let named =
+            |name: &ClusterName| Some((name.clone(), derived.values.get(name.as_str())?.clone()));
+        let values = self.clusters.keys().filter_map(named).collect();
+        Ok((values, derived.findings))
+    }
+
+    /// Every reason why a gateway has no values.
+    async fn underived(&self, errors: &[gateway::Error]) -> Option<Failure> {
+        let mut all: Option<Failure> = None;
+        for error in errors {
+            let failure = match error {
+                gateway::Error::Nodes { source, .. } => self.unanswered(source).await,
+                gateway::Error::Undecided(_) | gateway::Error::NoClass { .. } => {
+                    Failure::new(Kind::Refused, error)
+                }
+                _ => Failure::failed(error),
+            };
+            let failure = error.hint().into_iter().fold(failure, Failure::hint);
+            all = Some(match all {
+                Some(all) => all.and(failure),
+                None => failure,
+            });
+        }
+        all
+    }
+}
+
+/// Every reason against it, each with its ways on.
+pub(super) fn refused(refusals: Vec<Refusal>) -> Failure {
+    let one = |r: Refusal| Problem {
+        causes: vec![r.to_string()],
+        hints: r.hints,
+    };
+    Failure {
+        kind: Kind::Refused,
+        errors: refusals.into_iter().map(one).collect(),
+    }
+}

@@ -1,0 +1,283 @@
+//! The way to one cluster: by context, or by what EKS says of it.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use futures::future;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Environment,
+    failure::{Failure, Kind},
+    selection,
+};
+use crate::{
+    aws::{Aws, Identity, eks},
+    cluster::{
+        self, Cluster, ConnectOptions,
+        connect::{self, ContextFacts, Kubeconfig},
+        failure,
+    },
+    engine::Clock,
+    hint::Hint,
+    name::ClusterName,
+    plan::Refusal,
+    spec::{Member, Mesh, Reach},
+};
+
+/// Why there is no way to a cluster.
+#[derive(Debug)]
+pub(crate) enum Unreached {
+    /// What EKS says, or that it cannot be asked.
+    Eks(eks::Error),
+    /// What the kubeconfig says.
+    Cluster(cluster::Error),
+}
+
+impl From<Unreached> for Failure {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Eks(error) => {
+                let failure = Self::failed(&error);
+                error.hint().into_iter().fold(failure, Self::hint)
+            }
+            Unreached::Cluster(error) => {
+                let failure = Self::failed(&error);
+                error.hint().into_iter().fold(failure, Self::hint)
+            }
+        }
+    }
+}
+
+/// Finds clusters by their names: by the kubeconfig and AWS, each of them read once.
+pub(crate) struct Finder {
+    options: ConnectOptions,
+    kubeconfig: Option<Kubeconfig>,
+    contexts: Vec<ContextFacts>,
+    aws: Aws,
+    clock: Clock,
+}
+
+impl Finder {
+    /// Reads the kubeconfig. One that cannot be read is missed only by those who need it.
+    pub(crate) fn new(environment: &Environment) -> Self {
+        let kubeconfig = Kubeconfig::read(&environment.connect.kubeconfig).ok();
+        Self {
+            contexts: kubeconfig.iter().flat_map(Kubeconfig::contexts).collect(),
+            kubeconfig,
+            options: environment.connect.clone(),
+            aws: environment.aws.clone(),
+            clock: environment.clock.clone(),
+        }
+    }
+
+    /// The kubeconfig's contexts, as AWS looks at them.
+    pub(crate) fn eks_contexts(&self) -> Vec<eks::Context> {
+        self.contexts.iter().map(eks::Context::from).collect()
+    }
+
+    pub(super) fn aws(&self) -> &Aws {
+        &self.aws
+    }
+
+    fn kubeconfig(&self) -> Result<Cow<'_, Kubeconfig>, cluster::Error> {
+        match &self.kubeconfig {
+            Some(read) => Ok(Cow::Borrowed(read)),
+            // Read again to say what is wrong with it.
+            None => Kubeconfig::read(&self.options.kubeconfig).map(Cow::Owned),
+        }
+    }
+
+    /// Connects to members, side by side; every failure is told, not only the first.
+    pub(super) async fn resolve(
+        &self,
+        members: impl Iterator<Item = &Member>,
+    ) -> Result<BTreeMap<ClusterName, Cluster>, Failure> {
+        let one = |member: &Member| {
+            let member = member.clone();
+            async move {
+                let reached = self.reach(&member.name, &member.reach).await;
+                reached.map(|c| (member.name, c)).map_err(Failure::from)
+            }
+        };
+        let results = future::join_all(members.map(one)).await;
+        let mut connected = BTreeMap::new();
+        let mut failure: Option<Failure> = None;
+        for result in results {
+            match result {
+                Ok((name, cluster)) => drop(connected.insert(name, cluster)),
+                Err(other) => {
+                    failure = Some(match failure {
+                        Some(failure) => failure.and(other),
+                        None => other,
+                    });
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        eks::twins(connected.values()).map_err(|e| {
+            let failure = Failure::new(Kind::Refused, &e);
+            e.hint().into_iter().fold(failure, Failure::hint)
+        })?;
+        Ok(connected)
+    }
+
+    /// Connects to one cluster, by context or by what EKS says of it.
+    pub(super) async fn reach(
+        &self,
+        name: &ClusterName,
+        reach: &Reach,
+    ) -> Result<Cluster, Unreached> {
+        let resolved = match reach {
+            Reach::Context(context) => eks::Resolved::Context(context.clone()),
+            // A context by that very name needs nothing of AWS.
+            Reach::Auto(text) if self.contexts.iter().any(|c| c.name == *text) => {
+                eks::Resolved::Context(text.clone())
+            }
+            Reach::Auto(text) => {
+                let (who, contexts) = (Identity::default(), self.eks_contexts());
+                let found = eks::resolve(&self.aws, &who, text, &BTreeMap::new(), &contexts).await;
+                found.map_err(Unreached::Eks)?
+            }
+            Reach::Eks(cluster) => {
+                let who = Identity {
+                    profile: cluster.profile.clone(),
+                    role_arn: cluster.role_arn.clone(),
+                    external_id: cluster.external_id.clone(),
+                };
+                let text = selection::eks_text(cluster);
+                let found = eks::resolve(&self.aws, &who, &text, &BTreeMap::new(), &[]).await;
+                found.map_err(Unreached::Eks)?
+            }
+        };
+        match resolved {
+            eks::Resolved::Context(context) => self.connected(name, &context).await,
+            eks::Resolved::Eks(facts) => eks::enter(&facts, name, &self.options, self.now()),
+        }
+        .map_err(Unreached::Cluster)
+    }
+
+    /// Connects to a kubeconfig context. A program that would sign an EKS token is not run: it is signed here.
+    async fn connected(
+        &self,
+        name: &ClusterName,
+        context: &str,
+    ) -> Result<Cluster, cluster::Error> {
+        let kubeconfig = self.kubeconfig()?;
+        match self.tokens(context).await {
+            Some(token) => {
+                connect::connect_as(name, context, &kubeconfig, token, &self.options).await
+            }
+            None => connect::connect(name, context, &kubeconfig, &self.options).await,
+        }
+    }
+
+    /// The tokens a context's program would sign, where it is one of AWS's and there are credentials for them.
+    async fn tokens(&self, context: &str) -> Option<connect::TokenProvider> {
+        let facts = self.contexts.iter().find(|c| c.name == context)?;
+        let exec = facts.exec.as_ref()?;
+        let minted = eks::native(&exec.command, &exec.args, &exec.env)?;
+        let place = eks::place_of(&eks::Context::from(facts));
+        let region = minted.region.clone().or(place.map(|p| p.region));
+        let who = minted.identity();
+        let session = self.aws.session(&who, region.as_deref());
+        let source = eks::TokenSource::for_id(&minted.id, &minted.id, session.await?, self.now());
+        // Where there are none here, the program may know of others.
+        source.token().await.ok()?;
+        Some(source.provider())
+    }
+
+    /// The clock, as AWS reads it.
+    fn now(&self) -> impl Fn() -> SystemTime + Send + Sync + 'static {
+        let clock = self.clock.clone();
+        move || clock().into()
+    }
+
+    /// Refuses to take a member for dead that answers, or of which it cannot be told.
+    pub(super) async fn ensure_dead(
+        &self,
+        mesh: &Mesh,
+        dead: &[ClusterName],
+        say: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), Failure> {
+        let said = mesh.clusters.iter().filter(|m| dead.contains(&m.name));
+        let asked = said.map(|member| self.alive(member, say));
+        let mut failures = future::join_all(asked).await.into_iter().flatten();
+        let first = failures.next();
+        first.map_or(Ok(()), |first| Err(failures.fold(first, Failure::and)))
+    }
+
+    /// Why a member cannot be taken for dead, if it cannot.
+    async fn alive(&self, member: &Member, say: &(dyn Fn(&str) + Send + Sync)) -> Option<Failure> {
+        let name = &member.name;
+        let unsure = |failure: Failure| {
+            let hint = Hint::meshlink(["status", name.as_str()]);
+            Some(failure.hint(hint.remark("--dead is for a cluster that is known to be gone")))
+        };
+        let cluster = match self.reach(name, &member.reach).await {
+            Ok(cluster) => cluster,
+            Err(Unreached::Eks(eks::Error::NotFound { .. }))
+            | Err(Unreached::Cluster(cluster::Error::NoContext { .. })) => return None,
+            Err(unreached) => return unsure(unreached.into()),
+        };
+        let error = match sign_of_life(&cluster, say).await? {
+            Ok(_) => return Some(answers(name, cluster.server())),
+            Err(error) => error,
+        };
+        match error.failure() {
+            Some(cluster::Failure::Status { .. } | cluster::Failure::Answer(_)) => {
+                Some(answers(name, cluster.server()))
+            }
+            Some(cluster::Failure::Transport { kind, .. })
+                if *kind == failure::Transport::Credentials =>
+            {
+                unsure(Failure::failed(&error))
+            }
+            Some(_) => None,
+            None => unsure(Failure::failed(&error)),
+        }
+    }
+}
+
+/// How long a member that was said to be dead may take to show that it is not.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After how long it is told that it is waited for.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What a member answers, whatever it is; nothing if it is silent for as long as is waited.
+async fn sign_of_life(
+    cluster: &Cluster,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Option<Result<(), cluster::Error>> {
+    let (name, start) = (cluster.name(), Instant::now());
+    // What needs no right and no storage behind the API server.
+    let mut asked = Box::pin(async { cluster.version().await.map(drop) });
+    if let Ok(said) = timeout_at(start + SOON, &mut asked).await {
+        return Some(said);
+    }
+    let limit = PATIENCE.as_secs();
+    say(&format!(
+        "pending: {name}: no sign of life so far; it is asked for up to {limit} s"
+    ));
+    let said = timeout_at(start + PATIENCE, asked).await.ok();
+    if said.is_none() {
+        let text = format!("{name}: no answer in {limit} s, so it is taken for dead");
+        say(&text);
+    }
+    said
+}
+
+fn answers(name: &ClusterName, server: &str) -> Failure {
+    let reason = format!("answers at {server}, so it is not dead: it can leave like any other");
+    let refusal = Refusal {
+        cluster: Some(name.clone()),
+        reason,
+        hints: vec![],
+    };
+    Failure::new(Kind::Refused, &refusal).hint(Hint::meshlink(["leave", name.as_str()]))
+}

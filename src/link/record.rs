@@ -1,0 +1,93 @@
+//! What this machine remembers of a mesh: its members as they were last joined, and its journal.
+
+use std::path::Path;
+
+use futures::future;
+
+use super::{Meshlink, failure::Failure, selection};
+use crate::{
+    cluster::{Kind, Ref},
+    engine::journal::Journal,
+    file::write_whole,
+    hint::Hint,
+    observe::{CLAIM, claim},
+    plan::{Refusal, leave::Leave},
+    spec::{Member, Mesh},
+};
+
+impl Meshlink {
+    /// The journal, for appending.
+    pub(super) fn journal(&self) -> Result<Journal, Failure> {
+        Journal::open(&self.places.state).map_err(|e| Failure::failed(&e))
+    }
+
+    /// Writes the mesh down, so that later commands need not be told its members.
+    pub(super) fn remember(&self, mesh: &Mesh) -> Result<(), Failure> {
+        let text = mesh.to_yaml().map_err(|e| Failure::failed(&e))?;
+        // It lies beside the journal, whose folder may not be there yet.
+        self.journal()?;
+        let folder = &self.places.state;
+        write_whole(&folder.join(selection::FILE), text.as_bytes()).map_err(|e| {
+            let folder = folder.display().to_string();
+            Failure::failed(&e).hint(Hint::command(["ls", "-ld", &folder]))
+        })
+    }
+
+    /// Takes those who left out of what is written down.
+    pub(super) fn forget(&self, leave: &Leave) -> Result<(), Failure> {
+        let known = selection::read(&self.places.state.join(selection::FILE));
+        self.remember(&leave.rest(known.as_ref().unwrap_or(&self.mesh)))
+    }
+
+    /// A mesh of this name that stands elsewhere: two under one name would share a root.
+    pub(super) async fn namesake(&self) -> Option<Refusal> {
+        let path = self.places.state.join(selection::FILE);
+        let known = selection::read(&path).ok()?;
+        let here = |m: &Member| self.mesh.clusters.iter().any(|n| n.name == m.name);
+        if known.clusters.is_empty() || known.clusters.iter().any(here) {
+            return None;
+        }
+        let stands = known.clusters.iter().map(|m| self.stands(m));
+        let stands = future::join_all(stands).await.contains(&true);
+        stands.then(|| namesake(&self.mesh, &known, &path))
+    }
+
+    /// Whether a cluster is bound to this mesh; one that cannot be asked counts as if it were,
+    /// unless it was embedded and is gone.
+    async fn stands(&self, member: &Member) -> bool {
+        let unasked = !self.environment.embedded;
+        let istio = self.mesh.istio.namespace.as_str();
+        let place = Ref::namespaced(&Kind::CONFIG_MAP, istio, CLAIM);
+        let Ok(cluster) = self.finder.reach(&member.name, &member.reach).await else {
+            return unasked;
+        };
+        match cluster.find(&place).await {
+            Ok(found) => found.is_some_and(|map| claim(&map).mesh == self.mesh.id.as_str()),
+            Err(_) => unasked,
+        }
+    }
+}
+
+/// Why a mesh cannot have the name of one that stands elsewhere.
+fn namesake(mesh: &Mesh, known: &Mesh, path: &Path) -> Refusal {
+    let names = |mesh: &Mesh| -> Vec<String> {
+        let names = mesh.clusters.iter().map(|m| m.name.to_string());
+        names.collect()
+    };
+    let (old, new) = (names(known), names(mesh));
+    let another = ["join".into(), "--mesh".into(), format!("{}-2", mesh.id)];
+    let path = path.display().to_string();
+    Refusal {
+        cluster: None,
+        reason: format!(
+            "mesh {} is made of {} already, and none of them is named",
+            mesh.id,
+            old.join(" and ")
+        ),
+        hints: vec![
+            Hint::other_mesh(another.iter().chain(&new)).remark("a mesh apart, with its own root"),
+            Hint::join(old.iter().chain(&new)).remark("one mesh of all"),
+            Hint::command(["rm", &path]).remark(format!("if {} are gone for good", old.join(" "))),
+        ],
+    }
+}
