@@ -161,7 +161,7 @@ pub enum Error {
         /// Why it gave no credentials.
         reason: String,
         /// How to get it, where that is the way out.
-        hint: Option<Hint>,
+        hint: Option<Box<Hint>>,
     },
     /// The parts of the connection do not fit together: a bad address, certificate or key.
     #[error("cluster {cluster}: cannot set up a client for {server}: {reason}")]
@@ -262,7 +262,7 @@ impl Error {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Plugin { hint, .. } => hint.clone(),
+            Self::Plugin { hint, .. } => hint.as_deref().cloned(),
             _ => None,
         }
     }

@@ -164,18 +164,18 @@ impl Hint {
     /// The same with why, or when, behind it.
     #[must_use]
     pub fn remark(self, remark: impl Into<String>) -> Self {
-        let said = Some(remark.into());
+        let remark = remark.into();
         match self {
             Self::Meshlink(command) => Self::Meshlink(Meshlink {
-                remark: said,
+                remark: Some(remark),
                 ..command
             }),
             Self::Cluster(command) => Self::Cluster(InCluster {
-                remark: said,
+                remark: Some(remark),
                 ..command
             }),
-            Self::Command(text) => Self::Command(text + &comment(said.as_deref())),
-            Self::Note(text) => Self::Note(format!("{text}: {}", said.unwrap_or_default())),
+            Self::Command(text) => Self::Command(text + &comment(Some(&remark))),
+            Self::Note(text) => Self::Note(format!("{text}: {remark}")),
         }
     }
 

@@ -27,7 +27,7 @@ pub mod digest;
 pub mod engine;
 mod file;
 pub mod hint;
-pub mod link;
+mod link;
 pub mod manifest;
 pub mod name;
 pub mod observe;
@@ -40,3 +40,9 @@ pub mod resolve;
 pub use istio_sandbox as sandbox;
 pub mod spec;
 pub mod verify;
+
+pub use engine::{Sink, event::Event};
+pub use link::{
+    Agreed, Change, ChartSource, Consent, Environment, Failure, Folders, Logins, Meshlink,
+    PlannedChange, Question,
+};

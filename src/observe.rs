@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    cluster::{Ref, lease::Rest},
+    cluster::Ref,
     name::{ClusterName, MeshId},
     spec::Mesh,
 };
@@ -60,8 +60,6 @@ pub struct Seen {
     pub server: String,
     /// Whether it is one of the sandbox's.
     pub embedded: bool,
-    /// The Lease at rest before anything else was read; only looked for by who is to take it.
-    pub lease: Option<Rest>,
     /// The root this cluster is bound to.
     pub claim: Option<Claim>,
     /// What meshlink wrote down at the end of a join.

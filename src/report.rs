@@ -1,6 +1,9 @@
 //! What a run did, folded from its events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -105,6 +108,31 @@ pub enum StepState {
     Interrupted,
     /// Not tried: something it needs had failed, or the run was asked to stop.
     Skipped,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = self.steps.iter().filter(|s| s.state == StepState::Done);
+        let outcome = match self.outcome {
+            RunOutcome::NothingToDo => return f.write_str("nothing to do"),
+            RunOutcome::Done => "done",
+            RunOutcome::PartlyDone => "partly done",
+            RunOutcome::NotInTime => "not ready in time",
+            RunOutcome::Refused => "refused",
+            RunOutcome::Interrupted => "interrupted",
+            RunOutcome::Failed => "failed",
+        };
+        write!(
+            f,
+            "{outcome}: {} of {} steps",
+            done.count(),
+            self.steps.len()
+        )?;
+        for step in self.failed() {
+            write!(f, "\n{}: {}", step.step, step.lines.join(": "))?;
+        }
+        Ok(())
+    }
 }
 
 impl Report {

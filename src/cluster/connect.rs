@@ -215,7 +215,7 @@ fn refused(
     let mut hint = None;
     let reason = match error {
         AuthError::AuthExecStart(io) if io.kind() == std::io::ErrorKind::NotFound => {
-            hint = exec.how_to_install();
+            hint = exec.how_to_install().map(Box::new);
             "is not installed, or not in PATH".into()
         }
         AuthError::AuthExecStart(io) => format!("could not be started: {io}"),
@@ -303,7 +303,8 @@ mod tests {
 
     async fn run(script: Option<&str>, extra: &str) -> Result<String, Error> {
         let (_dir, options) = setup(script, extra).await;
-        let cluster = connect(&"eks-1".parse().unwrap(), "c", &options).await?;
+        let kubeconfig = Kubeconfig::read(&options.kubeconfig)?;
+        let cluster = connect(&"eks-1".parse().unwrap(), "c", &kubeconfig, &options).await?;
         let found = cluster
             .find(&super::super::Ref::cluster(
                 &super::super::Kind::NAMESPACE,

@@ -10,16 +10,12 @@ use serde_json::{Value, json};
 use super::{
     Cluster, Created, Delete, Error, Failure, Kind, Ref,
     access::{ISTIO_SYSTEM, MANAGED_BY},
-    wait,
 };
 
 /// The Lease's name.
 pub const NAME: &str = "meshlink";
 /// Two runs that meet on the same version try again this often.
 const TRIES: usize = 5;
-
-/// How long it may take to be told what became of the Lease since it was at rest.
-const TOLD: Duration = Duration::from_secs(5);
 
 /// Where the Lease is.
 pub fn reference() -> Ref {
@@ -31,19 +27,8 @@ pub fn reference() -> Ref {
 pub struct Held {
     cluster: Cluster,
     object: Value,
-    /// The version it had when it was taken; none if there was none.
-    found: Option<String>,
     who: String,
     ttl: Duration,
-}
-
-/// The Lease as it stood while nobody held it: no run since then has left it so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rest {
-    /// The Lease's version; none if there was none.
-    lease: Option<String>,
-    /// The version of the list it was looked for in.
-    list: String,
 }
 
 /// What came of trying to take the Lease.
@@ -132,26 +117,6 @@ fn micro(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// The Lease at rest; none if somebody holds it, or held it and died, or if it cannot be told. Only what is read after
-/// it is known to be undisturbed if [`Held::follows`] says so.
-pub async fn at_rest(cluster: &Cluster) -> Option<Rest> {
-    let (lease, list) = wait::listed(cluster, &reference()).await.ok()??;
-    let who = lease.as_ref().map(|l| &l["spec"]["holderIdentity"]);
-    match who.and_then(Value::as_str).unwrap_or_default() {
-        "" => Some(Rest {
-            lease: lease.as_ref().and_then(version),
-            list,
-        }),
-        _ => None,
-    }
-}
-
-fn version(object: &Value) -> Option<String> {
-    object["metadata"]["resourceVersion"]
-        .as_str()
-        .map(str::to_owned)
-}
-
 /// Takes the Lease, if it is free, has expired, or is ours already.
 pub async fn acquire(
     cluster: &Cluster,
@@ -162,7 +127,6 @@ pub async fn acquire(
     let mut tries = 1;
     loop {
         let lease = cluster.find(&reference()).await?;
-        let found = lease.as_ref().and_then(version);
         let taken = match decide(lease.as_ref(), who, now) {
             Decision::Refuse(holder) => return Ok(Outcome::HeldBy(holder)),
             Decision::Create => match cluster.create(&claim(None, who, ttl, now)).await {
@@ -182,7 +146,6 @@ pub async fn acquire(
                 return Ok(Outcome::Held(Held {
                     cluster: cluster.clone(),
                     object,
-                    found,
                     who: who.into(),
                     ttl,
                 }));
@@ -217,23 +180,6 @@ impl Held {
     /// The name the Lease is held under.
     pub fn who(&self) -> &str {
         &self.who
-    }
-
-    /// Whether nobody else had the Lease between that rest and this hold. To be asked before the first renewal.
-    pub async fn follows(&self, rest: &Rest) -> bool {
-        match (&rest.lease, &self.found) {
-            (Some(then), Some(found)) => then == found,
-            // One that came and went meanwhile is to be seen in the history alone, which ends with ours.
-            (None, None) => {
-                let place = reference();
-                let first = wait::first_change(&self.cluster, &place, rest.list.clone());
-                match tokio::time::timeout(TOLD, first).await {
-                    Ok(Ok(Some(first))) => version(&first) == version(&self.object),
-                    _ => false,
-                }
-            }
-            _ => false,
-        }
     }
 
     /// When it ends if it is not renewed.
@@ -510,36 +456,6 @@ mod tests {
             matches!(held.renew(at(111)).await, Err(Error::LeaseLost { who, .. }) if who == "them")
         );
         assert!(held.remove().await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_hold_follows_a_rest_unless_somebody_came_between() {
-        let cluster = server(None, None);
-        let nothing = at_rest(&cluster).await.unwrap();
-        let mine = take(&cluster, "me", 0).await.unwrap();
-        assert!(mine.follows(&nothing).await, "there was none and I made it");
-        assert_eq!(at_rest(&cluster).await, None, "a held one does not rest");
-        mine.release().await.unwrap();
-
-        let free = at_rest(&cluster).await.unwrap();
-        let mine = take(&cluster, "me", 1).await.unwrap();
-        assert!(mine.follows(&free).await, "it was free until I took it");
-        assert!(!mine.follows(&nothing).await, "it was made meanwhile");
-        mine.release().await.unwrap();
-
-        let free = at_rest(&cluster).await.unwrap();
-        let theirs = take(&cluster, "them", 2).await.unwrap();
-        theirs.release().await.unwrap();
-        let mine = take(&cluster, "me", 3).await.unwrap();
-        assert!(!mine.follows(&free).await, "they had it meanwhile");
-        mine.remove().await.unwrap();
-
-        // What is there is the same before and after: nothing.
-        let nothing = at_rest(&cluster).await.unwrap();
-        let theirs = take(&cluster, "them", 4).await.unwrap();
-        theirs.remove().await.unwrap();
-        let mine = take(&cluster, "me", 5).await.unwrap();
-        assert!(!mine.follows(&nothing).await, "theirs came and went");
     }
 
     #[tokio::test]

@@ -17,7 +17,6 @@ pub use condition::{
     Address, crd_established, deployment_available, gone, secret_has_token, service_has_address,
     webhook_has_ca,
 };
-pub(super) use watch::{first_change, listed};
 pub use why::why;
 
 /// How often a stuck Deployment is asked why.

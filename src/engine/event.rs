@@ -154,6 +154,27 @@ pub enum Severity {
     Refused,
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::RunStarted { steps, .. } => write!(f, "{} steps", steps.len()),
+            Kind::StepStarted { step } => write!(f, "{step}: started"),
+            Kind::StepWaiting { step, reason } => write!(f, "{step}: waiting: {reason}"),
+            Kind::StepRetry { step, reason } => write!(f, "{step}: trying again: {reason}"),
+            Kind::StepFinished { step, evidence, .. } => {
+                write!(f, "{step}: {}", evidence.join("; "))
+            }
+            Kind::StepFailed { step, causes, .. } => {
+                write!(f, "{step}: failed: {}", causes.join(": "))
+            }
+            Kind::StepJudged { step, .. } => write!(f, "{step}: looked at what stands"),
+            Kind::StepSkipped { step, because, .. } => write!(f, "{step}: skipped: {because}"),
+            Kind::Interrupted { .. } => f.write_str("interrupted"),
+            Kind::RunFinished { done, .. } => f.write_str(if *done { "done" } else { "not done" }),
+        }
+    }
+}
+
 impl Kind {
     /// The step this is about, if any.
     pub fn step(&self) -> Option<&str> {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Clock, Error, error::causes};
 use crate::{
     cluster::{
-        Cluster, Created,
+        Cluster,
         lease::{self, Held, Outcome},
     },
     hint::Hint,
@@ -68,8 +68,6 @@ impl Stop {
 pub struct Lock {
     keepers: Vec<(ClusterName, JoinHandle<Result<Held, crate::cluster::Error>>)>,
     done: CancellationToken,
-    undisturbed: bool,
-    made: bool,
 }
 
 /// Takes the Lease of every member, in the order of their UIDs: two runs that share members meet at
@@ -88,22 +86,10 @@ pub async fn lock(
     let mut lock = Lock {
         keepers: vec![],
         done: CancellationToken::new(),
-        undisturbed: true,
-        made: false,
     };
     for (name, cluster) in order {
         match take(cluster, namespace, who, clock).await {
-            Ok((held, made)) => {
-                lock.made |= made;
-                if lock.undisturbed {
-                    let rest = observed.clusters.get(name).and_then(|s| s.lease.as_ref());
-                    lock.undisturbed = match rest {
-                        Some(rest) => held.follows(rest).await,
-                        None => false,
-                    };
-                }
-                lock.keep(name, held, clock, stop);
-            }
+            Ok(held) => lock.keep(name, held, clock, stop),
             Err(error) => {
                 lock.release(false).await;
                 return Err(error);
@@ -113,27 +99,21 @@ pub async fn lock(
     Ok(lock)
 }
 
-/// The Lease, and whether its namespace was made for it.
-async fn take(
-    cluster: &Cluster,
-    namespace: &str,
-    who: &str,
-    clock: &Clock,
-) -> Result<(Held, bool), Error> {
+/// The Lease; its namespace is made for it where there is none.
+async fn take(cluster: &Cluster, namespace: &str, who: &str, clock: &Clock) -> Result<Held, Error> {
     // The Lease needs its namespace, which is the first thing a join would make anyway.
     let made = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
         {"name": namespace, "labels": {"meshlink/made": "true"}}});
     let attempt = lease::acquire(cluster, who, TTL, clock()).await;
-    let mut is_made = false;
     let outcome = match attempt {
         Err(error) if error.failure().and_then(crate::cluster::Failure::code) == Some(404) => {
-            is_made = matches!(cluster.create(&made).await?, Created::Created(_));
+            cluster.create(&made).await?;
             lease::acquire(cluster, who, TTL, clock()).await?
         }
         other => other?,
     };
     match outcome {
-        Outcome::Held(held) => Ok((held, is_made)),
+        Outcome::Held(held) => Ok(held),
         Outcome::HeldBy(holder) => Err(Refusal {
             cluster: Some(cluster.name().clone()),
             reason: format!(
@@ -147,16 +127,6 @@ async fn take(
 }
 
 impl Lock {
-    /// Whether no other run had any of the Leases since what was observed was read.
-    pub fn undisturbed(&self) -> bool {
-        self.undisturbed
-    }
-
-    /// Whether a namespace was made for one of them, which what was observed does not show.
-    pub fn made_namespace(&self) -> bool {
-        self.made
-    }
-
     fn keep(&mut self, name: &ClusterName, mut held: Held, clock: &Clock, stop: &Stop) {
         let (clock, done, stop) = (clock.clone(), self.done.clone(), stop.clone());
         let cluster = name.clone();

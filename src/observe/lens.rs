@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::{GatewaySeen, Observed, ReleaseSeen, Seen, VaultSeen, facts};
 use crate::{
-    cluster::{self, Cluster, Kind, Ref, Token, access, lease},
+    cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
     pki::{Vault, vault},
     spec::Mesh,
@@ -24,7 +24,6 @@ pub struct Lens<'a> {
     vault: &'a Vault,
     clusters: &'a BTreeMap<ClusterName, Cluster>,
     embedded: bool,
-    leases: bool,
     now: Timestamp,
     lists: Mutex<BTreeMap<ListKey, Arc<OnceCell<Arc<Vec<Value>>>>>>,
 }
@@ -73,17 +72,9 @@ impl<'a> Lens<'a> {
             vault,
             clusters,
             embedded,
-            leases: false,
             now,
             lists: Mutex::default(),
         }
-    }
-
-    /// Looks at the Leases too, before anything else: when they are taken, it shows whether somebody was at work since.
-    #[must_use]
-    pub fn with_leases(mut self) -> Self {
-        self.leases = true;
-        self
     }
 
     /// The mesh that is looked at.
@@ -214,10 +205,6 @@ impl<'a> Lens<'a> {
     }
 
     async fn member(&self, cluster: &Cluster) -> Result<Seen, cluster::Error> {
-        let lease = match self.leases {
-            true => lease::at_rest(cluster).await,
-            false => None,
-        };
         let istio = self.mesh.istio.namespace.as_str();
         let ingress = self.mesh.gateway.namespace.as_str();
         let cacerts = Ref::namespaced(&Kind::SECRET, istio, "cacerts");
@@ -257,7 +244,6 @@ impl<'a> Lens<'a> {
             kubernetes: format!("v{}", version.0),
             server: cluster.server().to_owned(),
             embedded: self.embedded,
-            lease,
             claim: facts::named(&maps, facts::CLAIM).map(facts::claim),
             record: facts::named(&maps, facts::RECORD).and_then(facts::record),
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now)),

@@ -94,7 +94,7 @@ fn a_gateway_whose_targets_fail_is_not_ready_whatever_its_cluster_says() {
         evidence.contains("1 unhealthy: Target.FailedHealthChecks"),
         "{evidence}"
     );
-    assert_eq!(after["hints"][0], "meshlink wait nlb eks-2");
+    assert_eq!(after["hints"][0], "meshlink wait nlb eks-2 --sandbox");
     world.clear("eks-2", Fault::TargetsNeverHealthy);
     world
         .aws()

@@ -72,14 +72,14 @@ fn another_pair_under_the_same_name() {
     exit 5
     --- stderr ---
     error: mesh mesh is made of eks-1 and eks-2 already, and none of them is named
-      hint: meshlink join --mesh ANOTHER-NAME eks-3 eks-4   # a mesh apart, with its own root
-      hint: meshlink join eks-1 eks-2 eks-3 eks-4   # one mesh of all
+      hint: meshlink join --mesh mesh-2 eks-3 eks-4 --sandbox   # a mesh apart, with its own root
+      hint: meshlink join eks-1 eks-2 eks-3 eks-4 --sandbox   # one mesh of all
       hint: rm [ROOT]/home/.local/state/meshlink-sandbox/mesh/mesh.yaml   # if eks-1 eks-2 are gone for good
     ");
     let left_out = changes_nothing(&world, &all, "join eks-2 eks-3", 5);
     left_out
         .says("mesh mesh also has eks-1, which this join does not name")
-        .says("meshlink join eks-1 eks-2 eks-3");
+        .says("meshlink join eks-1 eks-2 eks-3 --sandbox");
     world
         .run("join --mesh other eks-3 eks-4")
         .ends(0)
@@ -223,7 +223,7 @@ fn an_istiod_of_a_version_that_was_never_tried() {
     );
     changes_nothing(&world, &["eks-1"], "join eks-1 eks-2", 5)
         .says("cluster eks-2: runs istiod 1.20.0, which is not supported")
-        .says("helm --kube-context eks-2");
+        .says("--kube-context eks-2 -n istio-system list");
 }
 
 #[test]
@@ -454,7 +454,11 @@ fn an_interrupted_join_leaves_no_witness_and_goes_on_when_run_again() {
         .end()
         .ends(130)
         .says("interrupted")
+        .says("stop reach/eks-1/eks-2 interrupted")
         .says("next: meshlink join eks-1 eks-2");
+    assert!(!answer.stderr.contains("needs interrupted"), "{answer}");
+    let because = "\"because\":\"interrupted\"";
+    assert!(world.journal().contains(because), "{}", world.journal());
     for name in ["eks-1", "eks-2"] {
         assert!(world.find(name, PROBE).is_none(), "{name}: {answer}");
         let lease = world.get(name, &format!("{LEASE}/meshlink"));
@@ -520,4 +524,32 @@ fn an_api_server_that_stumbles_does_not_matter() {
     }
     world.run(&join(2)).ends(0).says("2 of 2 pairs proved");
     assert_eq!(world.api("eks-2").faults().pending(), 0);
+}
+
+#[test]
+fn hints_find_the_same_mesh_and_the_same_clusters() {
+    let world = World::new(2);
+    let file = json!({"mesh": "shop", "clusters": [{"name": "a", "context": "eks-1"}, {"name": "b", "context": "eks-2"}]});
+    fs::write(world.user.here().join("my.yaml"), file.to_string()).unwrap();
+    let status = world.run("status -f my.yaml -o json").ends(0).json();
+    let hints = |id: &str| {
+        let checks = status["checks"].as_array().unwrap().iter();
+        let mut checks = checks.filter(|c| c["id"] == id && c["from"] == "a");
+        checks.next().unwrap()["hints"].clone()
+    };
+    let join = "meshlink join -f my.yaml --sandbox";
+    assert_eq!(hints("configured"), json!([join]));
+    let kubeconfig = world
+        .user
+        .home()
+        .join(".local/state/meshlink-sandbox/kubeconfig");
+    let look = format!(
+        "kubectl --kubeconfig {} --context eks-1 -n istio-system describe deploy istiod",
+        kubeconfig.display()
+    );
+    assert_eq!(hints("istiod-ready"), json!([look]));
+    world.run("join -f my.yaml").ends(0);
+    let status = world.run("status -f my.yaml -o json").ends(0).json();
+    let checks = status["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|c| c["hints"].is_array()), "{status}");
 }

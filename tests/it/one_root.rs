@@ -1,8 +1,11 @@
 //! Two people at once: one root, or one refusal.
 
+use std::sync::Arc;
+
+use meshlink::{Agreed, Change, Event};
 use serde_json::Value;
 
-use crate::kit::{Library, Session, World, istio, join};
+use crate::kit::{Session, World, istio, join};
 
 /// Somebody else, with keys of their own, on the same clusters.
 fn colleague(world: &World) -> Session {
@@ -51,26 +54,29 @@ fn two_joins_at_once_end_with_one_root() {
 }
 
 #[test]
-fn a_run_that_came_between_is_seen_when_the_leases_are_taken() {
+fn a_stale_plan_is_never_run() {
     let world = World::new(2);
-    let library = Library::new(&world);
-    let look = || library.look(&world);
-    let undisturbed = |seen| library.is_undisturbed(&world, &seen);
-    assert!(undisturbed(look()), "no Lease was there, nor its namespace");
-    assert!(undisturbed(look()), "it was free");
+    let link = world.link(2);
+    let stale = world.block_on(link.plan(Change::Join)).unwrap();
+    assert!(!stale.plan().is_empty());
+    // Somebody else does it all before the plan is run.
+    world.run(&join(2)).ends(0);
+    let before = [world.inventory("eks-1"), world.inventory("eks-2")];
+    let report = world.block_on(stale.apply(&Agreed, Arc::new(|_: &Event| ())));
+    let report = report.unwrap();
+    assert!(report.steps.is_empty(), "{report}");
+    assert_eq!(before, [world.inventory("eks-1"), world.inventory("eks-2")]);
 
-    let seen = look();
-    world.run(&join(2)).ends(0);
-    assert!(!undisturbed(seen), "a join came between");
-    let gone = || world.run("leave eks-2 --uninstall --crds").ends(0);
-    gone();
-    // All is as it was, and yet was not all the time.
-    let seen = look();
-    world.run(&join(2)).ends(0);
-    gone();
-    assert!(!undisturbed(seen), "a join and a leave came between");
-    // What was not looked for is not known to be undisturbed.
-    assert!(!undisturbed(library.survey(&world).0));
+    // And takes it apart before another one is: what is done is what is missing then.
+    let stale = world.block_on(link.plan(Change::Join)).unwrap();
+    assert!(stale.plan().is_empty());
+    let fresh = world.block_on(link.plan(Change::Verify)).unwrap();
+    world.run("leave eks-2 --uninstall --crds").ends(0);
+    let report = world.block_on(fresh.apply(&Agreed, Arc::new(|_: &Event| ())));
+    assert!(
+        report.unwrap().failed().next().is_some(),
+        "nothing is there to ask"
+    );
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn what_is_not_ours_is_neither_taken_nor_taken_away() {
         .run("sample up")
         .ends(5)
         .says("namespace sample is not meshlink's")
-        .says("meshlink sample up --namespace ANOTHER");
+        .says("choose another namespace with --namespace");
     world.delete("eks-2", "/api/v1/namespaces/sample");
     let gone = world.wait(|| {
         world
@@ -134,8 +134,7 @@ fn each_claim_about_a_service_fails_by_its_name() {
 
     // Not there at all.
     world.delete("eks-2", &path("services", "helloworld"));
-    fails(&world, &["service-there/eks-2"])
-        .says("kubectl --context eks-1 -n sample get svc helloworld");
+    fails(&world, &["service-there/eks-2"]).says("--context eks-1 -n sample get svc helloworld");
 }
 
 #[test]

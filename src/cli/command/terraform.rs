@@ -324,7 +324,7 @@ mod tests {
         let failure = ask(r#"{"require_ready":"true"}"#, Outcome::Failed)
             .await
             .unwrap_err();
-        assert_eq!(failure.kind, Exit::NotInTime);
+        assert_eq!(failure.kind, Kind::NotInTime);
         assert_eq!(
             failure.errors[0].causes[1],
             "synced/eks-1/eks-2: istiod-0 says timeout"
@@ -349,7 +349,7 @@ mod tests {
             (r#"{"cluster":"a"}"#, "it may hold: clusters, file"),
         ] {
             let failure = ask(text, Outcome::Ok).await.unwrap_err();
-            assert_eq!(failure.kind, Exit::Usage, "{text}");
+            assert_eq!(failure.kind, Kind::Usage, "{text}");
             assert!(
                 failure.errors[0].causes[0].contains(want),
                 "{text}: {failure:?}"
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(result["ready"], "false");
         assert_eq!(result["reason"], "no answer from all clusters within 3 s");
         let failure = exchange(std::future::pending(), never).await.unwrap_err();
-        assert_eq!(failure.kind, Exit::Usage);
+        assert_eq!(failure.kind, Kind::Usage);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Style;
-use crate::engine::event::{Event, Kind};
+use crate::engine::event::{Event, Kind, Severity};
 
 /// How a stream tells of events.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,7 @@ enum Mark {
     Retry,
     Failed,
     Skip,
+    Stop,
 }
 
 impl Mark {
@@ -35,6 +36,7 @@ impl Mark {
             Self::Retry => ("retry", "↻"),
             Self::Failed => ("FAILED", "✗"),
             Self::Skip => ("skip", "-"),
+            Self::Stop => ("stop", "■"),
         }
     }
 }
@@ -84,6 +86,11 @@ impl Lines {
                 evidence,
                 millis,
             } => self.finished(step, evidence, *millis),
+            Kind::StepFailed {
+                step,
+                severity: Severity::Interrupted,
+                ..
+            } => self.line(Mark::Stop, step, "interrupted"),
             Kind::StepFailed { step, causes, .. } => {
                 let cause = causes.first().map_or("", String::as_str);
                 self.line(Mark::Failed, step, cause)
@@ -106,7 +113,7 @@ impl Lines {
         let (word, symbol) = mark.shown();
         let paint = |text: &str| match mark {
             Mark::Failed => self.style.red(text),
-            Mark::Retry | Mark::Skip => self.style.yellow(text),
+            Mark::Retry | Mark::Skip | Mark::Stop => self.style.yellow(text),
             Mark::Start | Mark::Wait => self.style.dim(text),
         };
         let text = text.lines().collect::<Vec<_>>().join(" ");
@@ -236,7 +243,7 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::engine::event::{Because, Planned, Severity};
+    use crate::engine::event::{Because, Planned};
 
     pub(crate) fn run() -> Vec<Event> {
         let planned = |step: &str, cluster: &str| Planned {

@@ -365,7 +365,7 @@ pub(super) mod tests {
             interactive,
             ..Default::default()
         };
-        let found = read(&all.paths)
+        let found = Merged::read(&all.paths)
             .and_then(|merged| merged.context(&"eks-1".parse().unwrap(), context, &options));
         let error = found.err().expect("an error").to_string();
         error.replace(&all.dir.path().display().to_string(), "DIR")
@@ -443,7 +443,7 @@ pub(super) mod tests {
                 "{text}"
             );
         }
-        let missing = read(&["/nonexistent/config".into()])
+        let missing = Merged::read(&["/nonexistent/config".into()])
             .err()
             .unwrap()
             .to_string();
@@ -451,13 +451,13 @@ pub(super) mod tests {
             missing,
             "cannot use the kubeconfig /nonexistent/config: there is no such file"
         );
-        assert!(read(&[]).is_err());
+        assert!(Merged::read(&[]).is_err());
     }
 
     #[test]
     fn contexts_tell_what_they_point_to() {
         let all = files(&[FIRST, SECOND]);
-        let contexts = read(&all.paths).unwrap().contexts();
+        let contexts = Merged::read(&all.paths).unwrap().contexts();
         let green = contexts.iter().find(|facts| facts.name == "green").unwrap();
         assert!(green.current);
         assert_eq!(green.server.as_deref(), Some("https://green"));
@@ -477,7 +477,7 @@ pub(super) mod tests {
             ..Default::default()
         };
         let config = |context: &'static str| {
-            let found = read(&all.paths)
+            let found = Merged::read(&all.paths)
                 .unwrap()
                 .context(&"eks-1".parse().unwrap(), context, &options)
                 .unwrap();
@@ -499,7 +499,7 @@ pub(super) mod tests {
             let text = FIRST.replace("token: t1", &format!("token: t1, tokenFile: {file}"));
             let all = files(&[&text]);
             std::fs::write(all.dir.path().join("there"), "t2").unwrap();
-            let mut merged = read(&all.paths).unwrap();
+            let mut merged = Merged::read(&all.paths).unwrap();
             merged.settle("red", false).unwrap();
             let user = merged.user("red").unwrap();
             (user.token.is_some(), user.token_file.is_some())

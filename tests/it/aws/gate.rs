@@ -87,7 +87,7 @@ fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
         .says("this is no longer waited for")
         .says(&looked_up)
         .says(&associate)
-        .says("kubectl --context eks-1 -n kube-system get configmap coredns");
+        .says("no context for eks-1; with one: kubectl -n kube-system get configmap coredns");
     assert!(begun.elapsed().as_secs() < 120, "it was waited for");
     // As soon as the zone is seen the same command goes on.
     world.clear("eks-1", Fault::ZoneUnseen);

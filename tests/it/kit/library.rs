@@ -37,6 +37,7 @@ impl Library {
             kubeconfig: vec![at.kubeconfig.clone()],
             ..ConnectOptions::default()
         };
+        let kubeconfig = connect::Kubeconfig::read(&options.kubeconfig).unwrap();
         let source = at.charts.parse().unwrap();
         let (version, fetch) = (mesh.istio.version.as_str(), FetchOptions::default());
         let one =
@@ -45,7 +46,9 @@ impl Library {
             let mut clusters = BTreeMap::new();
             for name in names {
                 let cluster: ClusterName = name.parse().unwrap();
-                let connected = connect::connect(&cluster, name, &options).await.unwrap();
+                let connected = connect::connect(&cluster, name, &kubeconfig, &options)
+                    .await
+                    .unwrap();
                 clusters.insert(cluster, connected);
             }
             let (base, istiod, gateway) =
@@ -75,27 +78,6 @@ impl Library {
         let lens = Lens::new(&self.mesh, &self.vault, &self.clusters, true, now);
         let survey = engine::survey(&lens, &self.charts, &additions, &texts);
         world.block_on(survey).unwrap()
-    }
-
-    /// What is there, by who is to take the Leases.
-    pub(crate) fn look(&self, world: &World) -> Observed {
-        let now = jiff::Timestamp::now();
-        let lens = Lens::new(&self.mesh, &self.vault, &self.clusters, true, now);
-        world.block_on(lens.with_leases().look()).unwrap()
-    }
-
-    /// Takes the Leases and gives them up; whether nobody had them since what was observed.
-    pub(crate) fn is_undisturbed(&self, world: &World, observed: &Observed) -> bool {
-        let (clock, stop): (engine::Clock, _) =
-            (Arc::new(jiff::Timestamp::now), engine::Stop::default());
-        world.block_on(async {
-            let namespace = self.mesh.istio.namespace.as_str();
-            let lock = engine::lock(&self.clusters, observed, namespace, "it", &clock, &stop);
-            let lock = lock.await.unwrap();
-            let undisturbed = lock.undisturbed();
-            lock.release(false).await;
-            undisturbed
-        })
     }
 
     /// What a join would do.

@@ -9,6 +9,7 @@ use std::{
 
 use http::Request;
 use meshlink::{
+    Environment, Folders, Meshlink,
     pki::{NewIntermediate, NewRoot, Profile, Vault},
     sandbox::{Endpoints, Fault, Options, Sandbox, api::Api, aws::State},
     spec::Mesh,
@@ -129,6 +130,19 @@ impl World {
     /// Where everything is.
     pub(crate) fn endpoints(&self) -> &Endpoints {
         self.sandbox.endpoints()
+    }
+
+    /// The first so many clusters through the library, with the vault and the journal of the user.
+    pub(crate) fn link(&self, clusters: usize) -> Meshlink {
+        let names: Vec<String> = (1..=clusters).map(|n| format!("eks-{n}")).collect();
+        let mut environment = Environment::of_sandbox(self.endpoints(), jiff::Timestamp::now);
+        environment.folders = Folders {
+            keys: self.user.home().join(".local/share/meshlink-sandbox"),
+            state: self.user.home().join(".local/state/meshlink-sandbox"),
+            cache: self.user.home().join(".cache/meshlink-sandbox"),
+        };
+        let mesh = Mesh::named(&names).unwrap();
+        self.block_on(Meshlink::open(mesh, environment)).unwrap()
     }
 
     /// Waits for what the library does.
