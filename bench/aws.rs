@@ -22,9 +22,10 @@ use meshlink::{
     aws::{
         Aws, Env, Identity,
         eks::mint,
-        nlb::{self, Limits, Policy, Seen, Watch},
+        nlb::{self, PACE, Policy, Seen, Watch},
     },
     sandbox::aws::{Clock, Health, NewBalancer, Server, Shared, State, Zone, serve},
+    wait::Deadline,
 };
 
 const KEYS: (&str, &str) = ("AKIDEXAMPLE", "example/secret");
@@ -149,10 +150,18 @@ async fn watch(aws: &Aws, seen: &Seen) -> Duration {
     let mut watch = Watch::new(session, ACCOUNT, ("ns", "svc"), 15443);
     let see = || async { Ok(seen.clone()) };
     let start = Instant::now();
-    let (policy, limits) = (Policy::default(), Limits::default());
-    nlb::wait("eks", &mut watch, see, &policy, &limits, |_| {})
-        .await
-        .unwrap();
+    let deadline = Deadline::after(Duration::from_secs(600));
+    nlb::wait(
+        "eks",
+        &mut watch,
+        see,
+        &Policy::default(),
+        deadline,
+        PACE,
+        |_| {},
+    )
+    .await
+    .unwrap();
     start.elapsed()
 }
 
@@ -178,7 +187,7 @@ async fn reaction() {
     println!(
         "reaction      {:>9.3} s after it is healthy (goal one poll interval: {} s)",
         waited.saturating_sub(healthy).as_secs_f64(),
-        Limits::default().first.as_secs()
+        PACE.first().as_secs()
     );
 }
 

@@ -40,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{hint::Hint, name::ClusterName};
+use crate::{hint::Hint, name::ClusterName, wait::Reason};
 
 pub mod access;
 pub mod connect;
@@ -205,16 +205,16 @@ pub enum Error {
         missing: &'static str,
     },
     /// A condition did not become true in time.
-    #[error("cluster {cluster}: {object} not ready after {} s: {reason}", waited.as_secs())]
+    #[error("cluster {cluster}: timed out after {} s waiting for {object}: {reason}", waited.as_secs())]
     NotInTime {
         /// The cluster.
         cluster: ClusterName,
         /// What was waited for.
-        object: String,
+        object: Box<Ref>,
         /// How long.
         waited: Duration,
         /// Why it is not yet so.
-        reason: String,
+        reason: Reason,
     },
     /// A condition cannot become true any more.
     #[error("cluster {cluster}: {object} will not become ready: {reason}")]
@@ -222,9 +222,9 @@ pub enum Error {
         /// The cluster.
         cluster: ClusterName,
         /// What was waited for.
-        object: String,
+        object: Box<Ref>,
         /// Why not.
-        reason: String,
+        reason: Reason,
     },
     /// A request to a pod failed on the way.
     #[error("cluster {cluster}: cannot reach port {port} of pod {pod}")]

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::{
     aws::Members,
-    cluster::{Cluster, ConnectOptions, wait::Deadline},
+    cluster::{Cluster, ConnectOptions},
     manifest::Texts,
     name::ClusterName,
     observe::Layout,
@@ -24,6 +24,7 @@ use crate::{
     resolve::Resolver,
     spec::Mesh,
     verify::Depth,
+    wait::Deadline,
 };
 
 pub mod crashpoint;

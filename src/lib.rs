@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`name`] | names, checked where they enter |
 //! | [`hint`] | what to do about something: a command that can be pasted, or a note |
+//! | [`wait`] | the one loop that waits until something is so |
 //! | [`spec`] | `mesh.yaml` to a checked [`spec::Mesh`] |
 //! | [`manifest`] | our own objects, as text people can override |
 //! | [`pki`], [`chart`], [`cluster`], [`aws`], [`resolve`] | one craft each, knowing nothing of plans |
@@ -40,6 +41,7 @@ pub mod resolve;
 pub use istio_sandbox as sandbox;
 pub mod spec;
 pub mod verify;
+pub mod wait;
 
 pub use engine::{Sink, event::Event};
 pub use link::{

@@ -22,11 +22,13 @@ mod wait;
 pub use ask::{FoundBy, Watch};
 pub use class::{Class, Controllers, choose};
 pub use host::{Host, Shape};
-pub use judge::{Policy, Verdict, judge};
+pub use judge::{Policy, judge};
 pub use seen::{Binding, Event, Gate, Pod, Seen, see};
 pub(crate) use seen::{CONTROLLER, controllers};
 pub use stuck::Stuck;
-pub use wait::{Limits, Progress, wait};
+pub use wait::{PACE, wait};
+
+use std::time::Duration;
 
 use std::fmt;
 
@@ -34,7 +36,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::call;
-use crate::{cluster::Recover, hint::Hint};
+use crate::{cluster::Recover, hint::Hint, wait::Reason};
 
 /// A load balancer and its targets, as Elastic Load Balancing tells them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -126,16 +128,16 @@ pub enum Error {
         cause: Stuck,
     },
     /// It was not ready in time; running again goes on waiting.
-    #[error("the load balancer of {service} in {cluster} was not ready after {waited}: {reason}")]
+    #[error("the load balancer of {service} in {cluster} was not ready after {} s: {reason}", waited.as_secs())]
     NotInTime {
         /// The cluster.
         cluster: String,
         /// The Service.
         service: ServiceName,
         /// How long it was waited for.
-        waited: String,
+        waited: Duration,
         /// The last reason.
-        reason: String,
+        reason: Reason,
     },
     /// The cluster could not be asked.
     #[error("could not read the gateway of {cluster}")]

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep};
-
 use super::{
     Aws, Identity, Session,
     call::{Cause, Error},
@@ -12,10 +10,13 @@ use super::{
     nlb::Host,
     query::ec2,
 };
-use crate::hint::Hint;
+use crate::{
+    hint::Hint,
+    wait::{self, Deadline, Every, Progress, Unmet},
+};
 
-/// The pause between two looks, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// When to look again.
+const PACE: Every = Every::growing(Duration::from_secs(2), Duration::from_secs(10));
 
 /// A load balancer that was, to be looked for.
 #[derive(Debug, Clone)]
@@ -137,28 +138,25 @@ impl Former {
         })
     }
 
-    /// Look until nothing is left, or until it is too late: then what is left is told.
+    /// Look until nothing is left; where that does not come about in time, the reason is what is left.
     pub async fn gone(
         &self,
-        deadline: Duration,
+        deadline: Deadline,
         now: impl Fn() -> SystemTime,
         say: impl Fn(&str),
-    ) -> Result<Vec<String>, Error> {
-        let start = Instant::now();
-        let (mut pause, longest) = PAUSE;
-        loop {
-            let left = match self.remains(&now).await {
-                Ok(left) if left.is_empty() => return Ok(left),
-                Ok(left) => left,
-                Err(error) if error.cause == Cause::Throttled => vec!["throttled".into()],
-                Err(error) => return Err(error),
-            };
-            if start.elapsed() + pause > deadline {
-                return Ok(left);
+    ) -> Result<(), Unmet<Error>> {
+        let now = &now;
+        let ask = |()| async move {
+            match self.remains(now).await {
+                Ok(left) if left.is_empty() => Progress::Done(()),
+                Ok(left) => Progress::NotYet(left.join(", ").into()),
+                Err(error) if error.cause == Cause::Throttled => {
+                    Progress::NotYet("throttled".into())
+                }
+                Err(error) => Progress::Never(error),
             }
-            say(&format!("still in AWS: {}", left.join(", ")));
-            sleep(pause).await;
-            pause = (pause * 3 / 2).min(longest);
-        }
+        };
+        let say = |left: &str| say(&format!("still in AWS: {left}"));
+        wait::until(ask, PACE, deadline, say).await
     }
 }

@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt};
 
 use serde_json::Value;
 
+use crate::name::ClusterName;
+
 /// An object's type: `apiVersion` and `kind` as manifests write them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind {
@@ -183,6 +185,17 @@ impl Ref {
             namespace: metadata["namespace"].as_str().map(str::to_owned),
             name: metadata["name"].as_str()?.to_owned(),
         })
+    }
+
+    /// The command that describes it.
+    pub fn describe(&self, context: &ClusterName) -> String {
+        let (kind, name) = (self.kind.kind.to_lowercase(), &self.name);
+        match &self.namespace {
+            Some(namespace) => {
+                format!("kubectl --context {context} -n {namespace} describe {kind} {name}")
+            }
+            None => format!("kubectl --context {context} describe {kind} {name}"),
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{access::Refused, *};
-use crate::sandbox::api::{Api, ApiOptions, Fault, PortForward, Served, Strike};
+use crate::{
+    sandbox::api::{Api, ApiOptions, Fault, PortForward, Served, Strike},
+    wait::{Deadline, Progress},
+};
 
 fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
@@ -173,12 +176,12 @@ async fn a_wait_survives_what_breaks_watches() {
     let (api, cluster) = embedded("eks-1");
     cluster.create(&config_map("1")).await.unwrap();
     let ready = |object: Option<&Value>| match object {
-        Some(object) if object["data"]["k"] == "ready" => wait::Verdict::Done(()),
-        _ => wait::Verdict::NotYet("not ready".into()),
+        Some(object) if object["data"]["k"] == "ready" => Progress::Done(()),
+        _ => Progress::NotYet("not ready".into()),
     };
     let waiting = {
         let cluster = cluster.clone();
-        let deadline = wait::Deadline::after(Duration::from_secs(20));
+        let deadline = Deadline::after(Duration::from_secs(20));
         tokio::spawn(async move { wait::until(&cluster, &a(), deadline, ready, |_| {}).await })
     };
     let watched = |n| {
@@ -224,7 +227,7 @@ async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link 
             .unwrap();
         assert_eq!(subset::drift(&object, &applied.object), []);
     }
-    let deadline = wait::Deadline::after(Duration::from_secs(5));
+    let deadline = Deadline::after(Duration::from_secs(5));
     let r = access::token_secret(&peer);
     wait::until(cluster, &r, deadline, wait::secret_has_token, |_| {})
         .await
@@ -547,7 +550,7 @@ async fn a_stuck_deployment_says_why() {
     cluster.call(patch).await.unwrap();
     let r = Ref::namespaced(&Kind::DEPLOYMENT, "default", "gw");
     let mut reasons = Vec::new();
-    let deadline = wait::Deadline::after(Duration::from_secs(3));
+    let deadline = Deadline::after(Duration::from_secs(3));
     let error = wait::available(&cluster, &r, deadline, |reason| {
         reasons.push(reason.to_owned())
     })

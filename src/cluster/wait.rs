@@ -1,13 +1,15 @@
-//! Waiting for a condition: a watch with a deadline and a reason, never a poll.
+//! Waiting for what an object becomes: by a watch, never a poll.
 //!
 //! A wait can always be dropped and begun again: it reads the object first, and only then watches.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
+use futures::{StreamExt, stream};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, interval_at};
 
 use super::{Cluster, Error, Ref};
+use crate::wait::{self, Deadline, On, Progress, Reason, Unmet};
 
 mod condition;
 mod watch;
@@ -22,76 +24,32 @@ pub use why::why;
 /// How often a stuck Deployment is asked why.
 const ASK: Duration = Duration::from_secs(2);
 
-/// When to give up.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline {
-    start: Instant,
-    end: Instant,
-}
-
-impl Deadline {
-    /// This long from now.
-    pub fn after(limit: Duration) -> Self {
-        let start = Instant::now();
-        Self {
-            start,
-            end: start + limit,
-        }
-    }
-
-    /// When it ends.
-    pub fn end(self) -> Instant {
-        self.end
-    }
-
-    /// How much is left.
-    pub fn left(self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
-    }
-
-    fn limit(self) -> Duration {
-        self.end - self.start
-    }
-}
-
-/// What a condition says of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict<T> {
-    /// It holds; this is what was waited for.
-    Done(T),
-    /// Not yet, for this reason.
-    NotYet(String),
-    /// It cannot hold any more, for this reason.
-    Never(String),
-}
-
-/// Waits until `condition` holds for an object, which need not be there yet. `on_reason` hears
-/// every new reason why it does not.
+/// Waits until `condition` holds for an object, which need not be there yet. `say` hears every new
+/// reason why it does not.
 pub async fn until<T>(
     cluster: &Cluster,
     r: &Ref,
     deadline: Deadline,
-    condition: impl Fn(Option<&Value>) -> Verdict<T>,
-    mut on_reason: impl FnMut(&str),
+    condition: impl Fn(Option<&Value>) -> Progress<T>,
+    say: impl FnMut(&str),
 ) -> Result<T, Error> {
-    let mut reason = "not looked at yet".to_owned();
-    let mut judge = |object: Option<&Value>| match condition(object) {
-        Verdict::Done(value) => Some(Ok(value)),
-        Verdict::Never(reason) => Some(Err(Error::NeverReady {
-            cluster: cluster.name().clone(),
-            object: r.to_string(),
-            reason,
-        })),
-        Verdict::NotYet(why) => {
-            if why != reason {
-                on_reason(&why);
-                reason = why;
-            }
-            None
-        }
+    let ask = |state: Result<Option<Value>, Error>| {
+        ready(match state {
+            Ok(object) => judged(cluster, r, condition(object.as_ref())),
+            Err(error) => Progress::Never(error),
+        })
     };
-    let result = timeout_at(deadline.end, watch::follow(cluster, r, &mut judge)).await;
-    result.unwrap_or_else(|_| Err(late(cluster, r, deadline, reason)))
+    let states = On(watch::states(cluster, r));
+    let result = wait::until(ask, states, deadline, say).await;
+    result.map_err(|unmet| failed(cluster, r, deadline, unmet))
+}
+
+/// What is heard of a Deployment.
+enum News {
+    /// Another state of it.
+    State(Result<Option<Value>, Error>),
+    /// What its pods and events say.
+    Cause(Option<String>),
 }
 
 /// Waits for a Deployment to be available, and asks its pods and events why while it is not.
@@ -99,55 +57,60 @@ pub async fn available(
     cluster: &Cluster,
     r: &Ref,
     deadline: Deadline,
-    mut on_reason: impl FnMut(&str),
+    say: impl FnMut(&str),
 ) -> Result<(), Error> {
-    let (said, mut hear) = tokio::sync::mpsc::unbounded_channel::<String>();
-    let ready = until(cluster, r, deadline, deployment_available, |reason| {
-        _ = said.send(reason.to_owned())
-    });
-    tokio::pin!(ready);
-    let mut ticks = tokio::time::interval_at(Instant::now() + ASK, ASK);
-    let (mut plain, mut last) = (String::new(), String::new());
-    loop {
-        let reason = tokio::select! {
-            done = &mut ready => return done.map_err(|error| enrich(error, &last)),
-            Some(reason) = hear.recv() => { plain = reason; plain.clone() }
-            _ = ticks.tick() => match why(cluster, r).await {
-                Ok(Some(cause)) => format!("{plain}: {cause}"),
-                _ => continue,
+    let states = watch::states(cluster, r).map(News::State);
+    let clock = interval_at(Instant::now() + ASK, ASK);
+    let causes = stream::unfold(clock, |mut clock| async move {
+        clock.tick().await;
+        let cause = why(cluster, r).await.unwrap_or_default();
+        Some((News::Cause(cause), clock))
+    })
+    .boxed();
+    let (mut reason, mut cause) = (Reason::from("not looked at yet"), None);
+    let ask = |news| {
+        match news {
+            News::State(Err(error)) => return ready(Progress::Never(error)),
+            News::State(Ok(object)) => match deployment_available(object.as_ref()) {
+                Progress::NotYet(same) if same == reason => {}
+                Progress::NotYet(other) => (reason, cause) = (other, None),
+                settled => return ready(judged(cluster, r, settled)),
             },
-        };
-        if reason != last {
-            on_reason(&reason);
-            last = reason;
+            News::Cause(None) => {}
+            News::Cause(found) => cause = found,
         }
-    }
+        ready(Progress::NotYet(match &cause {
+            Some(cause) => format!("{reason}: {cause}").into(),
+            None => reason.clone(),
+        }))
+    };
+    let news = On(stream::select(states, causes));
+    let result = wait::until(ask, news, deadline, say).await;
+    result.map_err(|unmet| failed(cluster, r, deadline, unmet))
 }
 
-fn enrich(error: Error, last: &str) -> Error {
-    match error {
-        Error::NotInTime {
-            cluster,
-            object,
-            waited,
+/// A condition that cannot hold any more, as an error.
+fn judged<T>(cluster: &Cluster, r: &Ref, progress: Progress<T>) -> Progress<T, Error> {
+    match progress {
+        Progress::Done(value) => Progress::Done(value),
+        Progress::NotYet(reason) => Progress::NotYet(reason),
+        Progress::Never(reason) => Progress::Never(Error::NeverReady {
+            cluster: cluster.name().clone(),
+            object: Box::new(r.clone()),
             reason,
-        } if last.starts_with(&reason) => Error::NotInTime {
-            cluster,
-            object,
-            waited,
-            reason: last.to_owned(),
-        },
-        other => other,
+        }),
     }
 }
 
-fn late(cluster: &Cluster, r: &Ref, deadline: Deadline, reason: String) -> Error {
-    let (cluster, object) = (cluster.name().clone(), r.to_string());
-    Error::NotInTime {
-        cluster,
-        object,
-        waited: deadline.limit(),
-        reason,
+fn failed(cluster: &Cluster, r: &Ref, deadline: Deadline, unmet: Unmet<Error>) -> Error {
+    match unmet {
+        Unmet::Never(error) => error,
+        Unmet::Late { reason, .. } => Error::NotInTime {
+            cluster: cluster.name().clone(),
+            object: Box::new(r.clone()),
+            waited: deadline.limit(),
+            reason,
+        },
     }
 }
 
@@ -297,7 +260,7 @@ mod tests {
         let text = result.unwrap_err().to_string();
         assert_eq!(
             text,
-            "cluster eks-1: Secret a/reader not ready after 90 s: no token in it yet"
+            "cluster eks-1: timed out after 90 s waiting for Secret a/reader: no token in it yet"
         );
     }
 

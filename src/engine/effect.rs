@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::{Error, Shop};
 use crate::{
-    cluster::{Cluster, Ref, wait::Deadline},
+    cluster::{Cluster, Ref},
     name::ClusterName,
     plan::Step,
     verify::Verdict,
+    wait::Deadline,
 };
 
 mod gateway;

@@ -13,6 +13,7 @@ use crate::{
     pki,
     plan::{Refusal, desire},
     probe::Hidden,
+    wait::Reason,
 };
 
 /// Why a step failed.
@@ -60,16 +61,14 @@ pub enum Error {
         source: Box<access::Refused>,
     },
     /// A fact did not come about in time.
-    #[error("{what} not so after {} s: {reason}", waited.as_secs())]
+    #[error("timed out after {} s waiting until {what}: {reason}", waited.as_secs())]
     NotInTime {
-        /// What was waited for.
+        /// What was waited for, as a sentence.
         what: String,
         /// How long.
         waited: Duration,
-        /// Why it is not yet so.
-        reason: String,
-        /// What to look at.
-        hints: Vec<Hint>,
+        /// Why it is not yet so, and what to look at.
+        reason: Reason,
     },
     /// A gateway's name that a peer will not know by waiting.
     #[error("{hidden}; after {} s this is no longer waited for", hidden.lasted.as_secs())]
@@ -143,7 +142,7 @@ impl Error {
     /// What to do about it.
     pub fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::NotInTime { hints, .. } => hints.clone(),
+            Self::NotInTime { reason, .. } => reason.hints.clone(),
             Self::Hidden { hidden } => hidden.hints.clone(),
             Self::Refused(refusal) => refusal.hints.clone(),
             Self::Sample(error) => error.hints(),
@@ -156,22 +155,10 @@ impl Error {
                 | cluster::Error::NeverReady {
                     cluster, object, ..
                 },
-            ) => look_at(cluster, object).into_iter().collect(),
+            ) => vec![object.describe(cluster)],
             _ => vec![],
         }
     }
-}
-
-/// `Deployment istio-system/istiod` as the command that describes it.
-fn look_at(cluster: &ClusterName, object: &str) -> Option<Hint> {
-    let (kind, name) = object.split_once(' ')?;
-    let kind = kind.to_lowercase();
-    Some(match name.split_once('/') {
-        Some((namespace, name)) => {
-            Hint::kubectl(cluster, ["-n", namespace, "describe", &kind, name])
-        }
-        None => Hint::kubectl(cluster, ["describe", &kind, name]),
-    })
 }
 
 /// An error and its causes, outermost first, a line each.
@@ -186,19 +173,26 @@ pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Kind, Ref};
 
     #[test]
     fn a_late_object_comes_with_the_command_that_looks_at_it() {
-        let cluster: ClusterName = "eks-1".parse().unwrap();
-        let want = "kubectl --context eks-1 -n istio-system describe deployment istiod";
+        let late = |object| {
+            let error = cluster::Error::NotInTime {
+                cluster: "eks-1".parse().unwrap(),
+                object: Box::new(object),
+                waited: Duration::from_secs(60),
+                reason: "not created yet".into(),
+            };
+            Error::Cluster(error).hints()
+        };
         assert_eq!(
-            look_at(&cluster, "Deployment istio-system/istiod")
-                .unwrap()
-                .to_string(),
-            want
+            late(Ref::namespaced(&Kind::DEPLOYMENT, "istio-system", "istiod"))[0].to_string(),
+            "kubectl --context eks-1 -n istio-system describe deployment istiod"
         );
-        let want = "kubectl --context eks-1 describe namespace x";
-        let hint = look_at(&cluster, "Namespace x").unwrap();
-        assert_eq!(hint.to_string(), want);
+        assert_eq!(
+            late(Ref::cluster(&Kind::NAMESPACE, "x"))[0].to_string(),
+            "kubectl --context eks-1 describe namespace x"
+        );
     }
 }

@@ -13,14 +13,12 @@ use serde_json::{Value, json};
 
 use super::event::Severity;
 use crate::{
-    cluster::{
-        self, Cluster, Delete, Kind, Manager, Ref, access, object,
-        wait::{self, Deadline},
-    },
+    cluster::{self, Cluster, Delete, Kind, Manager, Ref, access, object, wait},
     hint::Hint,
     manifest::{self, Texts},
     observe::is_ours,
     probe,
+    wait::Deadline,
 };
 
 /// Where the client takes questions for the server.

@@ -16,11 +16,12 @@ use crate::{
     cluster::{
         access::{self, Problem},
         object,
-        wait::{Verdict, deployment_available, service_has_address},
+        wait::{deployment_available, service_has_address},
     },
     digest::sha256_hex,
     pki::{self, Cert, Severity},
     spec,
+    wait::Progress,
 };
 
 /// ConfigMap that binds a cluster to a root.
@@ -116,7 +117,7 @@ pub(super) fn istiod(deployment: Option<&Value>, pods: &[Value], released: bool)
         started: started.min(),
         versions,
         present: true,
-        available: matches!(deployment_available(Some(deployment)), Verdict::Done(())),
+        available: matches!(deployment_available(Some(deployment)), Progress::Done(())),
         foreign: if released { None } else { owner(deployment) },
         pods: object::running(pods),
     }
@@ -195,13 +196,13 @@ fn owner(object: &Value) -> Option<String> {
 
 pub(super) fn gateway(service: Option<&Value>, deployment: Option<&Value>) -> GatewaySeen {
     let addresses = match service_has_address(service) {
-        Verdict::Done(addresses) => addresses.iter().map(|a| a.as_str().to_owned()).collect(),
+        Progress::Done(addresses) => addresses.iter().map(|a| a.as_str().to_owned()).collect(),
         _ => vec![],
     };
     GatewaySeen {
         present: service.is_some(),
         addresses,
-        available: matches!(deployment_available(deployment), Verdict::Done(())),
+        available: matches!(deployment_available(deployment), Progress::Done(())),
         opened: false,
         keepers: service.map(keepers).unwrap_or_default(),
     }

@@ -424,7 +424,8 @@ fn a_leave_waits_until_aws_has_let_go() {
     world
         .by_names("leave eks-2 --yes --timeout 4s")
         .ends(4)
-        .says("close-gateway/eks-2: eks-2's load balancer gone from AWS not so after")
+        .says("close-gateway/eks-2: timed out after ")
+        .says(" s waiting until eks-2's load balancer is gone from AWS: ")
         .says("interface eni-elb-")
         .says("aws ec2 describe-network-interfaces --region us-west-2 --filters");
     world.aws().lingering = false;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Readiness, Seen, Stuck, Target};
+use crate::wait::Progress;
 
 /// What counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,30 +26,24 @@ impl Default for Policy {
     }
 }
 
-/// What was decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It carries traffic.
-    Ready,
-    /// Not yet, for this reason.
-    Pending(String),
-    /// It never will, unless somebody does something.
-    Stuck(Stuck),
-}
-
 /// Decide. `same` is how long nothing of this has changed; with little of it, what looks stuck may still be moving.
-pub fn judge(seen: &Seen, asked: Option<&Readiness>, policy: &Policy, same: Duration) -> Verdict {
+pub fn judge(
+    seen: &Seen,
+    asked: Option<&Readiness>,
+    policy: &Policy,
+    same: Duration,
+) -> Progress<(), Stuck> {
     if !seen.service {
-        return Verdict::Stuck(Stuck::NoService);
+        return Progress::Never(Stuck::NoService);
     }
     let Some(lb) = asked else {
         return without_balancer(seen, policy, same);
     };
     match lb.state.as_str() {
         "failed" => {
-            return Verdict::Stuck(Stuck::Failed(lb.state_reason.clone().unwrap_or_default()));
+            return Progress::Never(Stuck::Failed(lb.state_reason.clone().unwrap_or_default()));
         }
-        "provisioning" => return Verdict::Pending("the load balancer is being provisioned".into()),
+        "provisioning" => return Progress::NotYet("the load balancer is being provisioned".into()),
         _ => {}
     }
     if !lb.listener {
@@ -66,31 +61,31 @@ pub fn judge(seen: &Seen, asked: Option<&Readiness>, policy: &Policy, same: Dura
         .map(|g| g.arn.as_str())
         .collect();
     if sent.is_empty() {
-        return Verdict::Stuck(Stuck::NoWeight);
+        return Progress::Never(Stuck::NoWeight);
     }
     if lb.targets.is_empty() {
         return empty(seen, policy, same);
     }
     match lacking(lb, policy) {
-        None => Verdict::Ready,
+        None => Progress::Done(()),
         Some(lack) => unhealthy(seen, lb, policy, same, lack),
     }
 }
 
-fn patiently(policy: &Policy, same: Duration, reason: String, stuck: Stuck) -> Verdict {
+fn patiently(policy: &Policy, same: Duration, reason: String, stuck: Stuck) -> Progress<(), Stuck> {
     if same >= policy.patience {
-        Verdict::Stuck(stuck)
+        Progress::Never(stuck)
     } else {
-        Verdict::Pending(reason)
+        Progress::NotYet(reason.into())
     }
 }
 
-fn without_balancer(seen: &Seen, policy: &Policy, same: Duration) -> Verdict {
+fn without_balancer(seen: &Seen, policy: &Policy, same: Duration) -> Progress<(), Stuck> {
     if let Some(host) = &seen.hostname {
         let classic =
             super::Host::read(host).is_some_and(|h| h.shape == super::Shape::ApplicationOrClassic);
         if classic {
-            return Verdict::Stuck(Stuck::Classic(host.clone()));
+            return Progress::Never(Stuck::Classic(host.clone()));
         }
         return patiently(
             policy,
@@ -100,7 +95,7 @@ fn without_balancer(seen: &Seen, policy: &Policy, same: Duration) -> Verdict {
         );
     }
     if let Err(stuck) = super::choose(&seen.controllers) {
-        return Verdict::Stuck(stuck);
+        return Progress::Never(stuck);
     }
     let failed = |e: &&super::Event| {
         matches!(
@@ -114,17 +109,17 @@ fn without_balancer(seen: &Seen, policy: &Policy, same: Duration) -> Verdict {
         .filter(failed)
         .max_by(|a, b| a.last.cmp(&b.last));
     match newest {
-        Some(event) => Verdict::Stuck(Stuck::Refused(event.reason.clone(), event.message.clone())),
-        None => Verdict::Pending("no load balancer has been made yet".into()),
+        Some(event) => Progress::Never(Stuck::Refused(event.reason.clone(), event.message.clone())),
+        None => Progress::NotYet("no load balancer has been made yet".into()),
     }
 }
 
-fn empty(seen: &Seen, policy: &Policy, same: Duration) -> Verdict {
+fn empty(seen: &Seen, policy: &Policy, same: Duration) -> Progress<(), Stuck> {
     match seen.pods.iter().filter(|p| p.containers_ready).count() {
         0 if seen.pods.is_empty() => {
-            Verdict::Pending("no target is registered: the gateway has no pods yet".into())
+            Progress::NotYet("no target is registered: the gateway has no pods yet".into())
         }
-        0 => Verdict::Pending("no target is registered: no pod of the gateway is ready yet".into()),
+        0 => Progress::NotYet("no target is registered: no pod of the gateway is ready yet".into()),
         _ => patiently(
             policy,
             same,
@@ -168,7 +163,7 @@ fn unhealthy(
     policy: &Policy,
     same: Duration,
     lack: String,
-) -> Verdict {
+) -> Progress<(), Stuck> {
     let with = |reason: &str| {
         lb.targets
             .iter()
@@ -206,7 +201,7 @@ fn unhealthy(
             };
             patiently(policy, same, reason, stuck)
         }
-        _ => Verdict::Pending(reason),
+        _ => Progress::NotYet(reason.into()),
     }
 }
 
@@ -285,7 +280,7 @@ mod tests {
         }
     }
 
-    fn say(seen: &Seen, lb: Option<&Readiness>, same: Duration) -> Verdict {
+    fn say(seen: &Seen, lb: Option<&Readiness>, same: Duration) -> Progress<(), Stuck> {
         judge(seen, lb, &Policy::default(), same)
     }
 
@@ -298,17 +293,17 @@ mod tests {
         let want = "1 of 2 targets healthy, none in b (1 initial: Elb.InitialHealthChecking)";
         assert_eq!(
             say(&seen(), Some(&half), LONG),
-            Verdict::Pending(want.into())
+            Progress::NotYet(want.into())
         );
         let crossed = Readiness {
             cross_zone: true,
             ..half.clone()
         };
-        assert_eq!(say(&seen(), Some(&crossed), LONG), Verdict::Ready);
+        assert_eq!(say(&seen(), Some(&crossed), LONG), Progress::Done(()));
         let one_zone = lb(&[target("a", "healthy", "")]);
         assert_eq!(
             say(&seen(), Some(&one_zone), LONG),
-            Verdict::Ready,
+            Progress::Done(()),
             "a zone without targets is no obstacle"
         );
         let strict = Policy {
@@ -317,7 +312,7 @@ mod tests {
         };
         assert!(matches!(
             judge(&seen(), Some(&crossed), &strict, LONG),
-            Verdict::Pending(_)
+            Progress::NotYet(_)
         ));
     }
 
@@ -334,7 +329,7 @@ mod tests {
         };
         assert_eq!(
             judge(&seen(), Some(&rolling), &strict, LONG),
-            Verdict::Ready
+            Progress::Done(())
         );
     }
 
@@ -342,18 +337,18 @@ mod tests {
     fn an_empty_group_is_never_healthy() {
         assert_eq!(
             say(&seen(), Some(&lb(&[])), Duration::ZERO),
-            Verdict::Pending("no target is registered yet".into())
+            Progress::NotYet("no target is registered yet".into())
         );
         assert_eq!(
             say(&seen(), Some(&lb(&[])), LONG),
-            Verdict::Stuck(Stuck::Empty)
+            Progress::Never(Stuck::Empty)
         );
         let starting = Seen {
             pods: Vec::new(),
             ..seen()
         };
         assert!(
-            matches!(say(&starting, Some(&lb(&[])), LONG), Verdict::Pending(_)),
+            matches!(say(&starting, Some(&lb(&[])), LONG), Progress::NotYet(_)),
             "pods may still come"
         );
     }
@@ -367,21 +362,21 @@ mod tests {
         };
         assert_eq!(
             say(&shut, Some(&failing), Duration::from_secs(30)),
-            Verdict::Stuck(Stuck::NoGateway(15443))
+            Progress::Never(Stuck::NoGateway(15443))
         );
         assert!(matches!(
             say(&seen(), Some(&failing), Duration::from_secs(30)),
-            Verdict::Pending(_)
+            Progress::NotYet(_)
         ));
         let dropped = Stuck::Unreachable {
             target: "10.0.0.1".into(),
             port: 15443,
         };
-        assert_eq!(say(&seen(), Some(&failing), LONG), Verdict::Stuck(dropped));
+        assert_eq!(say(&seen(), Some(&failing), LONG), Progress::Never(dropped));
         let astray = lb(&[target("c", "unused", "Target.NotInUse")]);
         assert_eq!(
             say(&seen(), Some(&astray), LONG),
-            Verdict::Stuck(Stuck::WrongZone(vec!["c".into()]))
+            Progress::Never(Stuck::WrongZone(vec!["c".into()]))
         );
         let failed = Readiness {
             state: "failed".into(),
@@ -389,7 +384,7 @@ mod tests {
         };
         assert!(matches!(
             say(&seen(), Some(&failed), Duration::ZERO),
-            Verdict::Stuck(Stuck::Failed(_))
+            Progress::Never(Stuck::Failed(_))
         ));
         let weightless = Readiness {
             groups: vec![Group {
@@ -400,7 +395,7 @@ mod tests {
         };
         assert_eq!(
             say(&seen(), Some(&weightless), Duration::ZERO),
-            Verdict::Stuck(Stuck::NoWeight)
+            Progress::Never(Stuck::NoWeight)
         );
         let mute = Readiness {
             listener: false,
@@ -408,7 +403,7 @@ mod tests {
         };
         assert_eq!(
             say(&seen(), Some(&mute), LONG),
-            Verdict::Stuck(Stuck::NoListener(15443))
+            Progress::Never(Stuck::NoListener(15443))
         );
     }
 
@@ -418,7 +413,7 @@ mod tests {
             hostname: None,
             ..seen()
         };
-        assert!(matches!(say(&none, None, LONG), Verdict::Pending(_)));
+        assert!(matches!(say(&none, None, LONG), Progress::NotYet(_)));
         let gone = Seen {
             controllers: Controllers {
                 on_aws: true,
@@ -428,7 +423,7 @@ mod tests {
         };
         assert_eq!(
             say(&gone, None, Duration::ZERO),
-            Verdict::Stuck(Stuck::NoController)
+            Progress::Never(Stuck::NoController)
         );
         let event = |reason: &str, last: &str| Event {
             reason: reason.into(),
@@ -443,18 +438,18 @@ mod tests {
             ..none
         };
         let want = Stuck::Refused("FailedBuildModel".into(), "at 2".into());
-        assert_eq!(say(&refused, None, Duration::ZERO), Verdict::Stuck(want));
+        assert_eq!(say(&refused, None, Duration::ZERO), Progress::Never(want));
         let classic = Seen {
             hostname: Some("a1-2.eu-west-1.elb.amazonaws.com".into()),
             ..seen()
         };
         assert!(matches!(
             say(&classic, None, Duration::ZERO),
-            Verdict::Stuck(Stuck::Classic(_))
+            Progress::Never(Stuck::Classic(_))
         ));
         assert_eq!(
             say(&Seen::default(), None, Duration::ZERO),
-            Verdict::Stuck(Stuck::NoService)
+            Progress::Never(Stuck::NoService)
         );
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         Fault, FaultKind, Health, NewBalancer, Pace as Story, Server, Shared, State, Zone,
         testing::{ACCOUNT, Ahead, REGION, now, state},
     },
+    wait::{Deadline, Every},
 };
 
 mod trouble;
@@ -29,11 +30,7 @@ const PACE: Story = Story {
 /// What passes in the emulated AWS between two looks.
 const TICK: Duration = Duration::from_secs(6);
 
-const LIMITS: Limits = Limits {
-    deadline: Duration::from_secs(20),
-    first: Duration::from_millis(20),
-    most: Duration::from_millis(40),
-};
+const QUICK: Every = Every::growing(Duration::from_millis(20), Duration::from_millis(40));
 
 fn policy() -> Policy {
     Policy {
@@ -145,10 +142,9 @@ impl World {
             let seen = self.seen.lock().unwrap().clone();
             async { Ok(seen) }
         };
-        let result = wait("eks-1", &mut watch, see, policy, &LIMITS, |p| {
-            reasons.push(p.reason.to_owned());
-        })
-        .await;
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let say = |reason: &str| reasons.push(reason.to_owned());
+        let result = wait("eks-1", &mut watch, see, policy, deadline, QUICK, say).await;
         (result, reasons)
     }
 

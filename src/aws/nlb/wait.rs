@@ -1,124 +1,57 @@
-//! Watching a load balancer until it is ready, stuck, or the deadline has passed.
+//! Asking about a load balancer until it is ready, stuck, or the deadline has passed.
 
 use std::{collections::BTreeSet, future::Future, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{sync::Mutex, time::Instant};
 
-use super::{Error, Policy, Readiness, Seen, Verdict, Watch, judge};
-use crate::{aws::call::Cause, cluster};
+use super::{Error, Policy, Readiness, Seen, Stuck, Watch, judge};
+use crate::{
+    aws::call::Cause,
+    cluster,
+    wait::{self, Deadline, Every, Progress, Reason, Unmet},
+};
 
-/// How long and how often to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// How long to wait in all.
-    pub deadline: Duration,
-    /// The pause between two looks while things move.
-    pub first: Duration,
-    /// The longest pause, once nothing has moved for a while.
-    pub most: Duration,
-}
+/// When to ask again: soon while things move, seldom once nothing has moved for a while.
+pub const PACE: Every = Every::growing(Duration::from_secs(5), Duration::from_secs(15));
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(600),
-            first: Duration::from_secs(5),
-            most: Duration::from_secs(15),
-        }
-    }
-}
-
-/// What is told while waiting.
-#[derive(Debug, Clone)]
-pub struct Progress<'a> {
-    /// How long it has been waited for.
-    pub waited: Duration,
-    /// Why it is not ready yet.
-    pub reason: &'a str,
-    /// What AWS said last.
-    pub last: Option<&'a Readiness>,
-}
-
-/// Wait for a load balancer. `see` looks at the cluster; every new reason is told to `on_reason`.
+/// Wait for a load balancer. `see` looks at the cluster; `say` hears every new reason why it is not ready.
 pub async fn wait<F>(
     cluster: &str,
     watch: &mut Watch,
     mut see: impl FnMut() -> F,
     policy: &Policy,
-    limits: &Limits,
-    mut on_reason: impl FnMut(Progress<'_>),
+    deadline: Deadline,
+    pace: Every,
+    say: impl FnMut(&str),
 ) -> Result<Readiness, Error>
 where
     F: Future<Output = Result<Seen, cluster::Error>>,
 {
-    let start = Instant::now();
-    let mut state = Waiting {
-        reason: String::new(),
-        since: start,
-        pause: limits.first,
-        flapped: 0,
-        ready: 0,
-        healthy: BTreeSet::new(),
+    let service = watch.service();
+    let known = &Mutex::new((watch, History::default()));
+    let ask = |()| {
+        let seen = see();
+        async move {
+            let (watch, history) = &mut *known.lock().await;
+            match seen.await {
+                Ok(seen) => history.look(cluster, watch, &seen, policy).await,
+                Err(source) => Progress::Never(Error::See {
+                    cluster: cluster.into(),
+                    source: Box::new(source),
+                }),
+            }
+        }
     };
-    loop {
-        let seen = see().await.map_err(|source| Error::See {
+    let result = wait::until(ask, pace, deadline, say).await;
+    result.map_err(|unmet| match unmet {
+        Unmet::Never(error) => error,
+        Unmet::Late { waited, reason } => Error::NotInTime {
             cluster: cluster.into(),
-            source: Box::new(source),
-        })?;
-        let asked = match watch.look(&seen).await {
-            Ok(asked) => Ok(asked),
-            Err(error) if error.cause == Cause::Throttled => {
-                Err(Verdict::Pending(format!("pending: {error}, asked again")))
-            }
-            Err(error) if is_passing(&error.cause) => Err(Verdict::Pending(error.to_string())),
-            // Without rights or credentials in AWS, the pods' readiness gates still tell.
-            Err(error) if seen.gates(policy.port).is_some() => Err(by_gates(&seen, policy, &error)),
-            Err(error) => {
-                return Err(Error::Ask {
-                    cluster: cluster.into(),
-                    source: Box::new(error),
-                });
-            }
-        };
-        let verdict = match &asked {
-            Ok(asked) => judge(&seen, asked.as_ref(), policy, state.since.elapsed()),
-            Err(verdict) => verdict.clone(),
-        };
-        let last = asked.ok().flatten();
-        state.note(last.as_ref());
-        match state.steady(verdict) {
-            Verdict::Ready => return Ok(last.unwrap_or_else(|| by_host(&seen))),
-            Verdict::Stuck(cause) => {
-                return Err(Error::Stuck {
-                    cluster: cluster.into(),
-                    service: watch.service(),
-                    cause,
-                });
-            }
-            Verdict::Pending(reason) => {
-                if state.hear(reason, limits) {
-                    let (waited, reason) = (start.elapsed(), state.reason.as_str());
-                    on_reason(Progress {
-                        waited,
-                        reason,
-                        last: last.as_ref(),
-                    });
-                }
-            }
-        }
-        let next = Instant::now() + state.pause;
-        if next > start + limits.deadline {
-            let waited = format!("{} s", start.elapsed().as_secs());
-            let (service, reason) = (watch.service(), state.reason);
-            return Err(Error::NotInTime {
-                cluster: cluster.into(),
-                service,
-                waited,
-                reason,
-            });
-        }
-        sleep_until(next).await;
-    }
+            service,
+            waited,
+            reason,
+        },
+    })
 }
 
 /// A bad moment of AWS's, not an answer.
@@ -130,13 +63,13 @@ fn is_passing(cause: &Cause) -> bool {
 }
 
 /// What the readiness gates say where AWS does not.
-fn by_gates(seen: &Seen, policy: &Policy, error: &crate::aws::call::Error) -> Verdict {
+fn by_gates(seen: &Seen, policy: &Policy, error: &crate::aws::call::Error) -> Progress<(), Stuck> {
     match seen.gates(policy.port) {
-        Some((open, all)) if open == all || (open > 0 && !policy.all_targets) => Verdict::Ready,
+        Some((open, all)) if open == all || (open > 0 && !policy.all_targets) => Progress::Done(()),
         Some((open, all)) => {
-            Verdict::Pending(format!("{open} of {all} readiness gates open ({error})"))
+            Progress::NotYet(format!("{open} of {all} readiness gates open ({error})").into())
         }
-        None => Verdict::Pending(error.to_string()),
+        None => Progress::NotYet(error.to_string().into()),
     }
 }
 
@@ -148,11 +81,11 @@ fn by_host(seen: &Seen) -> Readiness {
     }
 }
 
-struct Waiting {
-    reason: String,
-    /// Since when that has been the reason.
-    since: Instant,
-    pause: Duration,
+/// What the looks before have shown.
+#[derive(Default)]
+struct History {
+    /// The last reason, and since when that has been it.
+    reason: Option<(Reason, Instant)>,
     /// Targets that were healthy at the last look.
     healthy: BTreeSet<String>,
     /// How many targets were healthy and then were not.
@@ -161,7 +94,65 @@ struct Waiting {
     ready: usize,
 }
 
-impl Waiting {
+impl History {
+    /// Asks AWS once, and decides.
+    async fn look(
+        &mut self,
+        cluster: &str,
+        watch: &mut Watch,
+        seen: &Seen,
+        policy: &Policy,
+    ) -> Progress<Readiness, Error> {
+        let asked = match watch.look(seen).await {
+            Ok(asked) => Ok(asked),
+            Err(error) if error.cause == Cause::Throttled => {
+                let reason = format!("pending: {error}, asked again");
+                Err(Progress::NotYet(reason.into()))
+            }
+            Err(error) if is_passing(&error.cause) => {
+                Err(Progress::NotYet(error.to_string().into()))
+            }
+            // Without rights or credentials in AWS, the pods' readiness gates still tell.
+            Err(error) if seen.gates(policy.port).is_some() => Err(by_gates(seen, policy, &error)),
+            Err(error) => {
+                return Progress::Never(Error::Ask {
+                    cluster: cluster.into(),
+                    source: Box::new(error),
+                });
+            }
+        };
+        let (last, progress) = match asked {
+            Ok(last) => {
+                let progress = judge(seen, last.as_ref(), policy, self.same());
+                (last, progress)
+            }
+            Err(progress) => (None, progress),
+        };
+        self.note(last.as_ref());
+        match self.steady(progress) {
+            Progress::Done(()) => Progress::Done(last.unwrap_or_else(|| by_host(seen))),
+            Progress::NotYet(reason) => Progress::NotYet(self.hear(reason)),
+            Progress::Never(cause) => Progress::Never(Error::Stuck {
+                cluster: cluster.into(),
+                service: watch.service(),
+                cause,
+            }),
+        }
+    }
+
+    /// How long the reason has been the same.
+    fn same(&self) -> Duration {
+        let since = self.reason.as_ref().map(|(_, since)| since.elapsed());
+        since.unwrap_or_default()
+    }
+
+    fn hear(&mut self, reason: Reason) -> Reason {
+        if self.reason.as_ref().is_none_or(|(last, _)| *last != reason) {
+            self.reason = Some((reason.clone(), Instant::now()));
+        }
+        reason
+    }
+
     /// Note which targets fell back since the last look.
     fn note(&mut self, last: Option<&Readiness>) {
         let Some(lb) = last else { return };
@@ -176,30 +167,19 @@ impl Waiting {
     }
 
     /// Where targets flap, ready must be seen more than once to be believed.
-    fn steady(&mut self, verdict: Verdict) -> Verdict {
-        if verdict != Verdict::Ready {
+    fn steady(&mut self, progress: Progress<(), Stuck>) -> Progress<(), Stuck> {
+        if !matches!(progress, Progress::Done(())) {
             self.ready = 0;
-            return verdict;
+            return progress;
         }
         self.ready += 1;
         if self.ready > self.flapped.min(2) {
-            return verdict;
+            return progress;
         }
-        Verdict::Pending(format!(
+        let reason = format!(
             "targets flap: {} fell back so far, now healthy again",
             self.flapped
-        ))
-    }
-
-    /// Note the reason; whether it is a new one.
-    fn hear(&mut self, reason: String, limits: &Limits) -> bool {
-        if reason == self.reason {
-            self.pause = (self.pause * 5 / 4).min(limits.most);
-            return false;
-        }
-        self.reason = reason;
-        self.since = Instant::now();
-        self.pause = limits.first;
-        true
+        );
+        Progress::NotYet(reason.into())
     }
 }

@@ -218,7 +218,7 @@ async fn what_it_cannot_build_is_told_by_an_event_that_ends_a_wait() {
         seen.hostname = None;
         seen.controllers.controller = Some(1);
         let verdict = nlb::judge(&seen, None, &nlb::Policy::default(), Duration::ZERO);
-        let nlb::Verdict::Stuck(Stuck::Refused(reason, message)) = verdict else {
+        let crate::wait::Progress::Never(Stuck::Refused(reason, message)) = verdict else {
             panic!("{verdict:?}")
         };
         assert_eq!(reason, "FailedBuildModel");

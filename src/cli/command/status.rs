@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use crate::{
     cli::{
         Frame,
@@ -10,7 +12,8 @@ use crate::{
         output::matrix,
         session::{Selection, Session},
     },
-    cluster::wait::Deadline,
+    verify::Verdict,
+    wait::{Deadline, Every, Progress, Unmet},
 };
 
 /// How often what cannot be watched is looked at again.
@@ -21,28 +24,35 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let deadline = Deadline::after(args.target.timeout);
     let verbose = frame.screen.verbose > 0;
-    loop {
-        let mut verdict = session.link.verdict(None).await?;
-        let late = deadline.left() < AGAIN;
-        if verdict.holds() || !args.wait || late {
-            frame.hints.settle_verdict(&mut verdict);
-            frame
-                .screen
-                .show(&verdict, |style| matrix::render(&verdict, verbose, style))?;
-            return Ok(if args.wait && !verdict.holds() {
-                Exit::NotInTime
-            } else {
-                Exit::Done
-            });
+    let wait = args.wait;
+    let (link, last) = (&session.link, &Mutex::new(Verdict::default()));
+    let look = |()| async move {
+        let verdict = match link.verdict(None).await {
+            Ok(verdict) => verdict,
+            Err(failure) => return Progress::Never(failure),
+        };
+        let bad = verdict.failed().next();
+        let bad = bad.map(|check| format!("{}: {}", check.path(), check.evidence));
+        *last.lock().await = verdict;
+        match bad {
+            Some(reason) if wait => Progress::NotYet(reason.into()),
+            _ => Progress::Done(()),
         }
-        if let Some(check) = verdict.failed().next() {
-            frame
-                .screen
-                .say(&format!("waiting: {}: {}", check.path(), check.evidence));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(AGAIN) => {}
-            () = frame.cancel.cancelled() => return Ok(Exit::Interrupted),
-        }
-    }
+    };
+    let say = |reason: &str| frame.screen.say(&format!("waiting: {reason}"));
+    let looked = tokio::select! {
+        looked = crate::wait::until(look, Every::fixed(AGAIN), deadline, say) => looked,
+        () = frame.cancel.cancelled() => return Ok(Exit::Interrupted),
+    };
+    let exit = match looked {
+        Ok(()) => Exit::Done,
+        Err(Unmet::Late { .. }) => Exit::NotInTime,
+        Err(Unmet::Never(failure)) => return Err(failure),
+    };
+    let mut verdict = last.lock().await;
+    frame.hints.settle_verdict(&mut verdict);
+    frame
+        .screen
+        .show(&*verdict, |style| matrix::render(&verdict, verbose, style))?;
+    Ok(exit)
 }

@@ -15,9 +15,9 @@ use crate::{
         output::Style,
         session::{Selection, Session, typed},
     },
-    cluster::wait::Deadline,
     hint::Hint,
     name::ClusterName,
+    wait::Deadline,
 };
 
 mod dial;
@@ -124,22 +124,19 @@ async fn one(
         all_targets: args.all_targets,
         ..nlb::Policy::default()
     };
-    let limits = nlb::Limits {
-        deadline: args.target.timeout,
-        ..nlb::Limits::default()
-    };
+    let deadline = Deadline::after(args.target.timeout);
     let mut watch = session
         .link
         .aws
         .watch(name, (namespace, service), policy.port);
     let see = || nlb::see(cluster, namespace, service, policy.port);
     let start = Instant::now();
-    let say = |p: nlb::Progress<'_>| {
-        frame
-            .screen
-            .say(&format!("{name}: {} ({} s)", p.reason, p.waited.as_secs()));
+    let say = |reason: &str| {
+        let waited = start.elapsed().as_secs();
+        frame.screen.say(&format!("{name}: {reason} ({waited} s)"));
     };
-    let result = nlb::wait(name.as_str(), &mut watch, see, &policy, &limits, say).await;
+    let of = name.as_str();
+    let result = nlb::wait(of, &mut watch, see, &policy, deadline, nlb::PACE, say).await;
     let mut balancer = Balancer {
         cluster: name.to_string(),
         service: watch.service().to_string(),
@@ -157,7 +154,7 @@ async fn one(
                 of: name,
                 host: &ready.hostname,
                 port: policy.port,
-                deadline: Deadline::after(limits.deadline.saturating_sub(start.elapsed())),
+                deadline,
                 screen: &frame.screen,
             };
             let (tried, lacks) = gate.tried().await;

@@ -307,7 +307,7 @@ pub(super) mod tests {
                 62_000,
                 Kind::StepFailed {
                     step: "await-nlb/eks-2".into(),
-                    causes: vec!["targets healthy not so after 60 s".into()],
+                    causes: vec!["timed out after 60 s".into()],
                     hints: vec![],
                     severity: Severity::NotInTime,
                 },
@@ -362,7 +362,7 @@ pub(super) mod tests {
                       Elb.RegistrationInProgress
         [    2.0 s] retry  install-istiod/eks-1  the webhook does not answer yet
         [    7.1 s] done   install-istiod/eks-1  7.1 s  revision 1 deployed
-        [   62.0 s] FAILED await-nlb/eks-2  targets healthy not so after 60 s
+        [   62.0 s] FAILED await-nlb/eks-2  timed out after 60 s
         [   62.0 s] skip   reach/eks-1/eks-2  needs await-nlb/eks-2
         ");
     }
@@ -379,7 +379,7 @@ pub(super) mod tests {
         [    7.1 s] done   install-istiod/eks-1  7.1 s
                       Deployment istiod has 1 of 1 replicas
                       revision 1 deployed
-        [   62.0 s] FAILED await-nlb/eks-2  targets healthy not so after 60 s
+        [   62.0 s] FAILED await-nlb/eks-2  timed out after 60 s
         [   62.0 s] skip   reach/eks-1/eks-2  needs await-nlb/eks-2
         ");
     }
@@ -390,7 +390,7 @@ pub(super) mod tests {
         ▸ mesh meshlink of eks-1, eks-2: 3 steps
         ↻ install-istiod/eks-1  the webhook does not answer yet
         ✓ install-istiod/eks-1  7.1 s  revision 1 deployed
-        ✗ await-nlb/eks-2  targets healthy not so after 60 s
+        ✗ await-nlb/eks-2  timed out after 60 s
         - reach/eks-1/eks-2  needs await-nlb/eks-2
         ");
     }
@@ -401,7 +401,7 @@ pub(super) mod tests {
         start  mesh meshlink of eks-1, eks-2: 3 steps
         retry  install-istiod/eks-1  the webhook does not answer yet
         done   install-istiod/eks-1  7.1 s  revision 1 deployed
-        FAILED await-nlb/eks-2  targets healthy not so after 60 s
+        FAILED await-nlb/eks-2  timed out after 60 s
         skip   reach/eks-1/eks-2  needs await-nlb/eks-2
         ");
     }

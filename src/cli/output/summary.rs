@@ -120,7 +120,7 @@ mod tests {
         next: meshlink join eks-1 eks-2
               meshlink status eks-1 eks-2
         ");
-        assert_snapshot!(error::render(&Failure::of_run(&report).unwrap(), Style::plain()), @"error: await-nlb/eks-2: targets healthy not so after 60 s");
+        assert_snapshot!(error::render(&Failure::of_run(&report).unwrap(), Style::plain()), @"error: await-nlb/eks-2: timed out after 60 s");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Verdict::{self, Done, Never, NotYet};
+use crate::wait::Progress::{self, Done, Never, NotYet};
 
 /// Where a load balancer can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -37,7 +37,7 @@ fn number(value: &Value) -> u64 {
 
 /// A Deployment whose newest pods are all there and ready, and the old ones gone: what
 /// `kubectl rollout status` waits for.
-pub fn deployment_available(object: Option<&Value>) -> Verdict<()> {
+pub fn deployment_available(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -52,10 +52,10 @@ pub fn deployment_available(object: Option<&Value>) -> Verdict<()> {
     );
     let available = number(&status["availableReplicas"]);
     if updated < want {
-        return NotYet(format!("{updated} of {want} new pods created"));
+        return NotYet(format!("{updated} of {want} new pods created").into());
     }
     if total > updated {
-        return NotYet(format!("{} old pods still there", total - updated));
+        return NotYet(format!("{} old pods still there", total - updated).into());
     }
     if available < updated {
         let late = condition(object, "Progressing").is_some_and(|found| found["status"] == "False");
@@ -64,13 +64,13 @@ pub fn deployment_available(object: Option<&Value>) -> Verdict<()> {
         } else {
             ""
         };
-        return NotYet(format!("{available} of {want} pods available{late}"));
+        return NotYet(format!("{available} of {want} pods available{late}").into());
     }
     Done(())
 }
 
 /// A CustomResourceDefinition that is served.
-pub fn crd_established(object: Option<&Value>) -> Verdict<()> {
+pub fn crd_established(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -81,7 +81,7 @@ pub fn crd_established(object: Option<&Value>) -> Verdict<()> {
             names["message"]
                 .as_str()
                 .unwrap_or("its names are taken")
-                .to_owned(),
+                .into(),
         );
     }
     match condition(object, "Established").is_some_and(|found| found["status"] == "True") {
@@ -91,13 +91,13 @@ pub fn crd_established(object: Option<&Value>) -> Verdict<()> {
 }
 
 /// A Service whose load balancer has a name or an address.
-pub fn service_has_address(object: Option<&Value>) -> Verdict<Vec<Address>> {
+pub fn service_has_address(object: Option<&Value>) -> Progress<Vec<Address>> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
     if object["spec"]["type"] != "LoadBalancer" {
         let kind = object["spec"]["type"].as_str().unwrap_or("ClusterIP");
-        return Never(format!("it is of type {kind}, which gets no load balancer"));
+        return Never(format!("it is of type {kind}, which gets no load balancer").into());
     }
     let ingress = object["status"]["loadBalancer"]["ingress"].as_array();
     let found: Vec<Address> = ingress.into_iter().flatten().filter_map(address).collect();
@@ -116,7 +116,7 @@ fn address(ingress: &Value) -> Option<Address> {
 }
 
 /// No object of that name any more.
-pub fn gone(object: Option<&Value>) -> Verdict<()> {
+pub fn gone(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return Done(());
     };
@@ -132,12 +132,12 @@ pub fn gone(object: Option<&Value>) -> Verdict<()> {
         .collect();
     match held.is_empty() {
         true => NotYet("being deleted".into()),
-        false => NotYet(format!("held by {}", held.join(", "))),
+        false => NotYet(format!("held by {}", held.join(", ")).into()),
     }
 }
 
 /// A service account's token Secret that its controller has filled.
-pub fn secret_has_token(object: Option<&Value>) -> Verdict<()> {
+pub fn secret_has_token(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -154,7 +154,7 @@ pub fn secret_has_token(object: Option<&Value>) -> Verdict<()> {
 }
 
 /// A webhook configuration whose every webhook knows the CA of its server.
-pub fn webhook_has_ca(object: Option<&Value>) -> Verdict<()> {
+pub fn webhook_has_ca(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -168,10 +168,10 @@ pub fn webhook_has_ca(object: Option<&Value>) -> Verdict<()> {
             .is_none_or(str::is_empty)
     };
     match webhooks.iter().find(empty) {
-        Some(hook) => NotYet(format!(
-            "{} has no caBundle yet",
-            hook["name"].as_str().unwrap_or("a webhook")
-        )),
+        Some(hook) => {
+            let name = hook["name"].as_str().unwrap_or("a webhook");
+            NotYet(format!("{name} has no caBundle yet").into())
+        }
         None if webhooks.is_empty() => NotYet("it lists no webhooks yet".into()),
         None => Done(()),
     }

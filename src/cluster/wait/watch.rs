@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -17,40 +21,67 @@ const SILENCE: Duration = Duration::from_secs(75);
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Shows `judge` every state of the object until it decides.
-pub(super) async fn follow<T>(
-    cluster: &Cluster,
-    r: &Ref,
-    judge: &mut impl FnMut(Option<&Value>) -> Option<Result<T, Error>>,
-) -> Result<T, Error> {
-    let mut pause = PAUSE;
-    loop {
-        match round(cluster, r, judge).await {
-            Ok(Some(verdict)) => return verdict,
-            Ok(None) => pause = PAUSE,
-            Err(error) if error.recover() == Recover::Never => return Err(error),
-            Err(error) => {
-                tracing::debug!(%error, "watching again");
-                pause = (pause * 2).min(LONGEST);
-            }
-        }
-        sleep(pause).await;
-    }
+/// The states an object goes through, whether it is there or not, beginning with the present one. Ends with the first
+/// error that does not pass.
+pub(super) fn states<'a>(
+    cluster: &'a Cluster,
+    r: &'a Ref,
+) -> BoxStream<'a, Result<Option<Value>, Error>> {
+    let states = States {
+        cluster,
+        r,
+        changes: None,
+        pause: None,
+    };
+    stream::unfold(states, |mut states| async move {
+        let state = states.next().await;
+        Some((state, states))
+    })
+    .boxed()
 }
 
-/// One list and the watches that follow it, until a verdict or until a new list is needed.
-async fn round<T>(
-    cluster: &Cluster,
-    r: &Ref,
-    judge: &mut impl FnMut(Option<&Value>) -> Option<Result<T, Error>>,
-) -> Result<Option<Result<T, Error>>, Error> {
-    let Some((item, from)) = listed(cluster, r).await? else {
-        return Ok(judge(None));
-    };
-    if let Some(verdict) = judge(item.as_ref()) {
-        return Ok(Some(verdict));
+struct States<'a> {
+    cluster: &'a Cluster,
+    r: &'a Ref,
+    /// What is watched, once the object was listed.
+    changes: Option<Changes<'a>>,
+    /// Before it is listed again; none before the first time.
+    pause: Option<Duration>,
+}
+
+impl States<'_> {
+    async fn next(&mut self) -> Result<Option<Value>, Error> {
+        loop {
+            let change = match &mut self.changes {
+                Some(changes) => changes.next().await,
+                None => self.list().await,
+            };
+            match change {
+                Ok(Change::To(state)) => return Ok(state),
+                Ok(Change::Unknown) => self.pause = Some(PAUSE),
+                Err(error) if error.recover() == Recover::Never => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "watching again");
+                    let pause = self.pause.unwrap_or(PAUSE);
+                    self.pause = Some((pause * 2).min(LONGEST));
+                }
+            }
+            self.changes = None;
+        }
     }
-    watches(cluster, r, from, judge).await
+
+    /// The present state. What changes after it is watched, where its kind is served.
+    async fn list(&mut self) -> Result<Change, Error> {
+        if let Some(pause) = self.pause {
+            sleep(pause).await;
+        }
+        let Some((item, version)) = listed(self.cluster, self.r).await? else {
+            self.pause = Some(PAUSE);
+            return Ok(Change::To(None));
+        };
+        self.changes = Some(Changes::since(self.cluster, self.r, version));
+        Ok(Change::To(item))
+    }
 }
 
 /// The object as a list of its kind shows it, with the list's version: what a watch goes on from, whether or not the
@@ -88,57 +119,99 @@ pub(crate) async fn first_change(
     r: &Ref,
     from: String,
 ) -> Result<Option<Value>, Error> {
-    let mut first = |object: Option<&Value>| Some(Ok(object.cloned()));
-    let found = watches(cluster, r, from, &mut first).await?;
-    found.unwrap_or(Ok(None))
+    match Changes::since(cluster, r, from).next().await? {
+        Change::To(state) => Ok(state),
+        Change::Unknown => Ok(None),
+    }
 }
 
 fn field(r: &Ref) -> String {
     format!("metadata.name={}", r.name)
 }
 
+/// What a watch tells.
+enum Change {
+    /// The object as it is now; none if it was deleted.
+    To(Option<Value>),
+    /// What happened since is not known: it is to be listed again.
+    Unknown,
+}
+
 /// One watch after the other, each from where the last ended.
-async fn watches<T>(
-    cluster: &Cluster,
-    r: &Ref,
-    mut version: String,
-    judge: &mut impl FnMut(Option<&Value>) -> Option<Result<T, Error>>,
-) -> Result<Option<Result<T, Error>>, Error> {
-    let failed = |source| cluster.failed(Verb::Watch, r, source);
+struct Changes<'a> {
+    cluster: &'a Cluster,
+    r: &'a Ref,
+    /// From where on.
+    version: String,
+    /// The watch that is open.
+    lines: Option<Lines>,
+}
+
+impl<'a> Changes<'a> {
+    fn since(cluster: &'a Cluster, r: &'a Ref, version: String) -> Self {
+        Self {
+            cluster,
+            r,
+            version,
+            lines: None,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Change, Error> {
+        let (cluster, r) = (self.cluster, self.r);
+        let failed = |source| cluster.failed(Verb::Watch, r, source);
+        loop {
+            let lines = match &mut self.lines {
+                Some(lines) => lines,
+                None => match watch(cluster, r, &self.version).await? {
+                    Some(lines) => self.lines.insert(lines),
+                    None => return Ok(Change::Unknown),
+                },
+            };
+            let Some(mut event) = lines.next().await.map_err(failed)? else {
+                self.lines = None;
+                continue;
+            };
+            let object = event.get_mut("object").map(Value::take);
+            let object = object.unwrap_or_default();
+            let version = text(&object["metadata"]["resourceVersion"]);
+            let state = match event["type"].as_str() {
+                Some("ADDED" | "MODIFIED") => Some(object),
+                Some("DELETED") => None,
+                Some("BOOKMARK") => {
+                    self.version = version;
+                    continue;
+                }
+                // Usually 410: what we know is too old. Whatever it is, look afresh.
+                _ => return Ok(Change::Unknown),
+            };
+            self.version = version;
+            return Ok(Change::To(state));
+        }
+    }
+}
+
+/// Opens a watch; none where the kind is served no more.
+async fn watch(cluster: &Cluster, r: &Ref, version: &str) -> Result<Option<Lines>, Error> {
     let Some(place) = cluster.place(&r.kind).await? else {
         return Ok(None);
     };
     let path = place.collection(&r.kind, r.namespace.as_deref());
     let field = field(r);
-    loop {
-        let query = [
-            ("watch", "1"),
-            ("fieldSelector", field.as_str()),
-            ("resourceVersion", version.as_str()),
-            ("allowWatchBookmarks", "true"),
-            ("timeoutSeconds", SPAN),
-        ];
-        let watch = Call {
-            query: &query,
-            ..Call::get(&path)
-        };
-        let stream = cluster.stream(watch).await.map_err(failed)?;
-        let mut lines = Lines::new(stream.into_body());
-        while let Some(event) = lines.next().await.map_err(failed)? {
-            let object = &event["object"];
-            let seen = match event["type"].as_str() {
-                Some("ADDED" | "MODIFIED") => judge(Some(object)),
-                Some("DELETED") => judge(None),
-                Some("BOOKMARK") => None,
-                // Usually 410: what we know is too old. Whatever it is, look afresh.
-                _ => return Ok(None),
-            };
-            if seen.is_some() {
-                return Ok(seen);
-            }
-            version = text(&object["metadata"]["resourceVersion"]);
-        }
-    }
+    let query = [
+        ("watch", "1"),
+        ("fieldSelector", field.as_str()),
+        ("resourceVersion", version),
+        ("allowWatchBookmarks", "true"),
+        ("timeoutSeconds", SPAN),
+    ];
+    let watch = Call {
+        query: &query,
+        ..Call::get(&path)
+    };
+    let stream = cluster.stream(watch).await;
+    let stream = stream.map_err(|source| cluster.failed(Verb::Watch, r, source))?;
+    Ok(Some(Lines::new(stream.into_body())))
 }
 
 /// Items of a list carry no type of their own.

@@ -80,12 +80,8 @@ impl Act<'_> {
         let policy = nlb::Policy::default();
         let mut watch = members.watch(name, (namespace, service), policy.port);
         let see = || nlb::see(cluster, namespace, service, policy.port);
-        let limits = nlb::Limits {
-            deadline: self.shop.deadline.left(),
-            ..nlb::Limits::default()
-        };
-        let heard = |p: nlb::Progress<'_>| (self.say)(p.reason);
-        match nlb::wait(name.as_str(), &mut watch, see, &policy, &limits, heard).await {
+        let (of, deadline) = (name.as_str(), self.shop.deadline);
+        match nlb::wait(of, &mut watch, see, &policy, deadline, nlb::PACE, self.say).await {
             Ok(lb) => {
                 let healthy = lb.targets.iter().filter(|t| t.is_healthy()).count();
                 Ok(format!(

@@ -8,6 +8,7 @@ use crate::{
     engine::Error,
     name::ClusterName,
     plan::desire::reference,
+    wait::Progress,
 };
 
 impl Act<'_> {
@@ -73,9 +74,9 @@ impl Act<'_> {
         let want = root.facts().spki_sha256.clone();
         let map = self.in_istio(&Kind::CONFIG_MAP, "istio-ca-root-cert");
         let publishes = |map: Option<&Value>| match map.and_then(crate::observe::published_root) {
-            Some(root) if root == want => wait::Verdict::Done(()),
-            Some(_) => wait::Verdict::NotYet("istiod still publishes another root".into()),
-            None => wait::Verdict::NotYet("istiod has not published its root yet".into()),
+            Some(root) if root == want => Progress::Done(()),
+            Some(_) => Progress::NotYet("istiod still publishes another root".into()),
+            None => Progress::NotYet("istiod has not published its root yet".into()),
         };
         wait::until(
             self.cluster(name)?,

@@ -6,20 +6,20 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Act, Evidence, prove::Answer, seen};
+use super::{Act, Evidence, seen};
 use crate::{
     aws::{call, remains::Former},
     cluster::{
         self, Cluster, Delete, Deleted, Kind, Ref, Token,
         access::{self, ISTIO_SYSTEM},
-        connect, object,
-        wait::{self, Deadline, Verdict},
+        connect, object, wait,
     },
     engine::Error,
     hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Keeper, RECORD, istio_crds, keepers, record},
     verify::istiod,
+    wait::{Deadline, Progress, Unmet},
 };
 
 /// How long a load balancer is waited for that may be left behind.
@@ -78,9 +78,9 @@ impl Act<'_> {
         let what = format!("{leaver} is gone from {name}'s istiod");
         let let_go = self.until(&what, || async move {
             Ok(match self.left_of(name, leaver).await? {
-                None => Answer::Yes(None),
-                Some(left) if begun.elapsed() > LINGER => Answer::Yes(Some(left)),
-                Some(left) => Answer::No(left, vec![]),
+                None => Progress::Done(None),
+                Some(left) if begun.elapsed() > LINGER => Progress::Done(Some(left)),
+                Some(left) => Progress::NotYet(left.into()),
             })
         });
         let Some(left) = let_go.await? else {
@@ -95,10 +95,10 @@ impl Act<'_> {
         self.until(
             &format!("{leaver} is gone from {name}'s restarted istiod"),
             || async move {
-                Ok(self
-                    .left_of(name, leaver)
-                    .await?
-                    .map_or(Answer::Yes(()), |l| Answer::No(l, vec![])))
+                Ok(match self.left_of(name, leaver).await? {
+                    None => Progress::Done(()),
+                    Some(left) => Progress::NotYet(left.into()),
+                })
             },
         )
         .await?;
@@ -119,8 +119,8 @@ impl Act<'_> {
             let behind: Vec<_> = proxies.iter().filter(|p| !p.taken()).collect();
             let all = proxies.len();
             Ok(match behind.as_slice() {
-                [] if all == 0 => Answer::Yes(None),
-                [] => Answer::Yes(Some(format!(
+                [] if all == 0 => Progress::Done(None),
+                [] => Progress::Done(Some(format!(
                     "{all} of {all} proxies in {name} have taken the last endpoints"
                 ))),
                 [first, ..] => {
@@ -130,8 +130,8 @@ impl Act<'_> {
                         first.name
                     );
                     match begun.elapsed() > LINGER {
-                        true => Answer::Yes(Some(said)),
-                        false => Answer::No(said, vec![]),
+                        true => Progress::Done(Some(said)),
+                        false => Progress::NotYet(said.into()),
                     }
                 }
             })
@@ -230,11 +230,10 @@ impl Act<'_> {
         self.until("the deleted account's token is refused", || async move {
             let code = |e: &cluster::Error| e.failure().and_then(cluster::Failure::code);
             match with_it.identity().await {
-                Err(error) if code(&error) == Some(401) => Ok(Answer::Yes(())),
+                Err(error) if code(&error) == Some(401) => Ok(Progress::Done(())),
                 Err(error) if code(&error) != Some(403) => Err(error.into()),
-                _ => Ok(Answer::No(
+                _ => Ok(Progress::NotYet(
                     "the API server still accepts the token".into(),
-                    vec![],
                 )),
             }
         })
@@ -279,20 +278,17 @@ impl Act<'_> {
 
     /// Until AWS has nothing left of it: what stays holds subnets and VPCs back.
     async fn until_gone(&self, name: &ClusterName, former: &Former) -> Evidence {
-        let begun = Instant::now();
         let now = || self.shop.now().into();
-        let gone = former.gone(self.deadline.left(), now, |text| (self.say)(text));
-        match gone.await {
-            Ok(left) if left.is_empty() => seen(
+        match former.gone(self.deadline, now, self.say).await {
+            Ok(()) => seen(
                 "the gateway is gone, and so are its load balancer, interfaces and security groups in AWS",
             ),
-            Ok(left) => Err(Error::NotInTime {
-                what: format!("{name}'s load balancer gone from AWS"),
-                waited: begun.elapsed(),
-                reason: left.join(", "),
-                hints: vec![former.hint()],
+            Err(Unmet::Late { waited, reason }) => Err(Error::NotInTime {
+                what: format!("{name}'s load balancer is gone from AWS"),
+                waited,
+                reason: reason.with(vec![former.hint()]),
             }),
-            Err(error) => seen(unseen(&error)),
+            Err(Unmet::Never(error)) => seen(unseen(&error)),
         }
     }
 
@@ -316,15 +312,15 @@ impl Act<'_> {
             }
             cluster::Error::NotInTime { waited, reason, .. } => {
                 let leaver = cluster.name();
+                let hints = vec![
+                    service.describe(leaver),
+                    Hint::meshlink(["leave", leaver.as_str(), "--abandon-load-balancer"])
+                        .remark("where nobody will remove it"),
+                ];
                 Err(Error::NotInTime {
-                    what: format!("{leaver}: {service} gone with its load balancer"),
+                    what: format!("{service} is gone from {leaver} with its load balancer"),
                     waited,
-                    reason,
-                    hints: vec![
-                        Hint::kubectl(leaver, ["-n", namespace, "describe", "service", name]),
-                        Hint::meshlink(["leave", leaver.as_str(), "--abandon-load-balancer"])
-                            .remark("where nobody will remove it"),
-                    ],
+                    reason: reason.with(hints),
                 })
             }
             error => Err(error.into()),
@@ -486,16 +482,16 @@ impl Act<'_> {
 }
 
 /// No Service any more; until then, who holds it and by what.
-fn released(service: Option<&Value>) -> Verdict<()> {
+fn released(service: Option<&Value>) -> Progress<()> {
     let held: Vec<_> = service.map(keepers).into_iter().flatten().collect();
     match wait::gone(service) {
-        Verdict::NotYet(_) if !held.is_empty() => {
+        Progress::NotYet(_) if !held.is_empty() => {
             let each =
                 |k: &Keeper| format!("{} to remove the load balancer ({})", k.who, k.finalizer);
             let all: Vec<_> = held.iter().map(each).collect();
-            Verdict::NotYet(format!("waiting for {}", all.join(" and for ")))
+            Progress::NotYet(format!("waiting for {}", all.join(" and for ")).into())
         }
-        verdict => verdict,
+        progress => progress,
     }
 }
 

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Act, Evidence, prove::Answer, seen};
+use super::{Act, Evidence, seen};
 use crate::{
     cluster::{
         Cluster, Kind, Manager, Ref, Token,
@@ -18,6 +18,7 @@ use crate::{
     observe::Layout,
     probe::{Absence, Dialed, Witness},
     spec::GATEWAY_PORT,
+    wait::{Progress, Reason},
 };
 
 /// How long a step waits for what a gateway answers to TLS: a join is not to be slowed down by it.
@@ -203,10 +204,12 @@ impl Act<'_> {
         };
         let known = &Mutex::new(None);
         self.until(
-            &format!("{host}:{port} reached from {from}"),
+            &format!("{host}:{port} is reached from {from}"),
             || async move {
                 let Some(witness) = self.asker(from).await? else {
-                    return Ok(Answer::No(format!("no witness runs in {from}"), vec![]));
+                    return Ok(Progress::NotYet(
+                        format!("no witness runs in {from}").into(),
+                    ));
                 };
                 let dialed = witness.dial(host, port).await;
                 if !matches!(dialed, Ok(Dialed::Reached)) {
@@ -214,19 +217,23 @@ impl Act<'_> {
                 }
                 let dialed = dialed?;
                 if dialed == Dialed::Reached {
-                    return Ok(Answer::Yes(witness));
+                    return Ok(Progress::Done(witness));
                 }
-                match absence.note(&mut *known.lock().await, &dialed).await {
-                    Some(hidden) if hidden.certain => {
-                        let hidden = Box::new(hidden);
-                        Err(Error::Hidden { hidden })
-                    }
-                    Some(hidden) => Ok(Answer::No(hidden.to_string(), hidden.hints)),
-                    None => {
-                        let reason = format!("{host}:{port} {} from {from}", dialed.as_str());
-                        Ok(Answer::No(reason, vec![]))
-                    }
-                }
+                Ok(
+                    match absence.note(&mut *known.lock().await, &dialed).await {
+                        Some(hidden) if hidden.certain => {
+                            let hidden = Box::new(hidden);
+                            Progress::Never(Error::Hidden { hidden })
+                        }
+                        Some(hidden) => {
+                            let reason = Reason::from(hidden.to_string());
+                            Progress::NotYet(reason.with(hidden.hints))
+                        }
+                        None => Progress::NotYet(
+                            format!("{host}:{port} {} from {from}", dialed.as_str()).into(),
+                        ),
+                    },
+                )
             },
         )
         .await

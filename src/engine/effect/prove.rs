@@ -6,17 +6,13 @@ use std::{
     time::Duration,
 };
 
-use futures::future::try_join_all;
+use futures::{FutureExt, future::try_join_all};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::{Act, Evidence, seen};
 use crate::{
     causes,
-    cluster::{
-        Cluster, Delete, Kind, Manager, Recover, Ref, access,
-        wait::{self, Deadline},
-    },
+    cluster::{Cluster, Delete, Kind, Manager, Recover, Ref, access, wait},
     engine::{Error, readings::Reading},
     hint::Hint,
     name::ClusterName,
@@ -24,20 +20,13 @@ use crate::{
     probe::{self, Witness},
     spec::GATEWAY_PORT,
     verify::{Check, Depth, Desk, Outcome, Verdict},
+    wait::{Deadline, Every, Progress, Reason, Unmet},
 };
 
 /// What cannot be watched is asked again this often.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long a new witness may be unknown to the proxies of a mesh that stands.
 const SETTLE: Duration = Duration::from_secs(10);
-
-/// What came of asking.
-pub(super) enum Answer<T> {
-    /// It is so.
-    Yes(T),
-    /// Not yet, for this reason; and what to look at.
-    No(String, Vec<Hint>),
-}
 
 impl Act<'_> {
     pub(super) async fn start_witness(&self, name: &ClusterName) -> Evidence {
@@ -149,19 +138,20 @@ impl Act<'_> {
                 .iter()
                 .filter(|c| c.outcome > Outcome::Warning);
             let bad: Vec<_> = bad.collect();
-            let answer = match bad.first() {
+            let progress = match bad.first() {
                 None => match self.stale(from).await? {
-                    Some(held) => Answer::No(held, vec![]),
-                    None => Answer::Yes(verdict.checks.iter().map(line).collect()),
+                    Some(held) => Progress::NotYet(held.into()),
+                    None => Progress::Done(verdict.checks.iter().map(line).collect()),
                 },
                 Some(first) => {
                     let lines: Vec<_> = bad.iter().map(|c| line(c)).collect();
                     // Each on a line of its own: they are told one by one.
-                    Answer::No(format!("\n{}", lines.join("\n")), first.hints.clone())
+                    let reason = Reason::from(format!("\n{}", lines.join("\n")));
+                    Progress::NotYet(reason.with(first.hints.clone()))
                 }
             };
             *of(last) = verdict;
-            Ok(answer)
+            Ok(progress)
         });
         let found = found.await;
         let verdict = std::mem::take(&mut *of(last));
@@ -283,35 +273,28 @@ impl Act<'_> {
         Ok(())
     }
 
-    /// Asks until the answer is yes, telling every new reason why it is not.
+    /// Asks until it is so, telling every new reason why it is not. An error that heals is such a reason.
     pub(super) async fn until<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
     where
-        F: Future<Output = Result<Answer<T>, Error>> + Send,
+        F: Future<Output = Result<Progress<T, Error>, Error>> + Send,
     {
-        let begun = Instant::now();
-        let mut last = String::new();
-        loop {
-            let (reason, hints) = match ask().await {
-                Ok(Answer::Yes(value)) => return Ok(value),
-                Ok(Answer::No(reason, hints)) => (reason, hints),
-                Err(error) if matches!(error.recover(), Recover::Never) => return Err(error),
-                Err(error) => (causes::line(&error), vec![]),
-            };
-            if self.deadline.left() <= AGAIN {
-                let waited = begun.elapsed();
-                return Err(Error::NotInTime {
-                    what: what.to_owned(),
-                    waited,
-                    reason,
-                    hints,
-                });
-            }
-            if reason != last {
-                (self.say)(reason.trim().lines().next().unwrap_or_default());
-                last = reason;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
+        let ask = |()| {
+            ask().map(|answer| match answer {
+                Ok(progress) => progress,
+                Err(error) if error.recover() == Recover::Never => Progress::Never(error),
+                Err(error) => Progress::NotYet(causes::line(&error).into()),
+            })
+        };
+        let say = |reason: &str| (self.say)(reason.trim().lines().next().unwrap_or_default());
+        let result = crate::wait::until(ask, Every::fixed(AGAIN), self.deadline, say).await;
+        result.map_err(|unmet| match unmet {
+            Unmet::Never(error) => error,
+            Unmet::Late { waited, reason } => Error::NotInTime {
+                what: what.to_owned(),
+                waited,
+                reason,
+            },
+        })
     }
 }
 

@@ -13,10 +13,7 @@ use crate::{
         self, Manifest,
         release::{HISTORY, Record, SELECTOR, Status, outdated},
     },
-    cluster::{
-        Cluster, Created, Delete, Kind, Manager, Ref,
-        wait::{self, Verdict},
-    },
+    cluster::{Cluster, Created, Delete, Kind, Manager, Ref, wait},
     engine::Error,
     hint::Hint,
     name::ClusterName,
@@ -25,6 +22,7 @@ use crate::{
         Refusal,
         desire::{Release, is_crd, reference},
     },
+    wait::Progress,
 };
 
 impl Act<'_> {
@@ -118,7 +116,7 @@ impl Act<'_> {
         let (kind, label) = (&Kind::CUSTOM_RESOURCE_DEFINITION, Some(chart::apply::OWNED));
         let list = cluster.list(kind, None, label).await?;
         let is_served =
-            |crd: &&Value| matches!(wait::crd_established(Some(crd)), Verdict::Done(()));
+            |crd: &&Value| matches!(wait::crd_established(Some(crd)), Progress::Done(()));
         let served: BTreeSet<_> = list.iter().filter(is_served).filter_map(Ref::of).collect();
         let rest = crds.iter().filter_map(|crd| Ref::of(crd));
         let rest = rest.filter(|crd| !served.contains(crd));

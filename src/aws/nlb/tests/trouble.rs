@@ -200,12 +200,9 @@ async fn expired_credentials_end_the_wait_with_the_way_back_in() {
 async fn a_deadline_tells_the_last_reason_and_can_be_run_again() {
     let world = world(|state| state.balancers[0].provisioning = Duration::from_secs(60)).await;
     let mut watch = world.watch(&world.aws).await;
-    let limits = Limits {
-        deadline: Duration::from_millis(100),
-        ..LIMITS
-    };
+    let deadline = Deadline::after(Duration::from_millis(100));
     let see = || async { Ok(world.seen.lock().unwrap().clone()) };
-    let error = wait("eks-1", &mut watch, see, &policy(), &limits, |_| {})
+    let error = wait("eks-1", &mut watch, see, &policy(), deadline, QUICK, |_| {})
         .await
         .unwrap_err();
     assert_eq!(
@@ -248,18 +245,8 @@ async fn fifty_load_balancers_of_one_account_are_watched_without_being_throttled
         };
         async move {
             let see = || async { Ok(seen.clone()) };
-            wait(
-                "eks-1",
-                &mut watch,
-                see,
-                &policy(),
-                &Limits {
-                    deadline: Duration::from_secs(30),
-                    ..LIMITS
-                },
-                |_| {},
-            )
-            .await
+            let deadline = Deadline::after(Duration::from_secs(30));
+            wait("eks-1", &mut watch, see, &policy(), deadline, QUICK, |_| {}).await
         }
     });
     for ready in futures::future::join_all(waits).await {

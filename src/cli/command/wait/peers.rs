@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use futures::future;
+use tokio::sync::Mutex;
 
 use super::{Tried, dial};
 use crate::{
     cli::output::Screen,
-    cluster::{Cluster, wait::Deadline},
+    cluster::Cluster,
     hint::Hint,
     link::Meshlink,
     name::ClusterName,
     probe::{Absence, Dialed, Greeting, Witness},
     verify::traffic::GATEWAY_SERVICES,
+    wait::{self, Deadline, Every, Progress},
 };
 
 /// What cannot be watched is asked again this often.
@@ -82,15 +84,19 @@ impl Gate<'_> {
             resolver: &self.link.resolver,
             aws: Some(&self.link.aws),
         };
-        let (mut known, mut last) = (None, String::new());
-        loop {
-            let witness = Witness::find(cluster).await.ok()??;
+        let (known, last) = (&Mutex::new(None), &Mutex::new(None));
+        let absence = &absence;
+        let ask = |()| async move {
+            let Ok(Some(witness)) = Witness::find(cluster).await else {
+                *last.lock().await = None;
+                return Progress::Done(());
+            };
             let dialed = witness.dial(self.host, self.port).await;
             let (tried, lack) = match dialed {
                 Ok(Dialed::Reached) => self.greeted(peer, &witness).await,
                 Ok(dialed) => {
                     let says = dialed.as_str().to_owned();
-                    let lack = match absence.note(&mut known, &dialed).await {
+                    let lack = match absence.note(&mut *known.lock().await, &dialed).await {
                         Some(hidden) => Lack {
                             reason: hidden.to_string(),
                             certain: hidden.certain,
@@ -106,18 +112,18 @@ impl Gate<'_> {
                     (of(peer, false, says), Some(lack))
                 }
             };
-            let Some(lack) = lack else {
-                return Some((tried, None));
+            let progress = match &lack {
+                None => Progress::Done(()),
+                Some(lack) if lack.certain => Progress::Never(()),
+                Some(lack) => Progress::NotYet(lack.reason.as_str().into()),
             };
-            if lack.certain || self.deadline.left() <= AGAIN {
-                return Some((tried, Some(lack)));
-            }
-            if lack.reason != last {
-                self.screen.say(&format!("{}: {}", self.of, lack.reason));
-                last = lack.reason;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
+            *last.lock().await = Some((tried, lack));
+            progress
+        };
+        let say = |reason: &str| self.screen.say(&format!("{}: {reason}", self.of));
+        // However it ends, the last try says what there is to say.
+        let _ = wait::until(ask, Every::fixed(AGAIN), self.deadline, say).await;
+        last.lock().await.take()
     }
 
     fn lack(self, peer: &ClusterName, says: &str) -> Lack {
