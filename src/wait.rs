@@ -25,12 +25,12 @@ pub struct Reason {
     /// In words. What comes after a first line break is for the end of the wait, not for its course.
     pub text: String,
     /// Commands that show more.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
 }
 
 impl Reason {
     /// With commands that show more.
-    pub fn with(self, hints: Vec<String>) -> Self {
+    pub fn with(self, hints: Vec<Hint>) -> Self {
         Self { hints, ..self }
     }
 }

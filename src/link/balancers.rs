@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::Meshlink;
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     verify::{Check, Claim, Outcome, Verdict},
+    wait::{self, Deadline, Every, Progress, Unmet},
 };
 
 /// How long a verdict waits for AWS where it throttles.
@@ -51,36 +52,40 @@ impl Meshlink {
         if !on_aws {
             return;
         }
-        let mut watch = members.watch(name, (namespace, service), policy.port);
-        let start = Instant::now();
-        let asked = loop {
-            match watch.look(&seen).await {
-                // The next look waits its turn.
-                Err(error) if error.cause == Cause::Throttled && start.elapsed() < PATIENCE => {
-                    let so_far = start.elapsed().as_secs();
-                    members.aws().tell(&format!(
-                        "pending: {name}: {error}; asked again, {so_far} s so far, for up to {} s",
-                        PATIENCE.as_secs()
-                    ));
+        let watch = members.watch(name, (namespace, service), policy.port);
+        let watch = &Mutex::new(watch);
+        let begun = Instant::now();
+        let seen = &seen;
+        let ask = |()| async move {
+            match watch.lock().await.look(seen).await {
+                Ok(asked) => Progress::Done(asked),
+                Err(error) if error.cause == Cause::Throttled => {
+                    let (so_far, most) = (begun.elapsed().as_secs(), PATIENCE.as_secs());
+                    let told =
+                        format!("{error}; asked again, {so_far} s so far, for up to {most} s");
+                    Progress::NotYet(told.into())
                 }
-                asked => break asked,
+                Err(error) => Progress::Never(error.to_string().into()),
             }
         };
-        let asked = match asked {
+        let say = |reason: &str| members.aws().tell(&format!("pending: {name}: {reason}"));
+        // Where AWS throttles, each look waits its turn by itself.
+        let at_once = Every::fixed(Duration::ZERO);
+        let asked = match wait::until(ask, at_once, Deadline::after(PATIENCE), say).await {
             Ok(asked) => asked,
-            Err(error) => {
-                check.evidence += &format!("; target health not looked at: {error}");
+            Err(Unmet::Late { reason, .. } | Unmet::Never(reason)) => {
+                check.evidence += &format!("; target health not looked at: {reason}");
                 return;
             }
         };
-        match nlb::judge(&seen, asked.as_ref(), &policy, Duration::ZERO) {
-            nlb::Verdict::Ready => check.evidence += &tally(asked.as_ref()),
-            nlb::Verdict::Pending(reason) => {
+        match nlb::judge(seen, asked.as_ref(), &policy, Duration::ZERO) {
+            Progress::Done(()) => check.evidence += &tally(asked.as_ref()),
+            Progress::NotYet(reason) => {
                 let hint = Hint::meshlink(["wait", "nlb", name.as_str()]);
-                fail(check, &reason, hint);
+                fail(check, &reason.text, hint);
             }
-            nlb::Verdict::Stuck(cause) => {
-                let hint = cause.hint(name.as_str(), &watch.service());
+            Progress::Never(cause) => {
+                let hint = cause.hint(name.as_str(), &watch.lock().await.service());
                 fail(check, &cause.to_string(), hint);
             }
         }
