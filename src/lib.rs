@@ -45,6 +45,6 @@ pub mod wait;
 
 pub use engine::{Sink, event::Event};
 pub use link::{
-    Agreed, Change, ChartSource, Consent, Environment, Failure, Folders, Logins, Meshlink,
-    PlannedChange, Question,
+    Agreed, Change, ChartSource, Consent, Environment, Failure, Folders, Kind as FailureKind,
+    Logins, Meshlink, PlannedChange, Problem, Question,
 };

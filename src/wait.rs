@@ -8,6 +8,8 @@ use std::{fmt, future::Future, time::Duration};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::hint::Hint;
+
 /// Whether it is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress<T, N = Reason> {
@@ -271,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_deadline_tells_the_last_reason_with_its_hints() {
-        let last = Reason::from("b").with(vec!["kubectl get pods".into()]);
+        let last = Reason::from("b").with(vec![Hint::note("look at the pods")]);
         let answers = [not_yet("a"), Progress::NotYet(last.clone())];
         let (result, asked, said) = wait(&answers, Every::fixed(7 * SECOND)).await;
         let waited = 56 * SECOND;

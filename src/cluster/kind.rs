@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use serde_json::Value;
 
-use crate::name::ClusterName;
+use crate::{hint::Hint, name::ClusterName};
 
 /// An object's type: `apiVersion` and `kind` as manifests write them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,13 +188,11 @@ impl Ref {
     }
 
     /// The command that describes it.
-    pub fn describe(&self, context: &ClusterName) -> String {
-        let (kind, name) = (self.kind.kind.to_lowercase(), &self.name);
+    pub fn describe(&self, cluster: &ClusterName) -> Hint {
+        let (kind, name) = (self.kind.kind.to_lowercase(), self.name.as_str());
         match &self.namespace {
-            Some(namespace) => {
-                format!("kubectl --context {context} -n {namespace} describe {kind} {name}")
-            }
-            None => format!("kubectl --context {context} describe {kind} {name}"),
+            Some(namespace) => Hint::kubectl(cluster, ["-n", namespace, "describe", &kind, name]),
+            None => Hint::kubectl(cluster, ["describe", &kind, name]),
         }
     }
 }

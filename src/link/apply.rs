@@ -18,12 +18,12 @@ use super::{
     look::{Look, refused},
 };
 use crate::{
-    cluster::wait::Deadline,
     engine::{self, Lock, Readings, Recorder, Shop, Sink, Stop},
     observe::Observed,
     plan::Plan,
     report::{Report, RunOutcome},
     verify::{Depth, Verdict},
+    wait::Deadline,
 };
 
 impl PlannedChange<'_> {

@@ -135,6 +135,8 @@ fn what_was_printed_is_not_read_again() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// Where something pauses that is no wait for a fact: a turn in a queue, a renewal, a failed call that is tried again.
 const PAUSES: [&str; 6] = [
     "src/aws/rate.rs",

@@ -141,13 +141,10 @@ async fn elb_tells_the_load_balancers_of_the_embedded_world() {
         }
     };
     let pause = std::time::Duration::from_millis(20);
-    let limits = nlb::Limits {
-        deadline: pause * 500,
-        first: pause,
-        most: pause,
-    };
+    let deadline = crate::wait::Deadline::after(pause * 500);
+    let pace = crate::wait::Every::fixed(pause);
     let policy = nlb::Policy::default();
-    let ready = nlb::wait("eks-1", &mut watch, see, &policy, &limits, |_| {})
+    let ready = nlb::wait("eks-1", &mut watch, see, &policy, deadline, pace, |_| {})
         .await
         .unwrap();
     assert_eq!(ready.zones, ZONES);

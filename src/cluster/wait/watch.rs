@@ -112,19 +112,6 @@ pub(crate) async fn listed(
     Ok(Some((item, text(&list["metadata"]["resourceVersion"]))))
 }
 
-/// The object after the first change since a version; none if it was deleted, or that is too long ago to be told.
-/// There must have been a change.
-pub(crate) async fn first_change(
-    cluster: &Cluster,
-    r: &Ref,
-    from: String,
-) -> Result<Option<Value>, Error> {
-    match Changes::since(cluster, r, from).next().await? {
-        Change::To(state) => Ok(state),
-        Change::Unknown => Ok(None),
-    }
-}
-
 fn field(r: &Ref) -> String {
     format!("metadata.name={}", r.name)
 }

@@ -14,7 +14,6 @@ use crate::{
     causes,
     cluster::{Cluster, Delete, Kind, Manager, Recover, Ref, access, wait},
     engine::{Error, readings::Reading},
-    hint::Hint,
     name::ClusterName,
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
     probe::{self, Witness},
