@@ -165,6 +165,6 @@ fn tell(frame: &Frame, mut failure: Failure) -> Exit {
         // The failure is told on standard error either way.
         let _ = screen.show(&value, |_| String::new());
     }
-    screen.complain(&error::render(&failure, screen.err));
+    screen.complain(&error::render(failure, screen.err));
     failure.kind.into()
 }

@@ -13,6 +13,7 @@
 //!     kubeconfig: vec!["/home/me/.kube/config".into()],
 //!     ..Default::default()
 //! };
+//! let kubeconfig = connect::Kubeconfig::read(&options.kubeconfig)?;
 //! let cluster = connect::connect(&"eks-1".parse()?, "eks-1", &kubeconfig, &options).await?;
 //! let cacerts = Ref::namespaced(&Kind::SECRET, "istio-system", "cacerts");
 //! println!("{cacerts} is there: {}", cluster.find(&cacerts).await?.is_some());

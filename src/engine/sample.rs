@@ -162,7 +162,7 @@ impl Sample {
     }
 
     /// A namespace that is not ours, or holds what is not ours, is left alone.
-    async fn refuse_strangers(&self, cluster: &Cluster) -> Result<(), Error> {
+    pub(crate) async fn refuse_strangers(&self, cluster: &Cluster) -> Result<(), Error> {
         let Some(found) = cluster.find(&self.ns()).await? else {
             return Ok(());
         };

@@ -17,7 +17,11 @@ use crate::{
         preflight::{Finding, Level},
     },
     cluster::{Access, Cluster, Kind as ObjectKind, Ref, preflight},
-    engine::{self, survey},
+    engine::{
+        self,
+        sample::{self, Sample},
+        survey,
+    },
     hint::Hint,
     name::ClusterName,
     observe::{Lens, Observed, Tokens},
@@ -117,12 +121,36 @@ impl Meshlink {
                     plan: plan::join::proof(&self.mesh),
                 })
             }
-            Change::SampleUp(_) | Change::SampleDown(_) => Ok(Look {
-                reading: self.read().await?,
-                desired: Desired::default(),
-                plan: plan::sample(&self.mesh, matches!(change, Change::SampleUp(_))),
-            }),
+            Change::SampleUp(sample) => {
+                self.look_for_strangers(sample).await?;
+                self.look_at_samples(true).await
+            }
+            Change::SampleDown(_) => self.look_at_samples(false).await,
         }
+    }
+
+    async fn look_at_samples(&self, install: bool) -> Result<Look, Failure> {
+        Ok(Look {
+            reading: self.read().await?,
+            desired: Desired::default(),
+            plan: plan::sample(&self.mesh, install),
+        })
+    }
+
+    /// Refuses a namespace that is somebody else's, in any member, before anything is put into one.
+    async fn look_for_strangers(&self, sample: &Sample) -> Result<(), Failure> {
+        let looks = self.clusters.values().map(|c| sample.refuse_strangers(c));
+        let errors = future::join_all(looks).await.into_iter();
+        let failure = |error: sample::Error| {
+            let kind = match error {
+                sample::Error::NotOurs { .. } => Kind::Refused,
+                _ => Kind::Failed,
+            };
+            let failure = Failure::new(kind, &error);
+            error.hints().into_iter().fold(failure, Failure::hint)
+        };
+        let failures = errors.filter_map(Result::err).map(failure);
+        failures.reduce(Failure::and).map_or(Ok(()), Err)
     }
 
     async fn look_to_join(&self, inputs: &Inputs) -> Result<Look, Failure> {

@@ -1,10 +1,11 @@
 //! `meshlink sample`: the example's apps, to see with one's own eyes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::future;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::{
     cli::{
@@ -17,10 +18,14 @@ use crate::{
     cluster::Cluster,
     engine::sample::{Called, Error, Sample, State},
     link::Change,
+    wait::{self, Deadline, Every, Progress, Unmet},
 };
 
 /// How often each client is made to ask.
 const TIMES: usize = 20;
+/// How long proxies may take to hear of what was put in, and how often they are asked meanwhile.
+const SETTLE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What `sample` shows, by cluster.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -163,16 +168,40 @@ async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
     let sample = sample(&session, args);
     let states = everywhere(members(&session).map(|cluster| sample.state(cluster))).await?;
     let versions: BTreeSet<_> = states.into_iter().filter_map(|s| s.version).collect();
-    let calls = everywhere(members(&session).map(|c| sample.call(c, TIMES))).await?;
+    let versions: Vec<String> = versions.into_iter().collect();
+    let (session, sample, versions) = (&session, &sample, &versions);
+    let last = &Mutex::new(vec![]);
+    // Proxies hear of what has just been put in a moment later.
+    let ask = |()| async move {
+        let calls = match everywhere(members(session).map(|c| sample.call(c, TIMES))).await {
+            Ok(calls) => calls,
+            Err(failure) => return Progress::Never(failure),
+        };
+        let has_all =
+            |c: &Called| c.others.is_empty() && versions.iter().all(|v| c.answers.contains_key(v));
+        let all = !versions.is_empty() && calls.iter().all(has_all);
+        *last.lock().await = calls;
+        match all || versions.is_empty() {
+            true => Progress::Done(all),
+            false => Progress::NotYet("not every version answers everybody".into()),
+        }
+    };
+    let settled = wait::until(
+        ask,
+        Every::fixed(AGAIN),
+        Deadline::after(SETTLE),
+        |_: &str| (),
+    );
+    let all = match settled.await {
+        Ok(all) => all,
+        Err(Unmet::Late { .. }) => false,
+        Err(Unmet::Never(failure)) => return Err(failure),
+    };
     let calls = Calls {
-        versions: versions.into_iter().collect(),
-        calls,
+        versions: versions.clone(),
+        calls: last.lock().await.clone(),
     };
     frame.screen.show(&calls, |style| answers(&calls, style))?;
-    let has_all = |c: &Called| {
-        c.others.is_empty() && calls.versions.iter().all(|v| c.answers.contains_key(v))
-    };
-    let all = !calls.versions.is_empty() && calls.calls.iter().all(has_all);
     Ok(if all { Exit::Done } else { Exit::NotInTime })
 }
 
