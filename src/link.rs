@@ -40,7 +40,8 @@ mod environment;
 mod failure;
 mod look;
 pub(crate) mod reach;
-mod record;
+pub(crate) mod record;
+#[cfg(feature = "cli")]
 pub(crate) mod selection;
 
 pub use change::{Agreed, Change, Consent, Question};

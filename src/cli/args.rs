@@ -198,6 +198,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ca(Ca),
     /// Run embedded clusters to try things on, until interrupted
+    #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
     /// Print the shell's completion script
     Completions(Completions),
@@ -403,6 +404,7 @@ pub(crate) struct CaStatus {
 }
 
 /// `meshlink sandbox`.
+#[cfg(feature = "sandbox")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sandbox {
     /// How many clusters
@@ -414,6 +416,7 @@ pub(crate) struct Sandbox {
 }
 
 /// How long things take in the sandbox.
+#[cfg(feature = "sandbox")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Timeline {
     /// At once.

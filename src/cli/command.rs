@@ -16,6 +16,7 @@ mod man;
 mod plan;
 mod render;
 mod sample;
+#[cfg(feature = "sandbox")]
 mod sandbox;
 mod schema;
 mod status;
@@ -39,6 +40,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Terraform => terraform::run(frame).await,
         Command::Ca(Ca::Init(args)) => ca::init(args, frame).await,
         Command::Ca(Ca::Status(args)) => ca::status(args, frame).await,
+        #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args, frame).await,
         Command::Completions(args) => completions::run(&args, frame),
         Command::Man(args) => man::run(&args, frame),

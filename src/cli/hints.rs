@@ -12,7 +12,7 @@ use super::{
 use crate::{
     aws::eks,
     hint::{About, Hint, InCluster, Meshlink, word},
-    link::{Environment, reach::Finder, selection},
+    link::{Environment, reach::Finder, record},
     report::Report,
     spec::{Member, Mesh, Reach},
     verify::Verdict,
@@ -176,7 +176,7 @@ impl Known {
 /// How a member is found again, by the rules by which it was found.
 fn found(member: &Member, contexts: &[eks::Context], region: Option<&str>) -> Found {
     let name = member.name.as_str();
-    let by = selection::found_by(&member.reach);
+    let by = record::found_by(&member.reach);
     let context = match &member.reach {
         Reach::Context(context) => Some(context.clone()),
         Reach::Auto(text) if contexts.iter().any(|c| c.name == *text) => Some(text.clone()),
@@ -212,10 +212,11 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Wait(Wait::Nlb(args)) => Some(&args.target),
         Command::Render(args) => Some(&args.target),
         Command::Ca(args) => Some(args.target()),
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(_) => None,
         Command::Chart(_)
         | Command::Aws(_)
         | Command::Terraform
-        | Command::Sandbox(_)
         | Command::Completions(_)
         | Command::Man(_)
         | Command::Schema(_) => None,

@@ -206,8 +206,7 @@ impl Meshlink {
     ) -> Shop {
         let (environment, leave) = (&self.environment, change.leave());
         let mesh = leave.rest(&self.mesh);
-        let found =
-            |m: &crate::spec::Member| (m.name.clone(), super::selection::found_by(&m.reach));
+        let found = |m: &crate::spec::Member| (m.name.clone(), super::record::found_by(&m.reach));
         let mut left = BTreeSet::new();
         let seen = super::look::Reading {
             observed: observed.clone(),

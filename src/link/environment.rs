@@ -89,6 +89,7 @@ impl Folders {
 
 impl Places {
     /// What was done to the mesh, a line for each event.
+    #[cfg(feature = "cli")]
     pub(crate) fn journal(&self) -> PathBuf {
         self.state.join("journal.jsonl")
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Environment,
     failure::{Failure, Kind},
-    selection,
+    record,
 };
 use crate::{
     aws::{Aws, Identity, eks},
@@ -79,6 +79,7 @@ impl Finder {
         self.contexts.iter().map(eks::Context::from).collect()
     }
 
+    #[cfg(feature = "cli")]
     pub(super) fn aws(&self) -> &Aws {
         &self.aws
     }
@@ -150,7 +151,7 @@ impl Finder {
                     role_arn: cluster.role_arn.clone(),
                     external_id: cluster.external_id.clone(),
                 };
-                let text = selection::eks_text(cluster);
+                let text = record::eks_text(cluster);
                 let found = eks::resolve(&self.aws, &who, &text, &BTreeMap::new(), &[]).await;
                 found.map_err(Unreached::Eks)?
             }

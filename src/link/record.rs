@@ -1,10 +1,13 @@
 //! What this machine remembers of a mesh: its members as they were last joined, and its journal.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use futures::future;
 
-use super::{Meshlink, failure::Failure, selection};
+use super::{
+    Meshlink,
+    failure::{Failure, Kind as Failed, Problem},
+};
 use crate::{
     cluster::{Kind, Ref},
     engine::journal::Journal,
@@ -12,8 +15,11 @@ use crate::{
     hint::Hint,
     observe::{CLAIM, claim},
     plan::{Refusal, leave::Leave},
-    spec::{Member, Mesh},
+    spec::{Eks, Member, Mesh, Problems, Reach},
 };
+
+/// The mesh as it was last written, beside its journal.
+pub(super) const FILE: &str = "mesh.yaml";
 
 impl Meshlink {
     /// The journal, for appending.
@@ -27,7 +33,7 @@ impl Meshlink {
         // It lies beside the journal, whose folder may not be there yet.
         self.journal()?;
         let folder = &self.places.state;
-        write_whole(&folder.join(selection::FILE), text.as_bytes()).map_err(|e| {
+        write_whole(&folder.join(FILE), text.as_bytes()).map_err(|e| {
             let folder = folder.display().to_string();
             Failure::failed(&e).hint(Hint::command(["ls", "-ld", &folder]))
         })
@@ -35,14 +41,14 @@ impl Meshlink {
 
     /// Takes those who left out of what is written down.
     pub(super) fn forget(&self, leave: &Leave) -> Result<(), Failure> {
-        let known = selection::read(&self.places.state.join(selection::FILE));
+        let known = read(&self.places.state.join(FILE));
         self.remember(&leave.rest(known.as_ref().unwrap_or(&self.mesh)))
     }
 
     /// A mesh of this name that stands elsewhere: two under one name would share a root.
     pub(super) async fn namesake(&self) -> Option<Refusal> {
-        let path = self.places.state.join(selection::FILE);
-        let known = selection::read(&path).ok()?;
+        let path = self.places.state.join(FILE);
+        let known = read(&path).ok()?;
         let here = |m: &Member| self.mesh.clusters.iter().any(|n| n.name == m.name);
         if known.clusters.is_empty() || known.clusters.iter().any(here) {
             return None;
@@ -89,5 +95,46 @@ fn namesake(mesh: &Mesh, known: &Mesh, path: &Path) -> Refusal {
             Hint::join(old.iter().chain(&new)).remark("one mesh of all"),
             Hint::command(["rm", &path]).remark(format!("if {} are gone for good", old.join(" "))),
         ],
+    }
+}
+
+/// A mesh file.
+pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
+    let text = fs::read_to_string(path).map_err(|e| {
+        let causes = vec![
+            format!("cannot read the mesh file {}", path.display()),
+            e.to_string(),
+        ];
+        Failure::from_causes(Failed::InvalidMesh, causes)
+    })?;
+    Mesh::read(&text, path).map_err(|problems| invalid(&problems))
+}
+
+fn invalid(problems: &Problems) -> Failure {
+    let one = |problem: &crate::spec::Problem| Problem {
+        causes: vec![problem.in_file(&problems.file)],
+        hints: vec![],
+    };
+    let errors = problems.list.iter().map(one).collect();
+    Failure {
+        kind: Failed::InvalidMesh,
+        errors,
+    }
+}
+
+/// How a member can be found again, as one word.
+pub(crate) fn found_by(reach: &Reach) -> String {
+    match reach {
+        Reach::Auto(text) | Reach::Context(text) => text.clone(),
+        Reach::Eks(cluster) => eks_text(cluster),
+    }
+}
+
+/// An EKS cluster as one word: its ARN, `region/name`, or its name.
+pub(super) fn eks_text(cluster: &Eks) -> String {
+    match (&cluster.arn, &cluster.region) {
+        (Some(arn), _) => arn.clone(),
+        (None, Some(region)) => format!("{region}/{}", cluster.name),
+        (None, None) => cluster.name.clone(),
     }
 }

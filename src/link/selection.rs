@@ -2,15 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use super::{
     Folders,
     admission::unanswered,
-    failure::{Failure, Kind as Failed, Problem},
+    failure::{Failure, Kind as Failed},
     reach::Finder,
+    record::{FILE, found_by, read},
 };
 use crate::{
     aws::Members,
@@ -18,11 +18,9 @@ use crate::{
     hint::Hint,
     name::{ClusterName, MeshId},
     observe::{RECORD, Record, record},
-    spec::{Eks, Mesh, Problems, Reach, Values},
+    spec::{Mesh, Values},
 };
 
-/// The mesh as it was last written, beside its journal.
-pub(super) const FILE: &str = "mesh.yaml";
 /// The mesh that is meant where none is named.
 const DEFAULT: &str = "mesh";
 
@@ -209,50 +207,10 @@ fn place(by: Named<'_>) -> Result<(MeshId, PathBuf), Failure> {
     Ok((id, path))
 }
 
-/// A mesh file.
-pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
-    let text = fs::read_to_string(path).map_err(|e| {
-        let causes = vec![
-            format!("cannot read the mesh file {}", path.display()),
-            e.to_string(),
-        ];
-        Failure::from_causes(Failed::InvalidMesh, causes)
-    })?;
-    Mesh::read(&text, path).map_err(|problems| invalid(&problems))
-}
-
-fn invalid(problems: &Problems) -> Failure {
-    let one = |problem: &crate::spec::Problem| Problem {
-        causes: vec![problem.in_file(&problems.file)],
-        hints: vec![],
-    };
-    let errors = problems.list.iter().map(one).collect();
-    Failure {
-        kind: Failed::InvalidMesh,
-        errors,
-    }
-}
-
 /// What a member is called in `id=NAME`, or by its bare name.
+#[cfg(feature = "sandbox")]
 pub(crate) fn bare(text: &str) -> &str {
     text.split_once('=').map_or(text, |(_, name)| name)
-}
-
-/// How a member can be found again, as one word.
-pub(crate) fn found_by(reach: &Reach) -> String {
-    match reach {
-        Reach::Auto(text) | Reach::Context(text) => text.clone(),
-        Reach::Eks(cluster) => eks_text(cluster),
-    }
-}
-
-/// An EKS cluster as one word: its ARN, `region/name`, or its name.
-pub(super) fn eks_text(cluster: &Eks) -> String {
-    match (&cluster.arn, &cluster.region) {
-        (Some(arn), _) => arn.clone(),
-        (None, Some(region)) => format!("{region}/{}", cluster.name),
-        (None, None) => cluster.name.clone(),
-    }
 }
 
 /// Members by the names that were typed.

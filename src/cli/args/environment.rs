@@ -114,6 +114,7 @@ impl Environment {
     }
 
     /// The folder a running sandbox can be found by.
+    #[cfg(feature = "sandbox")]
     pub(crate) fn sandbox_state(&self) -> Option<PathBuf> {
         Some(self.base("XDG_STATE_HOME", ".local/state")?.join(SANDBOX))
     }

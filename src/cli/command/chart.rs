@@ -18,7 +18,7 @@ use crate::{
         args::chart::{self as args, From, Settings, Template},
         error::{Exit, Failure},
     },
-    link::{ChartSource, charts, selection},
+    link::{ChartSource, charts, record},
     spec::ISTIO_VERSION,
 };
 
@@ -177,7 +177,7 @@ async fn pull(args: &args::Pull, frame: &Frame) -> Result<(), Failure> {
 }
 
 async fn lock(args: &args::Lock, frame: &Frame) -> Result<(), Failure> {
-    let mesh = args.file.as_deref().map(selection::read).transpose()?;
+    let mesh = args.file.as_deref().map(record::read).transpose()?;
     let path = match (&args.lock, &args.file) {
         (Some(path), _) => path.clone(),
         (None, Some(file)) => file.with_file_name(FILE),
