@@ -1,5 +1,7 @@
 //! Turn Kubernetes clusters on different networks into one Istio mesh, and prove that it works.
 //!
+//! [`Meshlink`] is the front door: [`Meshlink::open`], [`Meshlink::plan`] with a [`Change`], [`PlannedChange::apply`].
+//!
 //! The rooms, from the inside out; each may use only those above it:
 //!
 //! | room | what it is |
@@ -14,6 +16,7 @@
 //! | [`plan`] | the steps that are missing; pure |
 //! | [`engine`] | the only place that causes effects |
 //! | [`report`] | what happened, for people and machines |
+//! | `link` | the front door, where the protocol of a change stands |
 //! | `cli` | arguments in, output and exit code out |
 //!
 //! `sandbox` stands apart: embedded clusters, spoken to over HTTP like any other.
