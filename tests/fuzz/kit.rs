@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use meshlink::chart::{Capabilities, Chart, Error, File, Options, Release, Rendered, render_with};
@@ -41,19 +40,10 @@ pub fn rendered(chart: &Chart, values: &Value) -> Result<Rendered, Error> {
             json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "items": [1, -1, 1.5, null]}),
         ),
     };
-    let counter = AtomicU64::new(7);
-    let random = |buffer: &mut [u8]| {
-        let number = counter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        let bytes = number.to_le_bytes();
-        buffer
-            .iter_mut()
-            .zip(bytes.iter().cycle())
-            .for_each(|(to, from)| *to = *from);
-    };
     let options = Options {
         lookup: Some(&lookup),
         now: Some(1_700_000_000),
-        random: Some(&random),
+        allow_random: true,
     };
     let release = Release {
         name: "rel",

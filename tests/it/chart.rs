@@ -222,11 +222,11 @@ fn a_broken_template_names_chart_file_line_column_and_value() {
 fn what_cannot_be_used_is_said_with_its_exit_code() {
     let user = user();
     for (args, code, says) in [
-        ("chart template web ftp://x/y", 2, "no chart name"),
+        ("chart template web ftp://x/y", 2, "not a valid chart name"),
         (
             "chart template web nothing --repo ftp://host/x",
             2,
-            "no chart source",
+            "not a chart source",
         ),
         (
             "chart template web nothing --repo .",

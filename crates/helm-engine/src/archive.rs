@@ -63,7 +63,7 @@ pub(crate) fn unpack(bytes: &[u8], origin: &str, room: &mut Room) -> Result<Vec<
         reason,
     };
     if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Err(refused("it is no gzipped archive".to_owned()));
+        return Err(refused("it is not a gzipped archive".to_owned()));
     }
     let mut archive =
         tar::Archive::new(GzDecoder::new(bytes).take(room.bytes + COUNT as u64 * 1024));
@@ -74,7 +74,7 @@ pub(crate) fn unpack(bytes: &[u8], origin: &str, room: &mut Room) -> Result<Vec<
     {
         let mut entry = entry.map_err(|error| refused(error.to_string()))?;
         let name = String::from_utf8(entry.path_bytes().into_owned())
-            .map_err(|_| refused("a file name is no UTF-8".to_owned()))?;
+            .map_err(|_| refused("a file name is not valid UTF-8".to_owned()))?;
         let kind = entry.header().entry_type();
         if kind.is_dir() || kind.is_pax_global_extensions() || kind.is_pax_local_extensions() {
             continue;
@@ -86,7 +86,7 @@ pub(crate) fn unpack(bytes: &[u8], origin: &str, room: &mut Room) -> Result<Vec<
         let size = entry.size();
         if size > EACH.min(room.bytes) || room.files == 0 {
             return Err(refused(format!(
-                "{name} goes beyond the limits ({COUNT} files, {EACH} bytes each, {TOTAL} in all)"
+                "{name} exceeds the limits ({COUNT} files, {EACH} bytes each, {TOTAL} in all)"
             )));
         }
         room.bytes -= size;
@@ -231,7 +231,7 @@ impl Walk<'_> {
         };
         let about = fs::metadata(path).map_err(unreadable)?;
         if !about.is_file() || about.len() > EACH.min(self.left) || self.files.len() >= COUNT {
-            return Err(self.refused(format!("{name} is no plain file, or goes beyond the limits ({COUNT} files, {EACH} bytes each, {TOTAL} in all)")));
+            return Err(self.refused(format!("{name} is not a plain file, or exceeds the limits ({COUNT} files, {EACH} bytes each, {TOTAL} in all)")));
         }
         self.left -= about.len();
         self.files.push(File {
@@ -393,7 +393,7 @@ pub(crate) mod tests {
             unpack(b"name: x", "test", &mut Room::default())
                 .unwrap_err()
                 .to_string()
-                .contains("no gzipped archive")
+                .contains("not a gzipped archive")
         );
         assert!(unpack(&pack(&[]), "test", &mut Room::default()).is_err());
         let good = pack(&[("app/Chart.yaml", regular, &"x".repeat(5000))]);
@@ -440,7 +440,7 @@ pub(crate) mod tests {
         let error = crate::Chart::from_archive(&archive)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("goes beyond the limits"), "{error}");
+        assert!(error.contains("exceeds the limits"), "{error}");
     }
 
     #[test]

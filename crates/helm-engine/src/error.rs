@@ -7,7 +7,7 @@ use std::{fmt, io, path::PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A chart source could not be understood.
-    #[error("`{text}` is no chart source: {reason}")]
+    #[error("`{text}` is not a chart source: {reason}")]
     Source {
         /// What was given.
         text: String,
@@ -136,7 +136,9 @@ pub enum Error {
         actual: String,
     },
     /// The chart is not in the cache, and the network may not be used.
-    #[error("chart {name} {version} of {origin} is not in the cache, and offline was asked for")]
+    #[error(
+        "chart {name} {version} of {origin} is not in the cache, and the network may not be used"
+    )]
     Offline {
         /// The chart's name.
         name: String,
@@ -146,7 +148,7 @@ pub enum Error {
         origin: String,
     },
     /// A lock file could not be understood.
-    #[error("{} is no lock file: {reason}", path.display())]
+    #[error("{} is not a lock file: {reason}", path.display())]
     Lock {
         /// The file.
         path: PathBuf,
@@ -173,7 +175,7 @@ pub enum Error {
     #[error(transparent)]
     Template(Box<Fault>),
     /// A rendered document is no Kubernetes object.
-    #[error("{template} rendered a document that is no object: {reason}")]
+    #[error("{template} rendered a document that is not a Kubernetes object: {reason}")]
     Document {
         /// The template.
         template: String,

@@ -77,7 +77,7 @@ pub async fn fetch(
     if !archive::is_plain(name) {
         return Err(Error::Source {
             text: name.to_owned(),
-            reason: "it is no chart name".to_owned(),
+            reason: "it is not a valid chart name".to_owned(),
         });
     }
     let fetched = match source {

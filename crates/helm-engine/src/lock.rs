@@ -77,7 +77,7 @@ impl Lock {
         });
         match bad {
             Some(entry) => Err(refused(format!(
-                "the digest of {} {} is no sha256",
+                "the digest of {} {} is not a sha256",
                 entry.chart, entry.version
             ))),
             None => Ok(Self {

@@ -206,7 +206,7 @@ fn check_head(object: &Value) -> Result<(), String> {
     let scalar = |value: &Value| !value.is_object() && !value.is_array();
     for path in ["/apiVersion", "/kind", "/metadata/name"] {
         if object.pointer(path).is_some_and(|value| !scalar(value)) {
-            return Err(format!("{} is no text", path[1..].replace('/', ".")));
+            return Err(format!("{} is not a string", path[1..].replace('/', ".")));
         }
     }
     match object.pointer("/metadata").unwrap_or(&Value::Null) {
@@ -215,13 +215,13 @@ fn check_head(object: &Value) -> Result<(), String> {
             Value::Null => Ok(()),
             Value::Object(annotations) => {
                 match annotations.iter().find(|(_, value)| !scalar(value)) {
-                    Some((key, _)) => Err(format!("annotation {key} is no text")),
+                    Some((key, _)) => Err(format!("annotation {key} is not a string")),
                     None => Ok(()),
                 }
             }
-            _ => Err("metadata.annotations is no map".to_owned()),
+            _ => Err("metadata.annotations is not a map".to_owned()),
         },
-        _ => Err("metadata is no map".to_owned()),
+        _ => Err("metadata is not a map".to_owned()),
     }
 }
 

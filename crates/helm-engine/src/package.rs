@@ -221,7 +221,7 @@ impl Chart {
             match document {
                 Value::Null => {}
                 Value::Object(map) => values::overlay(&mut self.values, map),
-                _ => return Err(self.refused(&file.name, "it is no map")),
+                _ => return Err(self.refused(&file.name, "it is not a map")),
             }
         }
         self.values_text = text;
@@ -312,11 +312,11 @@ mod tests {
             (vec![file("Chart.yaml", "name: [")], "Chart.yaml is invalid"),
             (
                 vec![file("Chart.yaml", "name: a\nversion: x\n")],
-                "no semantic version",
+                "not a semantic version",
             ),
             (
                 vec![file("Chart.yaml", "name: a/b\nversion: 1.0.0\n")],
-                "is no name",
+                "is not a valid chart name",
             ),
             (
                 vec![file("Chart.yaml", "name: a\nversion: 1.0.0\ntype: odd\n")],

@@ -272,7 +272,7 @@ impl Record {
         };
         let packed = STANDARD
             .decode(text("/data/release"))
-            .map_err(|_| refused("data.release is no base64"))?;
+            .map_err(|_| refused("data.release is not valid base64"))?;
         let document = decode(&packed).map_err(|reason| refused(&reason))?;
         let labels = secret
             .pointer("/metadata/labels")
@@ -365,7 +365,9 @@ pub fn outdated(records: &[Record], keep: usize) -> Vec<&Record> {
 }
 
 fn decode(packed: &[u8]) -> Result<Map<String, Value>, String> {
-    let mut bytes = STANDARD.decode(packed).map_err(|_| "it is no base64")?;
+    let mut bytes = STANDARD
+        .decode(packed)
+        .map_err(|_| "it is not valid base64")?;
     if bytes.starts_with(&[0x1f, 0x8b, 0x08]) {
         let mut plain = Vec::new();
         GzDecoder::new(bytes.as_slice())

@@ -89,8 +89,8 @@ pub struct Options<'l> {
     pub lookup: Option<&'l Lookup<'l>>,
     /// What `now` answers, in seconds since 1970.
     pub now: Option<i64>,
-    /// Fills a buffer with randomness.
-    pub random: Option<&'l (dyn Fn(&mut [u8]) + Sync)>,
+    /// Whether templates may make random text, keys and certificates. Certificates need [`Options::now`] too.
+    pub allow_random: bool,
 }
 
 /// What came out of a chart.
@@ -171,7 +171,7 @@ fn render_here(
     let user = match values {
         Value::Null => serde_json::Map::new(),
         Value::Object(map) => map.clone(),
-        _ => return Err(invalid("they are no map".to_owned())),
+        _ => return Err(invalid("they are not a map".to_owned())),
     };
     check_version(chart, capabilities)?;
     let chart = &super::package::enabled(chart, &user)?;
@@ -377,7 +377,7 @@ fn execute(
         return Err(Error::Package {
             chart: chart.name().to_owned(),
             file: "templates".to_owned(),
-            reason: format!("they have more than {TEMPLATES} bytes together"),
+            reason: format!("the templates are larger than {TEMPLATES} bytes in total"),
         });
     }
     let mut order: Vec<(&String, &Source)> = templates.iter().collect();
@@ -400,15 +400,12 @@ fn execute(
     let lookup = options
         .lookup
         .map(|lookup| move |a: &str, b: &str, c: &str, d: &str| lookup(a, b, c, d));
-    let random = options
-        .random
-        .map(|random| move |buffer: &mut [u8]| random(buffer));
     let outside = Outside {
         lookup: lookup
             .as_ref()
             .map(|lookup| lookup as &dyn Fn(&str, &str, &str, &str) -> Result<Value, String>),
         now: options.now,
-        random: random.as_ref().map(|random| random as &dyn Fn(&mut [u8])),
+        random: options.allow_random,
     };
     let engine = Engine::new(&outside);
     let mut files = Vec::new();

@@ -34,7 +34,7 @@ pub(crate) fn warnings(chart: &Chart, values: &Value) -> Vec<String> {
                 }));
             }
             Err(error) => all.push(format!(
-                "{}: values.schema.json is no JSON: {error}",
+                "{}: values.schema.json is not valid JSON: {error}",
                 chart.name()
             )),
         }
@@ -59,7 +59,7 @@ impl<'s> Check<'s> {
         self.problems.push(format!(
             "{}: {text}",
             if path.is_empty() {
-                "the whole"
+                "values"
             } else {
                 &path[1..]
             }
@@ -69,7 +69,7 @@ impl<'s> Check<'s> {
     fn value(&mut self, schema: &'s Value, value: &Value, path: &str, depth: usize) {
         let Value::Object(rules) = schema else {
             if *schema == Value::Bool(false) {
-                self.problem(path, "nothing is allowed here".to_owned());
+                self.problem(path, "no value is allowed here".to_owned());
             }
             return;
         };
@@ -111,7 +111,11 @@ impl<'s> Check<'s> {
         if !wanted.iter().any(fits) {
             self.problem(
                 path,
-                format!("{found} where {} is wanted", wanted.join(" or ")),
+                format!(
+                    "{} is of type {found}, must be {}",
+                    text(value),
+                    wanted.join(" or ")
+                ),
             );
         }
     }
@@ -127,34 +131,41 @@ impl<'s> Check<'s> {
                 format!("{} is not one of {}", text(value), allowed.join(", ")),
             );
         }
-        if rules.get("const").is_some_and(|only| !same(only)) {
-            self.problem(
-                path,
-                format!("{} is not the only value allowed", text(value)),
-            );
+        if let Some(only) = rules.get("const").filter(|only| !same(only)) {
+            let problem = format!("{} is not allowed, only {} is", text(value), text(only));
+            self.problem(path, problem);
         }
-        let bound = |name: &str| rules.get(name).and_then(Value::as_f64);
-        let is_out = |number: f64| {
-            bound("minimum").is_some_and(|least| number < least)
-                || bound("maximum").is_some_and(|most| number > most)
-        };
-        if value.as_f64().is_some_and(is_out) {
-            self.problem(path, format!("{} is out of range", text(value)));
+        if let Some(number) = value.as_f64() {
+            self.bounds(rules, path, ["minimum", "maximum"], number, &text(value));
         }
         if let Value::String(content) = value {
-            let length = content.chars().count() as f64;
-            if bound("minLength").is_some_and(|least| length < least)
-                || bound("maxLength").is_some_and(|most| length > most)
+            let length = content.chars().count();
+            let what = format!("the length {length} of {}", text(value));
+            let names = ["minLength", "maxLength"];
+            self.bounds(rules, path, names, length as f64, &what);
+            let pattern = rules.get("pattern").and_then(Value::as_str);
+            if let Some(pattern) = pattern
+                && regex_lite::Regex::new(pattern).is_ok_and(|known| !known.is_match(content))
             {
-                self.problem(path, "text of another length is wanted".to_owned());
+                self.problem(path, format!("{} does not match {pattern}", text(value)));
             }
-            let pattern = rules
-                .get("pattern")
-                .and_then(Value::as_str)
-                .and_then(|pattern| regex_lite::Regex::new(pattern).ok());
-            if pattern.is_some_and(|pattern| !pattern.is_match(content)) {
-                self.problem(path, "text of another form is wanted".to_owned());
-            }
+        }
+    }
+
+    fn bounds(
+        &mut self,
+        rules: &Map<String, Value>,
+        path: &str,
+        [least, most]: [&str; 2],
+        number: f64,
+        what: &str,
+    ) {
+        let bound = |name: &str| Some((rules.get(name)?, rules.get(name)?.as_f64()?));
+        if let Some((least, _)) = bound(least).filter(|(_, least)| number < *least) {
+            self.problem(path, format!("{what} is less than {}", text(least)));
+        }
+        if let Some((most, _)) = bound(most).filter(|(_, most)| number > *most) {
+            self.problem(path, format!("{what} is more than {}", text(most)));
         }
     }
 
@@ -189,7 +200,7 @@ impl<'s> Check<'s> {
         if !any || !one || not {
             self.problem(
                 path,
-                "it fits none of the forms allowed, or more than one".to_owned(),
+                "the value must match one of the allowed forms".to_owned(),
             );
         }
     }
@@ -235,7 +246,7 @@ impl<'s> Check<'s> {
             }
             match rules.get("additionalProperties") {
                 Some(Value::Bool(false)) if !matched => {
-                    self.problem(&path, "it is not known".to_owned())
+                    self.problem(&path, "this key is not allowed".to_owned())
                 }
                 Some(schema @ Value::Object(_)) if !matched => {
                     self.value(schema, value, &path, depth + 1)
@@ -281,31 +292,36 @@ mod tests {
     fn what_does_not_fit_is_told_with_its_path() {
         let schema = json!({
             "$defs": {"port": {"type": "integer", "minimum": 1, "maximum": 65535}},
-            "type": "object", "required": ["name"], "additionalProperties": false,
+            "type": "object", "required": ["name", "more"], "additionalProperties": false,
             "properties": {
                 "name": {"type": "string", "pattern": "^[a-z]+$"}, "ports": {"type": "array", "items": {"$ref": "#/$defs/port"}},
                 "mode": {"enum": ["a", "b"]}, "limit": {"anyOf": [{"type": "null"}, {"type": "number"}]},
+                "short": {"maxLength": 2}, "only": {"const": 1}, "more": {},
             },
         });
         assert_eq!(
             told(
                 schema.clone(),
-                json!({"name": "x", "ports": [80.0], "mode": "a", "limit": 1.5})
+                json!({"name": "x", "more": 1, "ports": [80.0], "mode": "a", "limit": 1.5})
             ),
             Vec::<String>::new()
         );
         let told = told(
             schema,
-            json!({"ports": [0, "x"], "mode": "c", "limit": "x", "extra": 1}),
+            json!({"name": "A1", "ports": [0, "x", 70_000], "mode": "c", "limit": "x", "extra": 1, "short": "abc", "only": 2}),
         )
         .join("\n");
         for expected in [
-            "name is missing",
-            "ports.0: 0 is out of range",
-            "ports.1: string where integer",
+            "values: more is missing",
+            "name: \"A1\" does not match ^[a-z]+$",
+            "ports.0: 0 is less than 1",
+            "ports.1: \"x\" is of type string, must be integer",
+            "ports.2: 70000 is more than 65535",
+            "short: the length 3 of \"abc\" is more than 2",
+            "only: 2 is not allowed, only 1 is",
             "mode: \"c\" is not one of \"a\", \"b\"",
-            "limit: it fits none",
-            "extra: it is not known",
+            "limit: the value must match one of the allowed forms",
+            "extra: this key is not allowed",
         ] {
             assert!(told.contains(expected), "{expected} in {told}");
         }
@@ -329,6 +345,6 @@ mod tests {
             schema: Some(b"{".to_vec()),
             ..Chart::default()
         };
-        assert!(warnings(&chart, &Value::Null)[0].contains("no JSON"));
+        assert!(warnings(&chart, &Value::Null)[0].contains("not valid JSON"));
     }
 }

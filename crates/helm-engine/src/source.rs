@@ -29,14 +29,14 @@ impl FromStr for Source {
                 .map_err(|error| refused(&error.to_string()))?;
             return match uri.authority() {
                 Some(authority) if authority.as_str().contains('@') => Err(refused(
-                    "credentials belong into the registry configuration",
+                    "credentials belong in the registry configuration, not in the URL",
                 )),
                 Some(_) => Ok(Self::Repository(text.trim_end_matches('/').to_owned())),
                 None => Err(refused("it has no host")),
             };
         }
         if text.contains("://") {
-            return Err(refused("only https, http and oci are known"));
+            return Err(refused("the scheme must be https, http or oci"));
         }
         let path = PathBuf::from(text);
         Ok(if text.ends_with(".tgz") || text.ends_with(".tar.gz") {

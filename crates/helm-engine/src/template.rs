@@ -3,6 +3,7 @@
 //! Syntax trees come from `gotmpl`'s parser; they are executed here, because templates of real charts rely on
 //! maps being shared: what one template sets in `.Values`, the next one reads. See [`value::Value`].
 
+mod blocks;
 pub(crate) mod budget;
 pub(crate) mod check;
 mod compare;

@@ -24,7 +24,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Map<String, Value>, Error> {
         match document {
             Value::Null => {}
             Value::Object(map) => overlay(&mut values, map),
-            _ => return Err(invalid("they are no map".to_owned())),
+            _ => return Err(invalid("they are not a map".to_owned())),
         }
     }
     Ok(values)

@@ -87,18 +87,18 @@ impl Proxy {
         };
         let (scheme, rest) = whole.split_once("://").unwrap_or(("http", &whole));
         if scheme != "http" {
-            return Err(refused("only http proxies are known"));
+            return Err(refused("only HTTP proxies are supported"));
         }
         let (login, rest) = rest
             .rsplit_once('@')
             .map_or((None, rest), |(login, rest)| (Some(login), rest));
         let address = format!("http://{}", rest.trim_end_matches('/'))
             .parse::<Uri>()
-            .map_err(|_| refused("it is no URL"))?;
+            .map_err(|_| refused("it is not a URL"))?;
         let login = login
             .map(basic)
             .transpose()
-            .map_err(|()| refused("its login cannot be sent"))?;
+            .map_err(|()| refused("its user name and password cannot be sent in a header"))?;
         Ok(Some(Through { address, login }))
     }
 

@@ -47,7 +47,7 @@ impl Credential {
             source,
         })?);
         let document: Value =
-            serde_json::from_slice(&bytes).map_err(|_| refused("it is no JSON"))?;
+            serde_json::from_slice(&bytes).map_err(|_| refused("it is not valid JSON"))?;
         let mut all = Vec::new();
         for (host, entry) in document
             .get("auths")
@@ -67,13 +67,13 @@ impl Credential {
                 let bytes = Zeroizing::new(
                     STANDARD
                         .decode(auth)
-                        .map_err(|_| refused("a login is no base64"))?,
+                        .map_err(|_| refused("a login is not valid base64"))?,
                 );
                 let pair = std::str::from_utf8(&bytes)
                     .ok()
                     .and_then(|text| text.trim_end_matches('\0').split_once(':'));
                 let (username, password) =
-                    pair.ok_or_else(|| refused("a login has no `user:password`"))?;
+                    pair.ok_or_else(|| refused("a login is not of the form `user:password`"))?;
                 all.push(Self::new(host, username, password));
             }
         }
@@ -88,7 +88,7 @@ impl Credential {
         })?);
         let document = yaml::document(&text).map_err(|_| Error::Credentials {
             path: path.to_owned(),
-            reason: "it is no YAML".to_owned(),
+            reason: "it is not valid YAML".to_owned(),
         })?;
         let entries = document
             .get("repositories")

@@ -122,8 +122,12 @@ impl Http {
             request = request.header(header::ACCEPT, accept);
         }
         if let Some(authorization) = authorization {
-            let mut value = HeaderValue::from_str(authorization)
-                .map_err(|_| failed(&text, "the login cannot be sent"))?;
+            let mut value = HeaderValue::from_str(authorization).map_err(|_| {
+                failed(
+                    &text,
+                    "the user name and password cannot be sent in a header",
+                )
+            })?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }

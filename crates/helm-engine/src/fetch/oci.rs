@@ -61,7 +61,7 @@ pub(super) async fn pull(
         .filter(|hex| hex.len() == 64)
         .ok_or_else(|| Error::Index {
             url: url.clone(),
-            reason: format!("{digest} is no sha256"),
+            reason: format!("{digest} is not a sha256"),
         })?;
     if let Some(archive) = cache.and_then(|cache| cache.archive(hex)) {
         return Ok((version, archive));
@@ -186,7 +186,7 @@ impl<'h> Registry<'h> {
         };
         // A login goes in the clear only to this machine.
         if !realm.starts_with("https://") && !self.root.starts_with("http://") {
-            return Err(refused("its tokens are given out without TLS"));
+            return Err(refused("its token service does not use TLS"));
         }
         let query: Vec<String> = ["service", "scope"]
             .iter()
@@ -214,8 +214,8 @@ impl<'h> Registry<'h> {
                 status: answer.status,
             });
         }
-        let document: Value =
-            serde_json::from_slice(&answer.body).map_err(|_| refused("its answer is no JSON"))?;
+        let document: Value = serde_json::from_slice(&answer.body)
+            .map_err(|_| refused("its answer is not valid JSON"))?;
         let token = ["token", "access_token"]
             .iter()
             .find_map(|key| document.get(key)?.as_str())

@@ -22,7 +22,7 @@ impl Metadata {
         };
         let text = std::str::from_utf8(&file.data).map_err(|error| refused(error.to_string()))?;
         let Value::Object(mut document) = yaml::document(text).map_err(refused)? else {
-            return Err(refused("it is no map".to_owned()));
+            return Err(refused("it is not a map".to_owned()));
         };
         // A version written as a number is text to Helm.
         for field in ["version", "appVersion", "kubeVersion", "name"] {
@@ -69,13 +69,16 @@ impl Metadata {
             return Err("name is missing".to_owned());
         }
         if self.name.contains(['/', '\\']) || self.name == "." || self.name == ".." {
-            return Err(format!("name {:?} is no name", self.name));
+            return Err(format!("name {:?} is not a valid chart name", self.name));
         }
         if self.version.is_empty() {
             return Err("version is missing".to_owned());
         }
         if semver::parse(&self.version).is_err() {
-            return Err(format!("version {:?} is no semantic version", self.version));
+            return Err(format!(
+                "version {:?} is not a semantic version",
+                self.version
+            ));
         }
         match self.kind.as_str() {
             "" | "application" | "library" => Ok(()),

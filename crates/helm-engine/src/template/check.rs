@@ -73,7 +73,7 @@ impl Check {
             // Go knows the variable while it parses its own value.
             self.variables.extend(pipe.decl.iter().cloned());
             if self.variables.len() > VARIABLES {
-                let reason = format!("more than {VARIABLES} variables are known in one place");
+                let reason = format!("more than {VARIABLES} variables are in scope");
                 return Err((pipe.pos, reason));
             }
         }

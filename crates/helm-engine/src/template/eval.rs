@@ -73,8 +73,8 @@ pub(crate) struct Outside<'o> {
         Option<&'o dyn Fn(&str, &str, &str, &str) -> Result<serde_json::Value, String>>,
     /// What `now` answers, in seconds since 1970.
     pub(crate) now: Option<i64>,
-    /// Fills a buffer with randomness, for `randAlphaNum` and the like.
-    pub(crate) random: Option<&'o dyn Fn(&mut [u8])>,
+    /// Whether `randAlphaNum`, `genCA` and the like may be called.
+    pub(crate) random: bool,
 }
 
 /// Executes templates; one per rendering.

@@ -1,7 +1,7 @@
 //! Helm's functions: Go's own, Sprig's, and those Helm adds.
 //!
 //! Arguments are as strict as Go's: a float is no int, nil is no string. What a template may not do at all
-//! (make keys, read the environment) is known by name and refused when it is called.
+//! (read the environment), or only where it is allowed (make keys), is known by name and refused when it is called.
 
 use std::{collections::HashMap, rc::Rc, sync::LazyLock};
 
@@ -11,6 +11,7 @@ use super::{
     value::{List, Map, Value},
 };
 
+mod certificates;
 mod crypto;
 mod data;
 mod dates;
@@ -21,7 +22,9 @@ mod lists;
 mod math;
 pub(super) mod methods;
 mod patterns;
+mod random;
 mod strings;
+mod toml;
 mod types;
 mod urls;
 mod words;
@@ -37,6 +40,7 @@ const LONGEST: usize = 16 << 20;
 
 static TABLE: LazyLock<HashMap<&'static str, Entry>> = LazyLock::new(|| {
     let tables = [
+        certificates::TABLE,
         crypto::TABLE,
         data::TABLE,
         dates::TABLE,
@@ -46,7 +50,9 @@ static TABLE: LazyLock<HashMap<&'static str, Entry>> = LazyLock::new(|| {
         lists::TABLE,
         math::TABLE,
         patterns::TABLE,
+        random::TABLE,
         strings::TABLE,
+        toml::TABLE,
         types::TABLE,
         urls::TABLE,
         words::TABLE,

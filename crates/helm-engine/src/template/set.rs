@@ -7,7 +7,7 @@ use gotmpl::{
     parse::{DefineNode, Expr, ListNode, Node, Parser},
 };
 
-use super::check;
+use super::{blocks::Blocks, check};
 
 /// The most branches one chain of `else if` may have, in a whole file: the parser recurses into each.
 const BRANCHES: usize = 1_000;
@@ -53,21 +53,23 @@ impl Set {
 
     /// Parses `source` and adds it under `name`, with everything it defines.
     pub(crate) fn add(&mut self, name: &str, source: &str) -> Result<Rc<Template>, Broken> {
-        let prepared = without_comments(source)?;
-        let parser = Parser::new(&prepared, "{{", "}}").map_err(broken)?;
-        let (body, defines) = parser.parse().map_err(broken)?;
+        let (prepared, blocks) = without_comments(source)?;
+        let parsed = Parser::new(&prepared, "{{", "}}")
+            .and_then(Parser::parse)
+            .map_err(broken);
         let file = Rc::new(File {
             name: name.into(),
             source: prepared.into_owned(),
         });
-        check::names(&body, &defines).map_err(|(pos, reason)| {
-            let (line, column) = file.position(pos.offset);
-            Broken {
-                line,
-                column,
-                reason,
-            }
-        })?;
+        let at = |(offset, reason)| file.broken(offset, reason);
+        let (body, defines) = match (parsed, blocks.finish(file.source.len()).map_err(at)) {
+            // As in Go, what is wrong first is what is reported.
+            (Err(syntax), Err(block)) if block.place() <= syntax.place() => return Err(block),
+            (Err(syntax), _) => return Err(syntax),
+            (Ok(_), Err(block)) => return Err(block),
+            (Ok(parsed), Ok(())) => parsed,
+        };
+        check::names(&body, &defines).map_err(|(pos, reason)| at((pos.offset, reason)))?;
         for DefineNode { name, body, .. } in defines {
             self.put(Template {
                 name: name.as_str().into(),
@@ -106,6 +108,21 @@ impl File {
             before[line_start..].chars().count() + 1,
         )
     }
+
+    fn broken(&self, offset: usize, reason: String) -> Broken {
+        let (line, column) = self.position(offset);
+        Broken {
+            line,
+            column,
+            reason,
+        }
+    }
+}
+
+impl Broken {
+    fn place(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
 }
 
 fn broken(error: TemplateError) -> Broken {
@@ -139,9 +156,11 @@ fn is_empty(body: &ListNode) -> bool {
     })
 }
 
-/// Replaces comments by empty text of the same size: the parser trims wrongly after `{{- /* … */}}`.
-fn without_comments(source: &str) -> Result<Cow<'_, str>, Broken> {
+/// Replaces comments by empty text of the same size: the parser trims wrongly after `{{- /* … */}}`. On the way it
+/// notes where blocks begin and end.
+fn without_comments(source: &str) -> Result<(Cow<'_, str>, Blocks), Broken> {
     let mut out: Option<String> = None;
+    let mut blocks = Blocks::default();
     let mut at = 0;
     let mut branches = 0;
     while let Some(start) = source[at..].find("{{").map(|found| at + found + 2) {
@@ -181,6 +200,7 @@ fn without_comments(source: &str) -> Result<Cow<'_, str>, Broken> {
             body.strip_prefix("else")
                 .is_some_and(|rest| !rest.trim_start().starts_with(['}', '-'])),
         );
+        blocks.action(from, body);
         at = end_of_action(source, start);
     }
     if branches > BRANCHES {
@@ -190,7 +210,7 @@ fn without_comments(source: &str) -> Result<Cow<'_, str>, Broken> {
             reason: format!("it has more than {BRANCHES} branches of `else if`"),
         });
     }
-    Ok(out.map_or(Cow::Borrowed(source), Cow::Owned))
+    Ok((out.map_or(Cow::Borrowed(source), Cow::Owned), blocks))
 }
 
 /// Where the action that was opened before `start` is closed, quotes respected.
@@ -231,7 +251,7 @@ mod tests {
             ("{{ `}}` }}{{/**/}}", "{{ `}}` }}{{``  }}"),
             ("{{/* open", "{{/* open"),
         ] {
-            assert_eq!(without_comments(source).unwrap_or_default(), expected);
+            assert_eq!(without_comments(source).unwrap().0, expected);
         }
     }
 

@@ -130,7 +130,7 @@ impl<'t> Parser<'t> {
             .parse()
             .ok()
             .filter(|index| *index <= LARGEST)
-            .ok_or_else(|| format!("`[{digits}]` is no index up to {LARGEST}"))
+            .ok_or_else(|| format!("`[{digits}]` is not an index up to {LARGEST}"))
     }
 
     fn value(&mut self, typed: fn(&str) -> Value) -> Result<Value, String> {
@@ -177,7 +177,7 @@ fn put_at(slot: &mut Value, keys: &[Key], value: Value) -> Result<(), String> {
         Some((Key::Name(name), rest)) => {
             if !slot.is_object() {
                 if !slot.is_null() {
-                    return Err(format!("{name} is set inside something that is no map"));
+                    return Err(format!("{name} is set inside something that is not a map"));
                 }
                 *slot = Value::Object(Map::new());
             }

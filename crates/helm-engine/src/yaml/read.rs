@@ -66,7 +66,7 @@ impl From<String> for Problem {
 /// White space at the beginning of a line inside quotes means nothing, so more of it changes nothing.
 fn mended<T>(text: &str, read: impl Fn(&str) -> Result<T, Problem>) -> Result<T, String> {
     let mut text = Cow::Borrowed(text);
-    if text.contains(['\u{85}', '\u{feff}']) {
+    if text.contains(['\u{85}', '\u{feff}', '\r']) {
         let start = if text.starts_with('\u{feff}') {
             '\u{feff}'.len_utf8()
         } else {
@@ -74,7 +74,8 @@ fn mended<T>(text: &str, read: impl Fn(&str) -> Result<T, Problem>) -> Result<T,
         };
         text = Cow::Owned(
             text[start..]
-                .replace('\u{85}', "\n")
+                .replace("\r\n", "\n")
+                .replace(['\u{85}', '\r'], "\n")
                 .replace('\u{feff}', &MARK.to_string()),
         );
     }
@@ -83,6 +84,10 @@ fn mended<T>(text: &str, read: impl Fn(&str) -> Result<T, Problem>) -> Result<T,
             Ok(value) => return Ok(value),
             Err(Problem::Other(reason)) => return Err(reason),
             Err(Problem::Indent(line)) => {
+                let found = text.split('\n').nth(line.saturating_sub(1));
+                if found.is_some_and(is_indicator) {
+                    return Err(format!("line {line}: found unexpected document indicator"));
+                }
                 let lines = text.split_inclusive('\n').enumerate();
                 let indent = " ".repeat(DEPTH);
                 text = Cow::Owned(
@@ -99,7 +104,13 @@ fn mended<T>(text: &str, read: impl Fn(&str) -> Result<T, Problem>) -> Result<T,
             }
         }
     }
-    Err("too many lines inside quotes are indented too little".to_owned())
+    Err("too many lines of quoted text are indented less than their key".to_owned())
+}
+
+/// Whether a document begins or ends with this line, which it may not do inside quotes.
+fn is_indicator(line: &str) -> bool {
+    let rest = line.strip_prefix("---").or(line.strip_prefix("..."));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
 struct Reader<'t> {
@@ -271,7 +282,7 @@ impl<'t> Reader<'t> {
                     Value::String(name) => Key::Name(name),
                     other => Key::Name(other.to_string()),
                 },
-                _ => return Err(format!("line {line}: a key is no scalar").into()),
+                _ => return Err(format!("line {line}: a key is not a scalar").into()),
             };
             let (event, line) = self.event()?;
             let value = self.node(event, line, depth + 1)?;
@@ -431,6 +442,8 @@ mod tests {
             ("~: 1", "a key is null"),
             ("a: .inf", "unsupported value"),
             ("<<: 1", "merge requires"),
+            ("a: 'x\n--- y'", "document indicator"),
+            ("a: \"x\u{85}... y\"", "document indicator"),
         ] {
             let error = document(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -451,6 +464,8 @@ mod tests {
                 json!({"a": {"b": "one two three"}, "c": 1.0}),
             ),
             ("a: \"x\u{85}y\"", json!({"a": "x y"})),
+            ("a:\n  b: 'x \u{85} \u{85} y'", json!({"a": {"b": "x\ny"}})),
+            ("a: \"x\ry\"\rb: 1\r\n", json!({"a": "x y", "b": 1.0})),
             ("a: x\u{feff}y", json!({"a": "x\u{feff}y"})),
             ("\u{feff}a: 1", json!({"a": 1.0})),
             ("a: |\n  text", json!({"a": "text"})),

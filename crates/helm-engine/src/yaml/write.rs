@@ -1,5 +1,7 @@
 //! Writes YAML as Helm's library does, to the byte: block style, sorted keys, text folded at 80 columns.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{
@@ -90,7 +92,7 @@ impl Writer {
         }
         self.depth += 1;
         match node.parts() {
-            Parts::Scalar(value) => self.value(value),
+            Parts::Scalar(value) => self.value(value)?,
             Parts::List(items) if items.is_empty() => self.empty("[]"),
             Parts::List(items) => self.sequence(items, in_mapping)?,
             Parts::Map(pairs) if pairs.is_empty() => self.empty("{}"),
@@ -100,14 +102,15 @@ impl Writer {
         Ok(())
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: &Value) -> Result<(), String> {
         match value {
             Value::Bool(true) => self.scalar("true", Style::Plain, false),
             Value::Bool(false) => self.scalar("false", Style::Plain, false),
             Value::Number(number) => self.scalar(&digits(number), Style::Plain, false),
-            Value::String(text) => self.text(text, false),
+            Value::String(text) => self.text(&folded(text)?, false),
             _ => self.scalar("null", Style::Plain, false),
         }
+        Ok(())
     }
 
     fn empty(&mut self, brackets: &str) {
@@ -139,6 +142,9 @@ impl Writer {
         let outer = self.deeper(false);
         keys::sort(&mut pairs);
         for (key, value) in pairs {
+            if key.contains(NEXT_LINE) {
+                return Err("did not find expected ',' or '}'".to_owned());
+            }
             self.line();
             let simple = key.len() <= SIMPLE_KEY && !multiline(key);
             if simple {
@@ -335,6 +341,45 @@ impl Writer {
     }
 }
 
+/// Helm writes JSON and reads that as YAML, where this character ends a line even inside quotes.
+const NEXT_LINE: char = '\u{85}';
+
+/// A text as it is after that: its lines are joined by spaces, and every further line end is kept as one.
+fn folded(text: &str) -> Result<Cow<'_, str>, String> {
+    let Some((first, rest)) = text.split_once(NEXT_LINE) else {
+        return Ok(text.into());
+    };
+    let mut out = first.trim_end_matches(' ').to_owned();
+    let mut breaks = 0;
+    let mut lines = rest.split(NEXT_LINE).peekable();
+    while let Some(line) = lines.next() {
+        let is_last = lines.peek().is_none();
+        let is_marker = |marker| {
+            line.strip_prefix(marker)
+                .is_some_and(|rest| rest.starts_with(' ') || rest.is_empty() && !is_last)
+        };
+        if is_marker("---") || is_marker("...") {
+            return Err("found unexpected document indicator".to_owned());
+        }
+        let line = line.trim_start_matches(' ');
+        if line.is_empty() && !is_last {
+            breaks += 1;
+            continue;
+        }
+        match breaks {
+            0 => out.push(' '),
+            breaks => out.extend(std::iter::repeat_n('\n', breaks)),
+        }
+        breaks = 0;
+        out.push_str(if is_last {
+            line
+        } else {
+            line.trim_end_matches(' ')
+        });
+    }
+    Ok(out.into())
+}
+
 /// Numbers go through JSON first, so a float without a fraction becomes an integer where it fits.
 fn digits(number: &serde_json::Number) -> String {
     if let Some(n) = number.as_i64() {
@@ -389,6 +434,25 @@ mod tests {
             ("a:b#c", "a:b#c\n"),
         ] {
             assert_eq!(write(&json!(text)).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_next_line_character_ends_a_line() {
+        for (text, expected) in [
+            ("x\u{85}y", "x y\n"),
+            ("\u{85}x \u{85}", "' x '\n"),
+            ("x \u{85} \u{85} y", "|-\n  x\n  y\n"),
+            ("x\u{85} --- y\u{85}---", "x --- y ---\n"),
+        ] {
+            assert_eq!(write(&json!(text)).unwrap(), expected, "{text:?}");
+        }
+        for odd in [
+            json!("x\u{85}--- y"),
+            json!("x\u{85}...\u{85}"),
+            json!({"x\u{85}": 1}),
+        ] {
+            assert!(write(&odd).is_err(), "{odd}");
         }
     }
 

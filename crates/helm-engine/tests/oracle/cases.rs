@@ -16,10 +16,49 @@ pub(crate) struct Case {
 
 const CHARTS: [&str; 5] = ["base", "istiod", "gateway", "cni", "ztunnel"];
 
+const NUMBERS: &[f64] = &[
+    0.0,
+    1.0,
+    2.5,
+    15.0,
+    100.0,
+    15021.0,
+    999_999.0,
+    1_000_000.0,
+    1e21,
+    -3.0,
+    0.1,
+    1e-7,
+];
+
 /// Numbers that look random and are the same every time (xorshift64*).
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Any value, nested a few levels.
+    pub(crate) fn any(&mut self, depth: usize) -> Value {
+        match self.roll(if depth > 3 { 6 } else { 10 }) {
+            0 => text(self).into(),
+            1 => self.roll(2_000_000).into(),
+            2 => json!(*self.pick(NUMBERS)),
+            3 => self.chance(50).into(),
+            4 if self.chance(20) => Value::Null,
+            4 | 5 => text(self).into(),
+            6 => (0..self.roll(4)).map(|_| self.any(depth + 1)).collect(),
+            7 => (0..self.roll(3)).map(|_| self.map(depth + 1)).collect(),
+            _ => self.map(depth + 1),
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Value {
+        let pairs = (0..self.roll(4)).map(|_| (text(self), self.any(depth)));
+        Value::Object(pairs.collect())
+    }
+
     fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -38,7 +77,7 @@ impl Dice {
 
 /// Cases for every chart below `charts`; fewer for `base`, which is large and has few values.
 pub(crate) fn generate(charts: &Path, sets: usize, seed: u64) -> Result<Vec<Case>, String> {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::new(seed);
     let mut shapes = Vec::new();
     for chart in CHARTS {
         let path = charts.join(chart);
@@ -243,20 +282,7 @@ fn usual(dice: &mut Dice, chart: &str, values: &mut Map<String, Value>) {
 fn like(dice: &mut Dice, default: &Value) -> Value {
     match default {
         Value::Bool(_) => dice.chance(50).into(),
-        Value::Number(_) => json!(*dice.pick(&[
-            0.0,
-            1.0,
-            2.5,
-            15.0,
-            100.0,
-            15021.0,
-            999_999.0,
-            1_000_000.0,
-            1e21,
-            -3.0,
-            0.1,
-            1e-7
-        ])),
+        Value::Number(_) => json!(*dice.pick(NUMBERS)),
         Value::String(_) => text(dice).into(),
         Value::Array(_) => match dice.roll(4) {
             0 => json!([]),

@@ -1,6 +1,7 @@
 //! Both sides' answers, compared.
 
 use std::{
+    collections::HashMap,
     fmt::Write as _,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
@@ -14,13 +15,14 @@ use serde_json::{Value, json};
 
 use super::cases::Case;
 
+/// What Helm answers.
 #[derive(Deserialize)]
-struct Answer {
+pub(crate) struct Answer {
     manifest: String,
-    notes: String,
+    pub(crate) notes: String,
     hooks: usize,
     #[serde(default)]
-    error: String,
+    pub(crate) error: String,
 }
 
 /// What came out of comparing all cases.
@@ -76,33 +78,49 @@ impl Report {
     }
 }
 
-/// Renders every case on both sides.
+/// Renders every case on both sides, and compares all that comes out.
 pub(crate) fn judge(oracle: &Path, cases: &[Case]) -> Result<Report, String> {
+    let mut report = Report::default();
+    let (ours, theirs) = both(oracle, cases, |case, theirs, ours| {
+        compare(&mut report, case, &theirs, ours);
+    })?;
+    (report.ours, report.theirs) = (ours, theirs);
+    Ok(report)
+}
+
+/// Renders every case on both sides; answers how long each took.
+pub(crate) fn both(
+    oracle: &Path,
+    cases: &[Case],
+    look: impl FnMut(&Case, Answer, Result<Rendered, Error>),
+) -> Result<(Duration, Duration), String> {
     let mut child = Command::new(oracle)
         .arg("render")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
-    let result = compare_all(&mut child, cases);
+    let result = ask_all(&mut child, cases, look);
     let _ = child.kill();
     let _ = child.wait();
     result
 }
 
-fn compare_all(child: &mut Child, cases: &[Case]) -> Result<Report, String> {
+fn ask_all(
+    child: &mut Child,
+    cases: &[Case],
+    mut look: impl FnMut(&Case, Answer, Result<Rendered, Error>),
+) -> Result<(Duration, Duration), String> {
     let mut input = child.stdin.take().ok_or("no input")?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-    let mut charts: Vec<(&Path, Chart)> = Vec::new();
-    let mut report = Report::default();
+    let mut charts: HashMap<&Path, Chart> = HashMap::new();
+    let mut spent = (Duration::ZERO, Duration::ZERO);
     for case in cases {
-        if !charts.iter().any(|(path, _)| *path == case.chart) {
-            charts.push((
-                &case.chart,
-                Chart::from_folder(&case.chart).map_err(|error| error.to_string())?,
-            ));
+        if !charts.contains_key(&*case.chart) {
+            let chart = Chart::from_folder(&case.chart).map_err(|error| error.to_string())?;
+            charts.insert(&case.chart, chart);
         }
-        let Some((_, chart)) = charts.iter().find(|(path, _)| *path == case.chart) else {
+        let Some(chart) = charts.get(&*case.chart) else {
             continue;
         };
         let start = Instant::now();
@@ -112,13 +130,13 @@ fn compare_all(child: &mut Child, cases: &[Case]) -> Result<Report, String> {
             .ok_or("the oracle stopped")?
             .map_err(|error| error.to_string())?;
         let theirs: Answer = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        report.theirs += start.elapsed();
+        spent.1 += start.elapsed();
         let start = Instant::now();
         let ours = answer(chart, case);
-        report.ours += start.elapsed();
-        compare(&mut report, case, &theirs, ours);
+        spent.0 += start.elapsed();
+        look(case, theirs, ours);
     }
-    Ok(report)
+    Ok(spent)
 }
 
 fn ask(input: &mut ChildStdin, case: &Case) -> Result<(), String> {

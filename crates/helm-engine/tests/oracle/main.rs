@@ -7,6 +7,7 @@
 mod cases;
 mod judge;
 mod records;
+mod snippets;
 
 use std::{
     path::{Path, PathBuf},
@@ -88,7 +89,15 @@ fn run(options: &Options) -> Result<bool, String> {
     say(&report.text(options.show));
     let record = records::judge(&oracle, &charts)?;
     say(&format!("  release record: {record}"));
-    Ok(report.passed())
+    let (count, differences) = snippets::judge(&oracle, &work, options.seed)?;
+    say(&format!(
+        "  single templates: {} of {count} alike",
+        count - differences.len()
+    ));
+    for difference in differences.iter().take(options.show) {
+        say(&format!("- {difference}"));
+    }
+    Ok(report.passed() && differences.is_empty())
 }
 
 fn build(source: &Path, oracle: &Path) -> Result<(), String> {

@@ -1,8 +1,16 @@
-//! Checksums. Keys, certificates and passwords are not made by templates: they would differ on every rendering.
+//! Checksums, encryption, and the names of what is not supported.
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{
+    cipher::{
+        AES_256, DecryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey,
+        UnboundCipherKey,
+    },
+    digest,
+    error::Unspecified,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Args, Entry, MANY};
+use super::{Args, Entry, MANY, random};
 use crate::{
     archive::hex,
     template::eval::{Call, Outcome},
@@ -21,33 +29,65 @@ pub(super) const TABLE: &[Entry] = &[
         });
         Ok((b << 16 | a).to_string().into())
     }),
-    ("bcrypt", 0, MANY, refused),
-    ("htpasswd", 0, MANY, refused),
-    ("genPrivateKey", 0, MANY, refused),
-    ("derivePassword", 0, MANY, refused),
-    ("buildCustomCert", 0, MANY, refused),
-    ("genCA", 0, MANY, refused),
-    ("genCAWithKey", 0, MANY, refused),
-    ("genSelfSignedCert", 0, MANY, refused),
-    ("genSelfSignedCertWithKey", 0, MANY, refused),
-    ("genSignedCert", 0, MANY, refused),
-    ("genSignedCertWithKey", 0, MANY, refused),
-    ("encryptAES", 0, MANY, refused),
-    ("decryptAES", 0, MANY, refused),
-    ("randBytes", 0, MANY, refused),
-    ("toToml", 0, MANY, refused_toml),
-    ("mustToToml", 0, MANY, refused_toml),
-    ("fromToml", 0, MANY, refused_toml),
+    ("encryptAES", 2, 2, encrypt),
+    ("decryptAES", 2, 2, decrypt),
+    ("bcrypt", 0, MANY, |_, _| unsupported("bcrypt")),
+    ("htpasswd", 0, MANY, |_, _| unsupported("bcrypt")),
+    ("derivePassword", 0, MANY, |_, _| unsupported("scrypt")),
+    ("fromToml", 0, MANY, |_, _| unsupported("reading TOML")),
 ];
 
 fn sum(args: &Args<'_>, algorithm: &'static digest::Algorithm) -> Outcome {
     Ok(hex(digest::digest(algorithm, args.text(0)?.as_bytes()).as_ref()).into())
 }
 
-fn refused(_: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
-    Err("templates make no keys, certificates or passwords here: they would differ on every rendering".into())
+fn unsupported(what: &str) -> Outcome {
+    Err(format!("{what} is not supported in templates").into())
 }
 
-fn refused_toml(_: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
-    Err("TOML is not supported in templates".into())
+/// AES-256 in CBC mode, the initialization vector before the text.
+fn encrypt(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
+    let (password, text) = (args.text(0)?, args.text(1)?);
+    if text.is_empty() {
+        return Ok("".into());
+    }
+    random::allowed(call)?;
+    let failed = |_: Unspecified| "the text cannot be encrypted";
+    let key = PaddedBlockEncryptingKey::cbc_pkcs7(key(&password).map_err(failed)?);
+    let mut data = text.as_bytes().to_vec();
+    let context = key.and_then(|key| key.encrypt(&mut data)).map_err(failed)?;
+    let DecryptionContext::Iv128(vector) = context else {
+        return Err("the text cannot be encrypted".into());
+    };
+    Ok(STANDARD
+        .encode([vector.as_ref().as_slice(), &data].concat())
+        .into())
+}
+
+fn decrypt(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
+    let (password, text) = (args.text(0)?, args.text(1)?);
+    if text.is_empty() {
+        return Ok("".into());
+    }
+    let failed = |_: Unspecified| "the text cannot be decrypted with this password";
+    let packed = STANDARD.decode(&*text);
+    let packed = packed.map_err(|_| "the encrypted text is not valid base64")?;
+    let (vector, data) = packed
+        .split_first_chunk::<16>()
+        .ok_or("the encrypted text is too short")?;
+    let mut data = data.to_vec();
+    let context = DecryptionContext::Iv128((*vector).into());
+    let key = PaddedBlockDecryptingKey::cbc_pkcs7(key(&password).map_err(failed)?);
+    let key = key.map_err(failed)?;
+    let plain = key.decrypt(&mut data, context).map_err(failed)?;
+    Ok(String::from_utf8_lossy(plain).into_owned().into())
+}
+
+/// The password's first 32 bytes, filled up with zeros.
+fn key(password: &str) -> Result<UnboundCipherKey, Unspecified> {
+    let mut key = [0; 32];
+    for (to, from) in key.iter_mut().zip(password.bytes()) {
+        *to = from;
+    }
+    UnboundCipherKey::new(&AES_256, &key)
 }

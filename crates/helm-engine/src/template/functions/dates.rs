@@ -119,7 +119,7 @@ fn now(call: &Call<'_, '_>) -> Outcome<Time> {
         .engine
         .outside
         .now
-        .ok_or("the time differs on every rendering, and none was given")?;
+        .ok_or("no time was given, and the current time would differ on every rendering")?;
     Ok(Time::from_unix(seconds).ok_or("the time is out of range")?)
 }
 

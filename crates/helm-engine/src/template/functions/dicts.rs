@@ -114,7 +114,7 @@ fn dict(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
 
 fn deep_copy(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     match args.any(0) {
-        Value::Nil | Value::Null => Err("nothing cannot be copied".into()),
+        Value::Nil | Value::Null => Err("nil cannot be copied".into()),
         value => Ok(value.deep_copy(args.budget)?),
     }
 }

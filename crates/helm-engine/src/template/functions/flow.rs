@@ -187,6 +187,15 @@ fn lookup(args: &Args<'_>, call: &Call<'_, '_>) -> Outcome {
 }
 
 /// `print`, `println` and friends need the printer's error type here.
+/// What the escaping functions escape: what `fmt.Sprint` prints, but nil is `<no value>`.
+pub(super) fn printed(args: &Args<'_>) -> Outcome<String> {
+    let text = |value: Value| match value {
+        Value::Nil => "<no value>".into(),
+        other => other,
+    };
+    sprint(args.from(0).map(text), args.budget)
+}
+
 pub(super) fn sprint(values: impl Iterator<Item = Value>, budget: &Budget) -> Outcome<String> {
     let mut out = String::new();
     let mut before_was_text = true;

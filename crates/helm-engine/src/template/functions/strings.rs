@@ -141,7 +141,7 @@ pub(super) const TABLE: &[Entry] = &[
             .into())
     }),
     ("html", 0, MANY, |args, _| {
-        let text = super::flow::sprint(args.from(0), args.budget)?;
+        let text = super::flow::printed(args)?;
         let escaped = text.chars().fold(String::new(), |mut out, c| {
             match c {
                 '"' => out.push_str("&#34;"),
@@ -156,7 +156,26 @@ pub(super) const TABLE: &[Entry] = &[
         });
         Ok(escaped.into())
     }),
+    ("js", 0, MANY, |args, _| {
+        Ok(javascript(&super::flow::printed(args)?).into())
+    }),
 ];
+
+/// Text for between the quotes of a JavaScript string.
+fn javascript(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => out.extend(['\\', c]),
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
+            c if c < ' ' || !c.is_ascii() && !is_printable(c) => {
+                out.push_str(&format!("\\u{:04X}", c as u32));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
 
 fn trim_all(args: &Args<'_>, _: &Call<'_, '_>) -> Outcome {
     let (cut, text) = (args.text(0)?, args.text(1)?);

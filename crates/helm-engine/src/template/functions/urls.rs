@@ -10,7 +10,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("urlParse", 1, 1, |args, _| parse(&args.text(0)?)),
     ("urlJoin", 1, 1, join),
     ("urlquery", 0, MANY, |args, _| {
-        Ok(query(&super::flow::sprint(args.from(0), args.budget)?).into())
+        Ok(query(&super::flow::printed(args)?).into())
     }),
     ("base", 1, 1, |args, _| Ok(base(&args.text(0)?).into())),
     ("osBase", 1, 1, |args, _| Ok(base(&args.text(0)?).into())),

@@ -1,10 +1,7 @@
 //! Text made of words.
 
-use super::{Args, Entry, LONGEST};
-use crate::template::{
-    eval::{Call, Outcome},
-    value::Value,
-};
+use super::{Entry, LONGEST, random};
+use crate::template::eval::Outcome;
 
 pub(super) const TABLE: &[Entry] = &[
     ("title", 1, 1, |args, _| {
@@ -50,86 +47,16 @@ pub(super) const TABLE: &[Entry] = &[
     ("wrapWith", 3, 3, |args, _| {
         wrapped(&args.text(2)?, args.int(0)?, &args.text(1)?, true)
     }),
-    ("randAlphaNum", 1, 1, |args, call| {
-        random(
-            args,
-            call,
-            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789",
-        )
-    }),
-    ("randAlpha", 1, 1, |args, call| {
-        random(
-            args,
-            call,
-            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        )
-    }),
-    ("randNumeric", 1, 1, |args, call| {
-        random(args, call, b"0123456789")
-    }),
-    ("randAscii", 1, 1, |args, call| {
-        random(args, call, &(b' '..=b'~').collect::<Vec<_>>())
-    }),
-    ("randInt", 2, 2, |args, call| {
-        let (low, high) = (args.int(0)?, args.int(1)?);
-        let span = u64::try_from(high.saturating_sub(low))
-            .ok()
-            .filter(|span| *span > 0)
-            .ok_or("invalid argument to Intn")?;
-        Ok(Value::Int(
-            low + i64::try_from(u64::from_le_bytes(bytes(call)?) % span).unwrap_or_default(),
-        ))
-    }),
-    ("uuidv4", 0, 0, |_, call| {
-        let [a, b] = [
-            u64::from_le_bytes(bytes(call)?),
-            u64::from_le_bytes(bytes(call)?),
-        ];
-        let (a, b) = (a & !0xf000 | 0x4000, b & !(3 << 62) | 1 << 63);
-        Ok(format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            a >> 32,
-            a >> 16 & 0xffff,
-            a & 0xffff,
-            b >> 48,
-            b & 0xffff_ffff_ffff
-        )
-        .into())
-    }),
     ("shuffle", 1, 1, |args, call| {
         let mut chars: Vec<char> = args.text(0)?.chars().collect();
         args.budget.step(chars.len())?;
         for at in (1..chars.len()).rev() {
-            let other = u64::from_le_bytes(bytes(call)?) % (at as u64 + 1);
+            let other = u64::from_le_bytes(random::bytes(call)?) % (at as u64 + 1);
             chars.swap(at, usize::try_from(other).unwrap_or_default());
         }
         Ok(chars.into_iter().collect::<String>().into())
     }),
 ];
-
-fn bytes<const N: usize>(call: &Call<'_, '_>) -> Outcome<[u8; N]> {
-    let random = call
-        .engine
-        .outside
-        .random
-        .ok_or("random text differs on every rendering; set the value explicitly")?;
-    let mut buffer = [0; N];
-    random(&mut buffer);
-    Ok(buffer)
-}
-
-fn random(args: &Args<'_>, call: &Call<'_, '_>, alphabet: &[u8]) -> Outcome {
-    let mut out = String::new();
-    for _ in 0..args.size(0, 1)? {
-        call.engine.budget.step(1)?;
-        // Out of 64 bits the bias of a remainder is far below anything observable.
-        let at = u64::from_le_bytes(bytes(call)?) % alphabet.len() as u64;
-        out.push(char::from(
-            alphabet[usize::try_from(at).unwrap_or_default()],
-        ));
-    }
-    Ok(out.into())
-}
 
 /// Changes the first letter of each word, where words end at anything but letters, digits and `_`.
 fn each_first(text: &str, change: fn(char) -> String) -> String {
