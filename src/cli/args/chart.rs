@@ -92,6 +92,9 @@ pub(crate) struct Template {
     /// Print the resource definitions of crds/ too
     #[arg(long)]
     pub(crate) include_crds: bool,
+    /// Let templates make random text, keys and certificates, which differ every time
+    #[arg(long)]
+    pub(crate) allow_random: bool,
     #[command(flatten)]
     pub(crate) from: From,
 }

@@ -99,7 +99,11 @@ async fn template(args: &Template, frame: &Frame) -> Result<(), Failure> {
         revision: 1,
         is_upgrade: args.is_upgrade,
     };
-    let rendered = render(&fetched.chart, &args.settings, &release, frame)?;
+    let options = Options {
+        allow_random: args.allow_random,
+        ..options(frame)
+    };
+    let rendered = render(&fetched.chart, &args.settings, &release, &options)?;
     for warning in &rendered.warnings {
         frame.screen.say(&format!("warning: {warning}"));
     }
@@ -148,7 +152,7 @@ async fn images(args: &args::Images, frame: &Frame) -> Result<(), Failure> {
     };
     for fetched in all(&args.charts, &args.from, None, frame).await? {
         let release = nominal(fetched.chart.name());
-        let rendered = render(&fetched.chart, &args.settings, &release, frame)?;
+        let rendered = render(&fetched.chart, &args.settings, &release, &options(frame))?;
         listed.images.extend(chart::images(&rendered));
         listed.charts.push(shown(&fetched, None));
     }
@@ -200,7 +204,8 @@ async fn lock(args: &args::Lock, frame: &Frame) -> Result<(), Failure> {
     for fetched in &fetches {
         let release = nominal(fetched.chart.name());
         // Some charts refuse to render without values; their images are then found when they are installed.
-        let rendered = render(&fetched.chart, &Settings::default(), &release, frame);
+        let settings = Settings::default();
+        let rendered = render(&fetched.chart, &settings, &release, &options(frame));
         lock.put(Entry {
             chart: fetched.chart.name().to_owned(),
             version: fetched.chart.metadata.version.clone(),
@@ -313,11 +318,18 @@ fn nominal(name: &str) -> Release<'_> {
     }
 }
 
+fn options(frame: &Frame) -> Options<'static> {
+    Options {
+        now: Some(frame.now().as_second()),
+        ..Options::default()
+    }
+}
+
 fn render(
     chart: &Chart,
     settings: &Settings,
     release: &Release<'_>,
-    frame: &Frame,
+    options: &Options<'_>,
 ) -> Result<Rendered, Failure> {
     let mut capabilities = Capabilities::default();
     if let Some(version) = &settings.kube_version {
@@ -326,13 +338,9 @@ fn render(
     capabilities
         .api_versions
         .extend(settings.api_versions.iter().cloned());
-    let options = Options {
-        now: Some(frame.now().as_second()),
-        ..Options::default()
-    };
     let failed = |e: Error| charts::failure(&e);
     let values = Value::Object(given(settings).map_err(failed)?);
-    chart::render_with(chart, &values, release, &capabilities, &options).map_err(failed)
+    chart::render_with(chart, &values, release, &capabilities, options).map_err(failed)
 }
 
 fn given(settings: &Settings) -> Result<Map<String, Value>, Error> {
