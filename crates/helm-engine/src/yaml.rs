@@ -3,7 +3,6 @@
 use base64::Engine as _;
 
 mod keys;
-mod quick;
 mod read;
 mod resolve;
 mod style;

@@ -1,4 +1,4 @@
-//! YAML: the quick reader and the thorough one agree, and what is written reads back as itself.
+//! YAML: what is written reads back as itself.
 
 #![no_main]
 
@@ -16,10 +16,6 @@ libfuzzer_sys::fuzz_target!(
             return;
         };
         let read = document(text);
-        // The quick reader leaves whatever is not ASCII to the thorough one.
-        if !text.starts_with(['%', '\u{feff}']) {
-            assert_eq!(read, document(&format!("# é\n{text}")));
-        }
         let _ = values::parse(text, "fuzz");
         let Some(value) = read.filter(|value| !value.is_null()) else {
             return;

@@ -8,10 +8,7 @@ use granit_parser::{
 };
 use serde_json::{Map, Number, Value};
 
-use super::{
-    quick,
-    resolve::{Scalar, resolve},
-};
+use super::resolve::{Scalar, resolve};
 use crate::json::DEPTH;
 
 /// The most nodes one text may expand to, aliases included.
@@ -28,16 +25,15 @@ const TEXT: usize = 64;
 
 /// The first document of `text`; null if there is none.
 pub(crate) fn document(text: &str) -> Result<Value, String> {
-    quick::document(text).map_or_else(|| thorough(text, false), Ok)
+    first(text, false)
 }
 
 /// Like [`document`], but a key that is there twice is an error.
 pub(crate) fn strict_document(text: &str) -> Result<Value, String> {
-    quick::document(text).map_or_else(|| thorough(text, true), Ok)
+    first(text, true)
 }
 
-/// The first document of a text that may be anything.
-pub(super) fn thorough(text: &str, strict: bool) -> Result<Value, String> {
+fn first(text: &str, strict: bool) -> Result<Value, String> {
     mended(text, |text| Reader::new(text, strict).next_document()).map(Option::unwrap_or_default)
 }
 
@@ -127,7 +123,7 @@ struct Reader<'t> {
 }
 
 /// A key, with what it looked like, since only a plain `<<` merges.
-pub(super) enum Key {
+enum Key {
     Name(String),
     Merge,
 }
@@ -337,12 +333,7 @@ fn merge(map: &mut Map<String, Value>, value: Value, line: usize) -> Result<(), 
     Ok(())
 }
 
-pub(super) fn scalar(
-    tag: Option<&Tag>,
-    text: String,
-    plain: bool,
-    line: usize,
-) -> Result<Value, String> {
+fn scalar(tag: Option<&Tag>, text: String, plain: bool, line: usize) -> Result<Value, String> {
     let tag = tag.map(|tag| format!("{}{}", tag.handle(), tag.suffix()));
     let resolved = match tag
         .as_deref()
@@ -383,12 +374,7 @@ fn float(number: f64, line: usize) -> Result<Value, String> {
     })
 }
 
-pub(super) fn key(
-    tag: Option<&Tag>,
-    text: String,
-    plain: bool,
-    line: usize,
-) -> Result<Key, String> {
+fn key(tag: Option<&Tag>, text: String, plain: bool, line: usize) -> Result<Key, String> {
     if !plain || tag.is_some() {
         return Ok(Key::Name(unmarked(text)));
     }

@@ -17,18 +17,19 @@ const WIDTH: usize = 80;
 /// Keys longer than this are written with `?`.
 const SIMPLE_KEY: usize = 128;
 
-/// `value` as Helm's `toYaml` prints it, with a newline at the end.
+/// `value` as Helm's library prints it, with a newline at the end.
 pub(crate) fn write(value: &Value) -> Result<String, String> {
-    written(Node::Value(value))
+    written(Node::Value(value), false)
 }
 
-/// The same for what is partly shared.
+/// What Helm's `toYaml` prints: the same, after [`folded`].
 pub(crate) fn write_tree(tree: &Tree) -> Result<String, String> {
-    written(Node::Tree(tree))
+    written(Node::Tree(tree), true)
 }
 
-fn written(node: Node<'_>) -> Result<String, String> {
+fn written(node: Node<'_>, through_json: bool) -> Result<String, String> {
     let mut writer = Writer {
+        through_json,
         out: String::new(),
         column: 0,
         indent: -1,
@@ -42,6 +43,7 @@ fn written(node: Node<'_>) -> Result<String, String> {
 }
 
 struct Writer {
+    through_json: bool,
     out: String,
     column: usize,
     indent: isize,
@@ -107,7 +109,8 @@ impl Writer {
             Value::Bool(true) => self.scalar("true", Style::Plain, false),
             Value::Bool(false) => self.scalar("false", Style::Plain, false),
             Value::Number(number) => self.scalar(&digits(number), Style::Plain, false),
-            Value::String(text) => self.text(&folded(text)?, false),
+            Value::String(text) if self.through_json => self.text(&folded(text)?, false),
+            Value::String(text) => self.text(text, false),
             _ => self.scalar("null", Style::Plain, false),
         }
         Ok(())
@@ -142,7 +145,7 @@ impl Writer {
         let outer = self.deeper(false);
         keys::sort(&mut pairs);
         for (key, value) in pairs {
-            if key.contains(NEXT_LINE) {
+            if self.through_json && key.contains(NEXT_LINE) {
                 return Err("did not find expected ',' or '}'".to_owned());
             }
             self.line();
@@ -341,7 +344,7 @@ impl Writer {
     }
 }
 
-/// Helm writes JSON and reads that as YAML, where this character ends a line even inside quotes.
+/// `toYaml` writes JSON and reads that as YAML, where this character ends a line even inside quotes.
 const NEXT_LINE: char = '\u{85}';
 
 /// A text as it is after that: its lines are joined by spaces, and every further line end is kept as one.
@@ -445,14 +448,16 @@ mod tests {
             ("x \u{85} \u{85} y", "|-\n  x\n  y\n"),
             ("x\u{85} --- y\u{85}---", "x --- y ---\n"),
         ] {
-            assert_eq!(write(&json!(text)).unwrap(), expected, "{text:?}");
+            let tree = Tree::Leaf(json!(text));
+            assert_eq!(write_tree(&tree).unwrap(), expected, "{text:?}");
         }
+        assert_eq!(write(&json!("x\u{85}y")).unwrap(), "\"x\\Ny\"\n");
         for odd in [
             json!("x\u{85}--- y"),
             json!("x\u{85}...\u{85}"),
             json!({"x\u{85}": 1}),
         ] {
-            assert!(write(&odd).is_err(), "{odd}");
+            assert!(write_tree(&Tree::Leaf(odd.clone())).is_err(), "{odd}");
         }
     }
 

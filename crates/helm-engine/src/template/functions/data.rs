@@ -26,7 +26,7 @@ pub(super) const TABLE: &[Entry] = &[
         let text = args
             .any(0)
             .to_tree(args.budget)
-            .and_then(|tree| to_yaml(&tree));
+            .and_then(|tree| yaml::write(&tree.into()));
         Ok(pretty(&text.unwrap_or_default()).into())
     }),
     ("fromYaml", 1, 1, from_yaml),

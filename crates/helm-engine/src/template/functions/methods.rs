@@ -127,7 +127,7 @@ fn file_method(files: &Rc<Files>, name: &str, args: &[Value], budget: &Budget) -
 
 fn printed(pairs: impl Iterator<Item = (String, String)>) -> Value {
     let map = serde_json::Value::Object(pairs.map(|(name, text)| (name, text.into())).collect());
-    let text = yaml::write(&map).unwrap_or_default();
+    let text = yaml::write_tree(&yaml::Tree::Leaf(map)).unwrap_or_default();
     Value::text(text.strip_suffix('\n').unwrap_or(&text))
 }
 
