@@ -319,7 +319,7 @@ fn hostile_archives_are_refused_before_anything_is_written() {
         (
             "bomb",
             archive(&[("mini/big", &vec![0; 120 << 20], None)]),
-            "beyond the limits",
+            "exceeds the limits",
         ),
         ("noise", b"not an archive".to_vec(), ""),
     ] {
