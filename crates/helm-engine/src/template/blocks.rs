@@ -87,7 +87,7 @@ fn word(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use crate::chart::template::Set;
+    use crate::template::Set;
 
     #[test]
     fn blocks_that_do_not_match_are_refused_as_go_refuses_them() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use meshlink::chart::Error;
+use helm_engine::Error;
 use serde_json::{Value, json};
 
 use super::{

@@ -11,7 +11,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use super::{Args, Entry, random};
-use crate::chart::template::{
+use crate::template::{
     eval::{Call, Failure, Outcome},
     value::{Map, Value},
 };

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{Args, Entry};
-use crate::chart::template::{
+use crate::template::{
     eval::{Call, Outcome},
     value::Value,
 };
@@ -102,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{notes, rendered_with};
-    use crate::chart::Options;
+    use crate::Options;
 
     const RANDOM: &[&str] = &[
         "randAlphaNum 8",

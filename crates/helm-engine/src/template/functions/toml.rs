@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, rc::Rc};
 
 use super::{Args, Entry};
-use crate::chart::{
+use crate::{
     json::{DEPTH, general, too_deep},
     template::{
         budget::Budget,
