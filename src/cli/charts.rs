@@ -10,10 +10,13 @@ use super::{
 use crate::{
     chart::{
         self, Credential, Error, FetchOptions, Proxy, Source,
-        lock::{Entry, FILE, Lock},
+        lock::{Entry, Lock},
     },
     plan::{Desired, desire::Release},
 };
+
+/// The lock's name, beside a mesh file.
+pub(crate) const LOCK: &str = "meshlink.lock";
 
 /// How charts are fetched: through the machine's proxies, with the logins that Docker and Helm use.
 pub(crate) fn options(
@@ -62,8 +65,8 @@ fn credentials(environment: &Environment) -> Result<Vec<Credential>, Failure> {
 /// Where the lock of a mesh lies: beside its file, else beside the mesh as it was written down.
 pub(crate) fn lock_path(mesh_file: Option<&Path>, state: &Path) -> PathBuf {
     match mesh_file {
-        Some(file) => file.with_file_name(FILE),
-        None => state.join(FILE),
+        Some(file) => file.with_file_name(LOCK),
+        None => state.join(LOCK),
     }
 }
 

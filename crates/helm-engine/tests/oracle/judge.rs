@@ -99,7 +99,7 @@ fn compare_all(child: &mut Child, cases: &[Case]) -> Result<Report, String> {
         if !charts.iter().any(|(path, _)| *path == case.chart) {
             charts.push((
                 &case.chart,
-                Chart::from_folder(&case.chart).map_err(|error| error.to_string())?,
+                Chart::from_path(&case.chart).map_err(|error| error.to_string())?,
             ));
         }
         let Some((_, chart)) = charts.iter().find(|(path, _)| *path == case.chart) else {
