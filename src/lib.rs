@@ -23,6 +23,8 @@ pub mod cli;
 pub mod cluster;
 pub mod digest;
 pub mod engine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod manifest;
 pub mod name;
 pub mod observe;
