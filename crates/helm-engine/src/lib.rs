@@ -34,7 +34,7 @@ mod yaml;
 
 pub use error::{Error, Fault};
 use fetch::write_whole;
-pub use fetch::{Credential, FetchOptions, Fetched, Proxy, fetch, save};
+pub use fetch::{Credential, FetchOptions, Fetched, Transport, fetch, save};
 pub use images::{images, override_images};
 pub use manifest::{Hook, Manifest};
 pub use package::{Chart, File, Metadata};
