@@ -80,7 +80,8 @@ def start_controllers(cluster, built):
         ("controller-manager", "kube-controller-manager",
          [f"--service-account-private-key-file={pki}/service-accounts.key", f"--root-ca-file={pki}/ca.crt",
           f"--cluster-cidr={config.POD_CIDR}", "--allocate-node-cidrs",
-          f"--service-cluster-ip-range={config.SERVICE_CIDR}", "--use-service-account-credentials"]),
+          f"--service-cluster-ip-range={config.SERVICE_CIDR}", "--use-service-account-credentials",
+          f"--flex-volume-plugin-dir={cluster.dir}/plugins"]),
         ("scheduler", "kube-scheduler", []),
     ):
         kubeconfig = pki / f"{name}.kubeconfig"

@@ -2,7 +2,7 @@
 import shutil
 import time
 
-from . import aws, cgroups, cloud, config, controlplane, net, node, pki, proc
+from . import aws, cgroups, cloud, config, controlplane, machine, net, node, pki, proc
 from .build import ready
 from .shell import LabError, say, side_by_side, timed
 
@@ -23,6 +23,7 @@ def up(count):
         if net.ours() & net.namespaces():
             raise LabError("there is a lab on this machine that is not in this cache folder; `lab/lab down` ends it")
         config.RUN.mkdir(parents=True, mode=0o700)
+        machine.note()
         with timed("network, cloud and operator"):
             _common(built)
     new = [c for c in wanted if not c.dir.is_dir()]
@@ -92,6 +93,7 @@ def down():
     cgroups.remove()
     net.remove()
     _unmount()
+    machine.put_back()
     if config.RUN.is_dir():
         shutil.rmtree(config.RUN)
 

@@ -3,15 +3,14 @@ import os
 import subprocess
 from pathlib import Path
 
-from meshlab import cgroups, config
+from meshlab import cgroups, config, machine
 
 # Places that Kubernetes programs write to when nobody keeps them from it.
 _FOLDERS = ("/run/netns", "/run/containerd", "/run/flannel", "/var/lib/cni", "/var/lib/kubelet", "/var/log/pods",
             "/var/log/containers", "/etc/cni", "/etc/netns", "/etc/kubernetes", "/run/xtables.lock", "/run/nri",
             "/usr/libexec/kubernetes")
-_SETTINGS = ("net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet", "net/bridge/bridge-nf-call-iptables",
-             "net/netfilter/nf_conntrack_max", "vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops",
-             "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes", "net/ipv4/vs/conn_reuse_mode")
+_SETTINGS = (*machine.SETTINGS, "net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet",
+             "net/bridge/bridge-nf-call-iptables", "net/netfilter/nf_conntrack_max", "net/ipv4/vs/conn_reuse_mode")
 
 
 def inventory():
