@@ -11,7 +11,7 @@ use super::{
 use crate::{
     chart::{
         self, Credential, Error, FetchOptions, Proxy, Source,
-        lock::{Entry, FILE, Lock},
+        lock::{Entry, Lock},
     },
     cluster::connect::Proxies,
     hint::Hint,
@@ -21,6 +21,9 @@ use crate::{
     },
     spec::{Mesh, Values},
 };
+
+/// The lock's name, beside a mesh file.
+pub(crate) const LOCK: &str = "meshlink.lock";
 
 /// How charts are fetched: by the given way out, with the logins that Docker and Helm use.
 pub(crate) fn options(
@@ -72,7 +75,7 @@ pub(crate) fn source(
     let mut fetch = options(&source, charts, Some(cache), proxies)?;
     if !charts.unpinned {
         let folder = charts.lock_folder.as_deref().unwrap_or(state);
-        let lock = Lock::read(&folder.join(FILE));
+        let lock = Lock::read(&folder.join(LOCK));
         fetch.lock = Some(lock.map_err(|e| failure(&e))?);
     }
     Ok((source, fetch))

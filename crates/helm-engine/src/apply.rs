@@ -1,27 +1,18 @@
 //! What has to be known about objects of a chart to apply them; the applying itself is done elsewhere.
-
-use std::cmp::Ordering;
+//!
+//! All of it is pure: an object goes in as JSON and comes out as JSON. Apply objects server-side as field manager
+//! `helm`, so that Helm can go on with the release.
 
 use serde_json::{Map, Value, json};
 
 use super::{Manifest, manifest};
 
-/// The field manager objects of charts are applied as: the one Helm uses, so that it can go on where we stopped.
-pub const FIELD_MANAGER: &str = "helm";
-
-/// Which of two kinds is installed first.
-pub fn kind_order(a: &str, b: &str) -> Ordering {
-    manifest::order(a, b)
-}
-
-/// Splits off the resource definitions, which must be established before anything that uses them.
-pub fn split_crds(manifests: Vec<Manifest>) -> (Vec<Manifest>, Vec<Manifest>) {
-    manifests
-        .into_iter()
-        .partition(|manifest| manifest::kind(&manifest.object) == "CustomResourceDefinition")
-}
-
 /// Whether an upgrade or uninstall has to leave the object alone.
+///
+/// ```
+/// let kept = serde_json::json!({"metadata": {"annotations": {"helm.sh/resource-policy": "keep"}}});
+/// assert!(helm_engine::apply::is_kept(&kept));
+/// ```
 pub fn is_kept(object: &Value) -> bool {
     object
         .pointer("/metadata/annotations")
@@ -30,11 +21,19 @@ pub fn is_kept(object: &Value) -> bool {
         .is_some_and(|policy| policy.trim().eq_ignore_ascii_case("keep"))
 }
 
-/// The label on what belongs to a release.
+/// Selects what belongs to a release of anyone, by its label.
 pub const OWNED: &str = "app.kubernetes.io/managed-by=Helm";
 
-/// Marks an object as belonging to a release, as Helm does when it applies it, and gives it the release's namespace
-/// if it has none and its kind is namespaced.
+/// Marks an object as belonging to a release, as Helm does when it applies it.
+///
+/// The object's own namespace is not touched: whether its kind has one is known to the cluster alone.
+///
+/// ```
+/// let mut service = serde_json::json!({"kind": "Service", "metadata": {"name": "web"}});
+/// helm_engine::apply::own(&mut service, "shop", "prod");
+/// assert_eq!(service["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
+/// assert_eq!(service["metadata"]["annotations"]["meta.helm.sh/release-name"], "shop");
+/// ```
 pub fn own(object: &mut Value, release: &str, namespace: &str) {
     let Some(metadata) = object
         .as_object_mut()
@@ -52,23 +51,6 @@ pub fn own(object: &mut Value, release: &str, namespace: &str) {
     );
 }
 
-/// Whether an object in a cluster belongs to a release; what it says instead if not.
-pub fn owner(object: &Value) -> Option<(String, String)> {
-    let text = |path: &str| {
-        object
-            .pointer(path)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    if text("/metadata/labels/app.kubernetes.io~1managed-by")? != "Helm" {
-        return None;
-    }
-    Some((
-        text("/metadata/annotations/meta.helm.sh~1release-name")?,
-        text("/metadata/annotations/meta.helm.sh~1release-namespace")?,
-    ))
-}
-
 fn entry<'m>(metadata: &'m mut Map<String, Value>, name: &str) -> &'m mut Map<String, Value> {
     let slot = metadata.entry(name.to_owned()).or_insert_with(|| json!({}));
     if !slot.is_object() {
@@ -82,6 +64,12 @@ fn entry<'m>(metadata: &'m mut Map<String, Value>, name: &str) -> &'m mut Map<St
 
 /// Makes an object fit for server-side apply: no nulls, no environment variable twice (the last one counts, as
 /// the kubelet would take it), no `status`.
+///
+/// ```
+/// let mut object = serde_json::json!({"kind": "Service", "spec": {"type": null, "ports": []}, "status": {}});
+/// helm_engine::apply::prepare(&mut object);
+/// assert_eq!(object, serde_json::json!({"kind": "Service", "spec": {"ports": []}}));
+/// ```
 pub fn prepare(object: &mut Value) {
     drop_nulls(object);
     if let Some(map) = object.as_object_mut() {
@@ -92,6 +80,15 @@ pub fn prepare(object: &mut Value) {
 
 /// As [`prepare`], for an object that is there already: without the fields a running istiod writes into webhook
 /// configurations, which would go back and forth otherwise.
+///
+/// ```
+/// let mut hook = serde_json::json!({
+///     "kind": "MutatingWebhookConfiguration",
+///     "webhooks": [{"name": "w", "failurePolicy": "Fail", "clientConfig": {"caBundle": "", "url": "https://x"}}],
+/// });
+/// helm_engine::apply::strip_for_reapply(&mut hook);
+/// assert_eq!(hook["webhooks"], serde_json::json!([{"name": "w", "clientConfig": {"url": "https://x"}}]));
+/// ```
 pub fn strip_for_reapply(object: &mut Value) {
     prepare(object);
     if !matches!(
@@ -158,7 +155,7 @@ fn keep_last(items: &mut Vec<Value>) {
 }
 
 /// What identifies an object: kind, API group, namespace and name; versions may differ between chart releases.
-pub fn identity(object: &Value, release_namespace: &str) -> (String, String, String, String) {
+fn identity(object: &Value, release_namespace: &str) -> (String, String, String, String) {
     let text = |path: &str| {
         object
             .pointer(path)
@@ -181,6 +178,19 @@ pub fn identity(object: &Value, release_namespace: &str) -> (String, String, Str
 }
 
 /// Objects of an earlier revision that the next one does not have and that are not to be kept: an upgrade deletes them.
+///
+/// Versions of an API are not compared, so an object that moved from `v1beta1` to `v1` is still the same one.
+///
+/// ```
+/// use helm_engine::{Manifest, apply::removed};
+/// let named = |name: &str| Manifest {
+///     source: String::new(),
+///     text: String::new(),
+///     object: serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}}),
+/// };
+/// let (before, after) = ([named("old"), named("same")], [named("same"), named("new")]);
+/// assert_eq!(removed(&before, &after, "default"), [&before[0]]);
+/// ```
 pub fn removed<'o>(
     before: &'o [Manifest],
     after: &[Manifest],
@@ -234,13 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn ownership_is_marked_and_read() {
+    fn ownership_is_marked_where_labels_are_null_too() {
         let mut object = json!({"kind": "Service", "metadata": {"name": "s", "labels": null}});
-        assert_eq!(owner(&object), None);
         own(&mut object, "istiod", "istio-system");
         assert_eq!(
-            owner(&object),
-            Some(("istiod".into(), "istio-system".into()))
+            object["metadata"],
+            json!({
+                "name": "s",
+                "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                "annotations": {"meta.helm.sh/release-name": "istiod", "meta.helm.sh/release-namespace": "istio-system"},
+            })
         );
     }
 
@@ -260,11 +273,5 @@ mod tests {
         same.object["metadata"]["namespace"] = "ns".into();
         let gone = removed(&before, &[same], "ns");
         assert_eq!(gone, [&before[2]]);
-        let (crds, rest) = split_crds(vec![
-            object("CustomResourceDefinition", "c", Value::Null),
-            object("A", "x", Value::Null),
-        ]);
-        assert_eq!((crds.len(), rest.len()), (1, 1));
-        assert_eq!(kind_order("Namespace", "Deployment"), Ordering::Less);
     }
 }

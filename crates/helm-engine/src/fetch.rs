@@ -22,6 +22,19 @@ pub use connect::Proxy;
 pub use credentials::Credential;
 
 /// How charts are fetched. The default uses the network and remembers nothing.
+///
+/// Nothing is read from the environment: proxies and logins are what is written here.
+///
+/// ```
+/// use helm_engine::{Credential, FetchOptions, Proxy};
+/// let options = FetchOptions {
+///     cache: Some("/var/cache/charts".into()),
+///     proxy: Proxy { https: Some("http://proxy.example:3128".into()), ..Proxy::default() },
+///     credentials: vec![Credential::new("registry.example", "jo", "a password")],
+///     ..FetchOptions::default()
+/// };
+/// assert!(!format!("{options:?}").contains("a password"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
     /// Folder for what was fetched; without one everything is fetched every time.
@@ -67,7 +80,30 @@ pub struct Fetched {
     pub archive: Vec<u8>,
 }
 
-/// Fetches a chart. An empty version means the newest; `name` picks the chart out of a repository, registry path or folder.
+/// Fetches a chart. `name` picks the chart out of a repository, registry path or folder; an empty version means the
+/// newest, pre-releases apart, anything else that very version (ranges are not understood).
+///
+/// What arrives must be what the repository's index or the registry's manifest promised by digest, and the chart inside
+/// must have the name and version that were asked for. Signatures (`.prov`) are not checked: pin charts with a
+/// [lock](crate::lock). Must be called on a Tokio runtime.
+///
+/// # Errors
+/// [`Error::NotFound`] with the versions there are; [`Error::Request`], [`Error::Slow`], [`Error::Status`],
+/// [`Error::TooLarge`] and [`Error::Index`] where a server is at fault; [`Error::Digest`] and [`Error::Locked`] for bytes
+/// that are not the right ones; [`Error::Offline`]; and what [`Chart::from_path`] says of a broken chart.
+///
+/// ```
+/// use helm_engine::{FetchOptions, Source, fetch};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("Chart.yaml"), "name: shop\nversion: 1.2.3\n")?;
+/// let source = Source::Folder(folder.path().into()); // or "https://charts.example".parse()?
+/// let fetched = fetch(&source, "shop", "", &FetchOptions::default()).await?;
+/// println!("{} {} {}", fetched.chart.name(), fetched.chart.metadata.version, fetched.sha256);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn fetch(
     source: &Source,
     name: &str,
@@ -242,20 +278,25 @@ fn same_version(a: &str, b: &str) -> bool {
     plain(a) == plain(b)
 }
 
-/// Writes a chart's archive; one that came from a folder is packed first.
-pub fn save(fetched: &Fetched, path: &Path) -> Result<(), Error> {
-    if !fetched.archive.is_empty() {
-        return write_whole(path, &fetched.archive);
+impl Fetched {
+    /// Writes the chart's archive; one that came from a folder is packed first.
+    ///
+    /// # Errors
+    /// [`Error::Write`]; for a folder also [`Error::Read`] and [`Error::Unpack`].
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        if !self.archive.is_empty() {
+            return write_whole(path, &self.archive);
+        }
+        let files = archive::walk(Path::new(&self.origin))?;
+        let packed = archive::pack(self.chart.name(), &files);
+        write_whole(
+            path,
+            &packed.map_err(|source| Error::Write {
+                path: path.to_owned(),
+                source,
+            })?,
+        )
     }
-    let files = archive::walk(Path::new(&fetched.origin))?;
-    let packed = archive::pack(fetched.chart.name(), &files);
-    write_whole(
-        path,
-        &packed.map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })?,
-    )
 }
 
 /// Writes a file under another name and moves it into place, so that nobody ever sees half of it.

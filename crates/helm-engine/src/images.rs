@@ -1,10 +1,28 @@
 //! Which container images a rendered chart will pull.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Rendered, values};
+use super::Rendered;
 
-/// The images the rendered objects name, sorted: containers, and what injection templates and proxy settings add.
+/// The images the rendered objects name, sorted: containers, and the sidecar that Istio's injector adds.
+///
+/// Hooks count too. An image that only a running controller names is not found.
+///
+/// ```
+/// use helm_engine::{Capabilities, Chart, File, Release, images, render};
+/// let pod = "kind: Pod\nmetadata: {name: web}\nspec: {containers: [{image: 'nginx:{{ .Chart.AppVersion }}'}]}\n";
+/// let chart = Chart::from_files(
+///     vec![
+///         File::new("Chart.yaml", "name: web\nversion: 1.0.0\nappVersion: '1.29'\n"),
+///         File::new("templates/pod.yaml", pod),
+///     ],
+///     "an example",
+/// )?;
+/// let release = Release::install("web", "default");
+/// let rendered = render(&chart, &serde_json::json!({}), &release, &Capabilities::default())?;
+/// assert_eq!(images(&rendered), ["nginx:1.29"]);
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn images(rendered: &Rendered) -> Vec<String> {
     let mut found = Vec::new();
     for manifest in rendered
@@ -76,23 +94,6 @@ fn injected(object: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Points values at a mirror: where images come from, and which tag.
-pub fn override_images(into: &mut Map<String, Value>, hub: Option<&str>, tag: Option<&str>) {
-    let pairs = [("hub", hub), ("tag", tag)];
-    let set: Map<String, Value> = pairs
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
-        .collect();
-    if !set.is_empty() {
-        values::overlay(
-            into,
-            [("global".to_owned(), Value::Object(set))]
-                .into_iter()
-                .collect(),
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,19 +121,6 @@ mod tests {
         assert_eq!(
             images(&rendered),
             ["a:1", "b:2", "h.example/istio/proxyv2:1.31.0-distroless"]
-        );
-    }
-
-    #[test]
-    fn a_mirror_replaces_hub_and_tag_only() {
-        let mut values = json!({"global": {"network": "n", "hub": "old"}})
-            .as_object()
-            .cloned()
-            .unwrap();
-        override_images(&mut values, Some("mirror.example/istio"), None);
-        assert_eq!(
-            Value::Object(values),
-            json!({"global": {"network": "n", "hub": "mirror.example/istio"}})
         );
     }
 }

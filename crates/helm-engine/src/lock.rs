@@ -1,4 +1,4 @@
-//! `meshlink.lock`: which charts were used, written at first use and checked ever after.
+//! A lock file: which charts were used, written at first use and checked ever after.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 
-/// The file's name beside a mesh file.
-pub const FILE: &str = "meshlink.lock";
-
-/// The charts that were used.
+/// The charts that were used, each with the digest of its archive.
+///
+/// Given to [`fetch`](crate::fetch()) as [`FetchOptions::lock`](crate::FetchOptions), it makes a chart of the same
+/// version with other bytes an error. Adding what was fetched is the caller's to do.
+///
+/// ```
+/// use helm_engine::lock::{Entry, Lock};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("charts.lock");
+/// let mut lock = Lock::read(&path)?; // there is none yet: it is empty
+/// lock.put(Entry {
+///     chart: "shop".into(),
+///     version: "1.2.3".into(),
+///     sha256: "0".repeat(64),
+///     source: "https://charts.example".into(),
+///     images: vec![],
+/// });
+/// lock.write(&path)?;
+/// let lock = Lock::read(&path)?;
+/// assert!(lock.find("shop", "1.2.3").is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
     /// Where it was read from, for errors.
@@ -44,6 +62,9 @@ struct Document {
 
 impl Lock {
     /// Reads a lock file; one that is not there is empty.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read, [`Error::Lock`] if it cannot be understood.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -95,7 +116,7 @@ impl Lock {
     }
 
     /// Checks that a chart is the one that was locked; one that was never locked passes.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         chart: &str,
         version: &str,
@@ -115,7 +136,7 @@ impl Lock {
         }
     }
 
-    /// Adds or replaces an entry; whether anything changed.
+    /// Adds an entry, or replaces the one of the same chart and version; whether anything changed.
     pub fn put(&mut self, entry: Entry) -> bool {
         if self.charts.contains(&entry) {
             return false;
@@ -129,7 +150,7 @@ impl Lock {
     }
 
     /// The file's text.
-    pub fn text(&self) -> Result<String, Error> {
+    fn text(&self) -> Result<String, Error> {
         let document = Document {
             version: 1,
             charts: self.charts.clone(),
@@ -139,11 +160,14 @@ impl Lock {
             reason: error.to_string(),
         })?;
         Ok(format!(
-            "# Written by meshlink. Keep it with your mesh file: a chart that differs from what is written here is refused.\n{yaml}"
+            "# Charts by digest: one that differs from what is written here is refused. Keep this file under version control.\n{yaml}"
         ))
     }
 
     /// Writes the file in one step.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         super::write_whole(path, self.text()?.as_bytes())
     }
@@ -166,7 +190,7 @@ mod tests {
     #[test]
     fn a_lock_survives_its_file() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
+        let path = folder.path().join("charts.lock");
         let mut lock = Lock::read(&path).unwrap();
         assert!(
             lock.put(entry("1.31.0", "a"))
@@ -195,7 +219,7 @@ mod tests {
     #[test]
     fn a_broken_lock_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
+        let path = folder.path().join("charts.lock");
         for text in [
             "version: 2\ncharts: []\n",
             "charts: 1\n",

@@ -16,6 +16,23 @@ mod metadata;
 pub(crate) use dependencies::enabled;
 
 /// A chart: metadata, templates, default values and the charts inside it.
+///
+/// ```
+/// use helm_engine::{Chart, File};
+/// let chart = Chart::from_files(
+///     vec![
+///         File::new("Chart.yaml", "name: shop\nversion: 1.2.3\n"),
+///         File::new("values.yaml", "replicas: 2\n"),
+///         File::new("templates/web.yaml", "kind: Service\n"),
+///         File::new("charts/db/Chart.yaml", "name: db\nversion: 0.1.0\n"),
+///     ],
+///     "an example",
+/// )?;
+/// assert_eq!((chart.name(), chart.metadata.version.as_str()), ("shop", "1.2.3"));
+/// assert_eq!(chart.values["replicas"], 2.0);
+/// assert_eq!(chart.dependencies[0].name(), "db");
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Chart {
     /// What `Chart.yaml` says.
@@ -45,6 +62,16 @@ pub struct File {
     pub data: Vec<u8>,
 }
 
+impl File {
+    /// A file by its path inside the chart, with `/`.
+    pub fn new(name: &str, data: impl Into<Vec<u8>>) -> Self {
+        Self {
+            name: name.to_owned(),
+            data: data.into(),
+        }
+    }
+}
+
 /// What `Chart.yaml` says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
@@ -69,22 +96,41 @@ pub struct Metadata {
 }
 
 impl Chart {
-    /// A chart from a gzipped tar archive, refused if it is not one or tries to reach outside itself.
+    /// A chart from a gzipped tar archive.
+    ///
+    /// # Errors
+    /// [`Error::Unpack`] if it is no such archive, holds links, tries to reach outside itself, or is larger than
+    /// 16 MiB in a file, 100 MiB in all or 10,000 files; [`Error::Package`] if a file of the chart is broken.
+    ///
+    /// ```
+    /// let error = helm_engine::Chart::from_archive(b"no archive").unwrap_err();
+    /// assert!(matches!(error, helm_engine::Error::Unpack { .. }));
+    /// ```
     pub fn from_archive(bytes: &[u8]) -> Result<Self, Error> {
         from_archive(bytes, "the archive")
     }
 
-    /// A chart from a folder. `.helmignore` is respected; links that lead outside are refused.
-    pub fn from_folder(folder: &Path) -> Result<Self, Error> {
-        Self::from_files(archive::walk(folder)?, &folder.display().to_string())
-    }
-
-    /// A chart from a folder or an archive.
+    /// A chart from a folder or an archive on disk. In a folder, `.helmignore` is respected.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read; [`Error::Unpack`] if it is no chart, or a link in it leads outside;
+    /// [`Error::Package`] if a file of the chart is broken.
+    ///
+    /// ```
+    /// let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("Chart.yaml"), "name: shop\nversion: 1.2.3\n")?;
+    /// assert_eq!(helm_engine::Chart::from_path(folder.path())?.name(), "shop");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_path(path: &Path) -> Result<Self, Error> {
         Ok(from_path(path)?.0)
     }
 
-    /// A chart from its files, by name inside the chart.
+    /// A chart from its files, by name inside the chart; `origin` names it in errors. See [`Chart`].
+    ///
+    /// # Errors
+    /// [`Error::Unpack`] without a `Chart.yaml` or with charts more than ten levels deep; [`Error::Package`] if a file
+    /// of the chart is broken.
     pub fn from_files(files: Vec<File>, origin: &str) -> Result<Self, Error> {
         build(files, origin, 0, &mut Room::default())
     }
@@ -95,11 +141,21 @@ impl Chart {
     }
 
     /// Whether it only lends templates to others.
-    pub fn is_library(&self) -> bool {
+    pub(crate) fn is_library(&self) -> bool {
         self.metadata.kind.eq_ignore_ascii_case("library")
     }
 
     /// Resource definitions of `crds/`, this chart's first; Helm installs them before everything else and never updates them.
+    ///
+    /// They are no templates, and [`render`](crate::render()) leaves them out, as `helm template` does.
+    ///
+    /// ```
+    /// use helm_engine::{Chart, File};
+    /// let head = File::new("Chart.yaml", "name: shop\nversion: 1.2.3\n");
+    /// let chart = Chart::from_files(vec![head, File::new("crds/order.yaml", "kind: CustomResourceDefinition\n")], "x")?;
+    /// assert_eq!(chart.crds()[0].name, "crds/order.yaml");
+    /// # Ok::<(), helm_engine::Error>(())
+    /// ```
     pub fn crds(&self) -> Vec<&File> {
         let own = self.files.iter().filter(|file| {
             file.name.starts_with("crds/") && !file.name.ends_with('/') && is_manifest(&file.name)
@@ -259,10 +315,7 @@ mod tests {
     use super::*;
 
     pub(super) fn file(name: &str, text: &str) -> File {
-        File {
-            name: name.to_owned(),
-            data: text.as_bytes().to_vec(),
-        }
+        File::new(name, text)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The type of Secrets that hold records.
-pub const SECRET_TYPE: &str = "helm.sh/release.v1";
+const SECRET_TYPE: &str = "helm.sh/release.v1";
 /// Selects every record.
 pub const SELECTOR: &str = "owner=helm";
 /// How many records Helm keeps of one release.
@@ -83,6 +83,30 @@ impl Status {
 }
 
 /// One revision of a release.
+///
+/// ```
+/// use helm_engine::{Capabilities, Chart, File, Release, release::{Record, Status}, render};
+/// let chart = Chart::from_files(
+///     vec![
+///         File::new("Chart.yaml", "name: shop\nversion: 1.0.0\n"),
+///         File::new("templates/a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"),
+///     ],
+///     "an example",
+/// )?;
+/// let release = Release::install("shop", "default");
+/// let values = serde_json::Map::new();
+/// let rendered = render(&chart, &values.clone().into(), &release, &Capabilities::default())?;
+///
+/// // Create this Secret first: it is the lock. Then apply the objects, and update it.
+/// let mut record = Record::new(&release, &chart, &values, &rendered, "2026-01-02T03:04:05Z", None);
+/// let secret = record.to_secret(Some(1_767_323_045), None)?;
+/// assert_eq!(secret["metadata"]["name"], "sh.helm.release.v1.shop.v1");
+/// record.deployed();
+///
+/// let read = Record::from_secret(&record.to_secret(None, Some(1_767_323_050))?)?;
+/// assert_eq!((read.status, read.manifests()?.len()), (Status::Deployed, 1));
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The release's name.
@@ -155,7 +179,7 @@ impl Record {
 
     /// The Secret's name.
     pub fn secret_name(&self) -> String {
-        secret_name(&self.name, self.revision)
+        format!("sh.helm.release.v1.{}.v{}", self.name, self.revision)
     }
 
     /// Marks the revision as what runs.
@@ -189,6 +213,9 @@ impl Record {
     }
 
     /// The objects of the record, for finding out what a later revision no longer has.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if its text is not what a chart renders to.
     pub fn manifests(&self) -> Result<Vec<Manifest>, Error> {
         manifest::collect(
             &[(self.secret_name(), self.manifest.clone())],
@@ -198,6 +225,11 @@ impl Record {
     }
 
     /// The Secret to create or update. `created` and `modified` are seconds since 1970, for Helm's labels.
+    ///
+    /// A cluster takes no Secret of more than 1 MiB; that is not checked here.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
     pub fn to_secret(&self, created: Option<i64>, modified: Option<i64>) -> Result<Value, Error> {
         let mut labels = self.labels.clone();
         let own = [
@@ -257,7 +289,10 @@ impl Record {
         Ok(STANDARD.encode(encoder.finish()?))
     }
 
-    /// Reads a record from its Secret.
+    /// Reads a record from its Secret. What is in it beyond the fields here is kept, and written again.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if it is none.
     pub fn from_secret(secret: &Value) -> Result<Self, Error> {
         let text = |path: &str| {
             secret
@@ -340,16 +375,6 @@ impl Record {
             reason: reason.to_string(),
         }
     }
-}
-
-/// The name of the Secret that holds a revision.
-pub fn secret_name(release: &str, revision: u32) -> String {
-    format!("sh.helm.release.v1.{release}.v{revision}")
-}
-
-/// The newest record, if there is one.
-pub fn newest(records: &[Record]) -> Option<&Record> {
-    records.iter().max_by_key(|record| record.revision)
 }
 
 /// Records beyond the number Helm keeps, oldest first; what is deployed is never among them.
@@ -535,7 +560,6 @@ mod tests {
                 ..record()
             })
             .collect();
-        assert_eq!(newest(&records).map(|record| record.revision), Some(4));
         assert_eq!(
             outdated(&records, 2)
                 .iter()

@@ -23,7 +23,7 @@ const STACK: usize = 256 << 20;
 /// The most text the templates of a chart, and of those inside it, may have: trees made of it take ten times as much.
 const TEMPLATES: usize = 16 << 20;
 
-/// The release a chart is rendered for.
+/// The release a chart is rendered for: what templates see as `.Release`.
 #[derive(Debug, Clone, Copy)]
 pub struct Release<'a> {
     /// Its name.
@@ -36,7 +36,19 @@ pub struct Release<'a> {
     pub is_upgrade: bool,
 }
 
-/// What templates may know of the cluster.
+impl<'a> Release<'a> {
+    /// The first revision of a release, as `helm template` and `helm install` render it.
+    pub fn install(name: &'a str, namespace: &'a str) -> Self {
+        Self {
+            name,
+            namespace,
+            revision: 1,
+            is_upgrade: false,
+        }
+    }
+}
+
+/// What templates may know of the cluster: what they see as `.Capabilities`.
 #[derive(Debug, Clone)]
 pub struct Capabilities {
     /// Its version, such as `v1.34.2-eks-1`.
@@ -79,13 +91,14 @@ impl Default for Capabilities {
 }
 
 /// Answers `lookup`: API version, kind, namespace and name to an object, a list, or an empty map.
-pub type Lookup<'l> = dyn Fn(&str, &str, &str, &str) -> Result<Value, String> + Sync + 'l;
+type Lookup<'l> = dyn Fn(&str, &str, &str, &str) -> Result<Value, String> + Sync + 'l;
 
 /// What lies outside a rendering. Without it a chart that asks for the time or for randomness is refused,
 /// so that rendering twice gives the same text.
 #[derive(Default)]
 pub struct Options<'l> {
-    /// Answers `lookup`; without it every answer is empty.
+    /// Answers `lookup`: API version, kind, namespace and name to an object, a list, or an empty map. Without it
+    /// every answer is empty.
     pub lookup: Option<&'l Lookup<'l>>,
     /// What `now` answers, in seconds since 1970.
     pub now: Option<i64>,
@@ -109,7 +122,7 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// All objects as one text, as Helm records and prints it.
+    /// All objects as one text, as Helm records it; hooks are not in it.
     pub fn text(&self) -> Cow<'_, str> {
         if self.record.is_empty() {
             manifest::text(&self.manifests).into()
@@ -117,9 +130,45 @@ impl Rendered {
             (&self.record).into()
         }
     }
+
+    /// Objects, then hooks, as `helm template` prints them; with `--include-crds` where the chart is given whose
+    /// resource definitions come first.
+    ///
+    /// ```
+    /// use helm_engine::{Capabilities, Chart, File, Release, render};
+    /// let chart = Chart::from_files(
+    ///     vec![
+    ///         File::new("Chart.yaml", "name: shop\nversion: 1.0.0\n"),
+    ///         File::new("templates/a.yaml", "kind: Service\nmetadata: {name: a}\n"),
+    ///         File::new("crds/order.yaml", "kind: CustomResourceDefinition\n"),
+    ///     ],
+    ///     "an example",
+    /// )?;
+    /// let release = Release::install("shop", "default");
+    /// let rendered = render(&chart, &serde_json::json!({}), &release, &Capabilities::default())?;
+    /// let service = "---\n# Source: shop/templates/a.yaml\nkind: Service\nmetadata: {name: a}\n";
+    /// assert_eq!(rendered.template_text(None), service);
+    /// assert!(rendered.template_text(Some(&chart)).starts_with("---\n# Source: shop/crds/order.yaml\n"));
+    /// # Ok::<(), helm_engine::Error>(())
+    /// ```
+    pub fn template_text(&self, with_crds_of: Option<&Chart>) -> String {
+        let mut objects = String::new();
+        for crd in with_crds_of.map(Chart::crds).unwrap_or_default() {
+            let (name, text) = (&crd.name, String::from_utf8_lossy(&crd.data));
+            let chart = with_crds_of.map(Chart::name).unwrap_or_default();
+            objects += &format!("---\n# Source: {chart}/{name}\n{text}\n");
+        }
+        objects += &self.text();
+        let hooks: String = self
+            .hooks
+            .iter()
+            .map(|hook| manifest::text(std::slice::from_ref(&hook.manifest)))
+            .collect();
+        format!("{}\n{hooks}", objects.trim())
+    }
 }
 
-/// Renders a chart with the user's values.
+/// Renders a chart with the user's values, as [`render_with`] with nothing outside.
 pub fn render(
     chart: &Chart,
     values: &Value,
@@ -129,7 +178,34 @@ pub fn render(
     render_with(chart, values, release, capabilities, &Options::default())
 }
 
-/// Renders a chart with the user's values, and answers to what it asks of the world.
+/// Renders a chart with the user's values (a map, or null for none), and answers to what it asks of the world.
+///
+/// The same input gives the same text, to the byte. Runs on a thread of its own with a large stack, and blocks until it
+/// is done. What a chart may use is bounded: steps, text, values, depth, the size of its templates. A value that the
+/// chart's schema does not allow is one of [`Rendered::warnings`] and no error; who wants Helm's strictness refuses
+/// where there is one.
+///
+/// # Errors
+/// [`Error::Template`] with file, line, column and the value it depends on, also where the chart itself refuses by
+/// `fail` or `required`; [`Error::Document`] if what was rendered is no object; [`Error::Values`] if values do not fit
+/// together; [`Error::Package`] if the chart is not for this Kubernetes version.
+///
+/// ```
+/// use helm_engine::{Capabilities, Chart, Error, File, Options, Release, render_with};
+/// let template = "kind: ConfigMap\nmetadata: {name: a}\ndata: {at: {{ now | date \"2006-01-02\" | quote }}}\n";
+/// let head = File::new("Chart.yaml", "name: shop\nversion: 1.0.0\n");
+/// let chart = Chart::from_files(vec![head, File::new("templates/a.yaml", template)], "an example")?;
+/// let (values, release) = (serde_json::json!({}), Release::install("shop", "default"));
+///
+/// let options = Options { now: Some(86_400), ..Options::default() };
+/// let rendered = render_with(&chart, &values, &release, &Capabilities::default(), &options)?;
+/// assert_eq!(rendered.manifests[0].object["data"]["at"], "1970-01-02");
+///
+/// // Without a time there is no answer to give.
+/// let refused = render_with(&chart, &values, &release, &Capabilities::default(), &Options::default());
+/// assert!(matches!(refused, Err(Error::Template(fault)) if fault.file == "shop/templates/a.yaml"));
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn render_with(
     chart: &Chart,
     values: &Value,

@@ -1,13 +1,67 @@
 //! Where charts come from, as people write it.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use super::{Error, Source};
+use super::{Chart, Error, Source};
+
+impl Source {
+    /// Where a chart is and what it is called, as one names it to Helm: `oci://host/path/NAME`, a folder or an archive
+    /// that is there, or the name of a chart in `repository` (which may be any source: a URL, a folder of charts).
+    ///
+    /// # Errors
+    /// [`Error::Source`] if `repository` is needed and is no source; what [`Chart::from_path`] says of a chart on disk.
+    ///
+    /// ```
+    /// use helm_engine::Source;
+    /// let (source, name) = Source::of_chart("oci://registry.example/charts/shop", "")?;
+    /// assert_eq!((source.to_string().as_str(), name.as_str()), ("oci://registry.example/charts", "shop"));
+    ///
+    /// let (source, name) = Source::of_chart("shop", "https://charts.example")?;
+    /// assert_eq!((source.to_string().as_str(), name.as_str()), ("https://charts.example", "shop"));
+    /// # Ok::<(), helm_engine::Error>(())
+    /// ```
+    pub fn of_chart(chart: &str, repository: &str) -> Result<(Self, String), Error> {
+        let registry = chart.strip_prefix("oci://");
+        if let Some((base, name)) = registry.and_then(|rest| rest.rsplit_once('/')) {
+            return Ok((format!("oci://{base}").parse()?, name.to_owned()));
+        }
+        let path = Path::new(chart);
+        let source = match () {
+            () if path.join("Chart.yaml").is_file() => Self::Folder(path.to_owned()),
+            () if path.is_file() => Self::Archive(path.to_owned()),
+            () if repository.is_empty() => {
+                return Err(Error::Source {
+                    text: chart.to_owned(),
+                    reason: "it is no folder or archive that is there, and no repository was named"
+                        .to_owned(),
+                });
+            }
+            () => return Ok((repository.parse()?, chart.to_owned())),
+        };
+        Ok((source, Chart::from_path(path)?.metadata.name))
+    }
+}
 
 impl FromStr for Source {
     type Err = Error;
 
     /// `oci://…` is a registry, `http(s)://…` a repository, `….tgz` an archive, anything else a folder.
+    ///
+    /// # Errors
+    /// [`Error::Source`] if it is empty, has no host, holds a login, or is a URL of another scheme.
+    ///
+    /// ```
+    /// use helm_engine::Source;
+    /// assert!(matches!("oci://registry.example/charts".parse()?, Source::Oci(_)));
+    /// assert!(matches!("https://charts.example".parse()?, Source::Repository(_)));
+    /// assert!(matches!("./charts".parse()?, Source::Folder(_)));
+    /// assert!("ftp://charts.example".parse::<Source>().is_err());
+    /// # Ok::<(), helm_engine::Error>(())
+    /// ```
     fn from_str(text: &str) -> Result<Self, Error> {
         let refused = |reason: &str| Error::Source {
             text: text.to_owned(),
@@ -81,6 +135,23 @@ mod tests {
             assert_eq!(source, expected);
             assert_eq!(source.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_chart_on_disk_is_meant_before_one_of_a_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("Chart.yaml"),
+            "name: shop\nversion: 1.0.0\n",
+        )
+        .unwrap();
+        let path = folder.path().to_str().unwrap();
+        assert_eq!(
+            Source::of_chart(path, "https://charts.example").unwrap(),
+            (Source::Folder(folder.path().into()), "shop".to_owned())
+        );
+        let error = Source::of_chart("shop", "").unwrap_err().to_string();
+        assert!(error.contains("no repository was named"), "{error}");
     }
 
     #[test]

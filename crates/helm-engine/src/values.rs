@@ -13,7 +13,17 @@ mod set;
 
 pub use set::{set_json, set_path, set_string};
 
-/// Reads a values file's text; `origin` names it in errors.
+/// Reads a values file's text; `origin` names it in errors. Several documents are laid over each other.
+///
+/// # Errors
+/// [`Error::Values`] if it is no YAML, or no map.
+///
+/// ```
+/// let values = helm_engine::values::parse("image: {tag: '1.29'}\n", "values.yaml")?;
+/// assert_eq!(values["image"]["tag"], "1.29");
+/// assert!(helm_engine::values::parse("- a list\n", "values.yaml").is_err());
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn parse(text: &str, origin: &str) -> Result<Map<String, Value>, Error> {
     let invalid = |reason: String| Error::Values {
         origin: origin.to_owned(),
@@ -30,8 +40,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Map<String, Value>, Error> {
     Ok(values)
 }
 
-/// Reads a values file.
-pub fn read(path: &Path) -> Result<Map<String, Value>, Error> {
+fn read(path: &Path) -> Result<Map<String, Value>, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
@@ -39,7 +48,20 @@ pub fn read(path: &Path) -> Result<Map<String, Value>, Error> {
     parse(&text, &path.display().to_string())
 }
 
-/// Reads values files in order; later ones win.
+/// Reads values files in order, as several `-f`; later ones win.
+///
+/// # Errors
+/// [`Error::Read`] if one cannot be read, [`Error::Values`] if one is no YAML or no map.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let paths = ["a.yaml", "b.yaml"].map(|name| folder.path().join(name));
+/// std::fs::write(&paths[0], "replicas: 1\nimage: {tag: x}\n")?;
+/// std::fs::write(&paths[1], "replicas: 2\n")?;
+/// let values = helm_engine::values::merge_files(&paths)?;
+/// assert_eq!(serde_json::json!(values), serde_json::json!({"replicas": 2.0, "image": {"tag": "x"}}));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn merge_files<P: AsRef<Path>>(paths: &[P]) -> Result<Map<String, Value>, Error> {
     let mut values = Map::new();
     for path in paths {
@@ -49,6 +71,14 @@ pub fn merge_files<P: AsRef<Path>>(paths: &[P]) -> Result<Map<String, Value>, Er
 }
 
 /// Lays `over` on top of `values`: maps merge, everything else replaces, null stays null until [`coalesce`].
+///
+/// ```
+/// use helm_engine::values::{overlay, parse};
+/// let mut values = parse("a: {b: 1, c: [1, 2]}\n", "")?;
+/// overlay(&mut values, parse("a: {c: [3], d: null}\n", "")?);
+/// assert_eq!(serde_json::json!(values), serde_json::json!({"a": {"b": 1.0, "c": [3.0], "d": null}}));
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn overlay(values: &mut Map<String, Value>, over: Map<String, Value>) {
     for (key, value) in over {
         match (values.get_mut(&key), value) {
@@ -62,7 +92,20 @@ pub fn overlay(values: &mut Map<String, Value>, over: Map<String, Value>) {
 
 /// What templates see as `.Values`: the user's values over the chart's defaults, and the same for every chart inside it.
 ///
-/// A null of the user removes a default; a null among the defaults never shows.
+/// A null of the user removes a default; a null among the defaults never shows. [`render`](crate::render()) does this
+/// by itself: it is here for those who want to see the outcome.
+///
+/// # Errors
+/// [`Error::Values`] if something that is no map is set under the name of a chart inside.
+///
+/// ```
+/// use helm_engine::{Chart, File, values};
+/// let head = File::new("Chart.yaml", "name: shop\nversion: 1.0.0\n");
+/// let chart = Chart::from_files(vec![head, File::new("values.yaml", "a: 1\nb: 2\n")], "an example")?;
+/// let merged = values::coalesce(&chart, &values::parse("b: null\nc: x\n", "mine")?)?;
+/// assert_eq!(serde_json::json!(merged), serde_json::json!({"a": 1.0, "c": "x"}));
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn coalesce(chart: &Chart, values: &Map<String, Value>) -> Result<Map<String, Value>, Error> {
     let mut merged = values.clone();
     coalesce_chart(chart, &mut merged, false)?;

@@ -158,7 +158,7 @@ mod tests {
 
     fn render(name: &str, values: Value) -> Vec<Value> {
         let folder = format!("{}/charts/{name}", env!("CARGO_MANIFEST_DIR"));
-        let chart = chart::Chart::from_folder(folder.as_ref()).unwrap();
+        let chart = chart::Chart::from_path(folder.as_ref()).unwrap();
         let release = chart::Release {
             name: "it",
             namespace: "there",

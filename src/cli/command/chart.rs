@@ -10,7 +10,7 @@ use crate::{
     chart::{
         self, Capabilities, Chart, Error, FetchOptions, Fetched, Options, Release, Rendered,
         Source,
-        lock::{Entry, FILE, Lock},
+        lock::{Entry, Lock},
         values,
     },
     cli::{
@@ -122,27 +122,8 @@ async fn template(args: &Template, frame: &Frame) -> Result<(), Failure> {
         warnings: rendered.warnings.clone(),
     };
     frame.screen.show(&shown, |_| {
-        let crds = args.include_crds.then(|| crds(&fetched.chart));
-        text(&crds.unwrap_or_default(), &rendered)
+        rendered.template_text(args.include_crds.then_some(&fetched.chart))
     })
-}
-
-/// As `helm template` prints it.
-fn text(crds: &str, rendered: &Rendered) -> String {
-    let manifests = format!("{crds}{}", rendered.text());
-    let hooks = rendered.hooks.iter().map(|hook| &hook.manifest);
-    let hooks: String = hooks
-        .map(|hook| format!("---\n# Source: {}\n{}\n", hook.source, hook.text))
-        .collect();
-    format!("{}\n{hooks}", manifests.trim())
-}
-
-fn crds(chart: &Chart) -> String {
-    let one = |crd: &chart::File| {
-        let text = String::from_utf8_lossy(&crd.data);
-        format!("---\n# Source: {}/{}\n{text}\n", chart.name(), crd.name)
-    };
-    chart.crds().into_iter().map(one).collect()
 }
 
 async fn images(args: &args::Images, frame: &Frame) -> Result<(), Failure> {
@@ -173,7 +154,7 @@ async fn pull(args: &args::Pull, frame: &Frame) -> Result<(), Failure> {
         let metadata = &fetched.chart.metadata;
         let file = format!("{}-{}.tgz", metadata.name, metadata.version);
         let path = args.destination.join(file);
-        chart::save(&fetched, &path).map_err(|e| charts::failure(&e))?;
+        fetched.save(&path).map_err(|e| charts::failure(&e))?;
         charts.push(shown(&fetched, Some(path)));
     }
     let pulled = Fetches { charts, lock: None };
@@ -184,8 +165,8 @@ async fn lock(args: &args::Lock, frame: &Frame) -> Result<(), Failure> {
     let mesh = args.file.as_deref().map(record::read).transpose()?;
     let path = match (&args.lock, &args.file) {
         (Some(path), _) => path.clone(),
-        (None, Some(file)) => file.with_file_name(FILE),
-        (None, None) => FILE.into(),
+        (None, Some(file)) => file.with_file_name(charts::LOCK),
+        (None, None) => charts::LOCK.into(),
     };
     let from = From {
         repo: mesh
@@ -271,7 +252,7 @@ async fn fetch(
     frame: &Frame,
 ) -> Result<Fetched, Failure> {
     let failed = |e: Error| charts::failure(&e);
-    let (source, name) = place(text, from).map_err(failed)?;
+    let (source, name) = Source::of_chart(text, &from.repo).map_err(failed)?;
     let machine = &frame.environment;
     let cache = machine.cache();
     let charts = ChartSource {
@@ -293,29 +274,9 @@ async fn fetch(
         .map_err(failed)
 }
 
-/// Where to look, and for what.
-fn place(text: &str, from: &From) -> Result<(Source, String), Error> {
-    let registry = text.strip_prefix("oci://");
-    if let Some((base, name)) = registry.and_then(|rest| rest.rsplit_once('/')) {
-        return Ok((format!("oci://{base}").parse()?, name.to_owned()));
-    }
-    let path = Path::new(text);
-    let source = match () {
-        () if path.join("Chart.yaml").is_file() => Source::Folder(path.to_owned()),
-        () if path.is_file() => Source::Archive(path.to_owned()),
-        () => return Ok((from.repo.parse()?, text.to_owned())),
-    };
-    Ok((source, Chart::from_path(path)?.metadata.name))
-}
-
 /// A release that only has a name, for what does not depend on it.
 fn nominal(name: &str) -> Release<'_> {
-    Release {
-        name,
-        namespace: "istio-system",
-        revision: 1,
-        is_upgrade: false,
-    }
+    Release::install(name, "istio-system")
 }
 
 fn options(frame: &Frame) -> Options<'static> {

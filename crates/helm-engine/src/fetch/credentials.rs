@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{Error, yaml};
 
-/// A login for one host. It never shows its password.
+/// A login for one host. It never shows its password, and is sent to no other host, not even by a redirect.
 #[derive(Clone)]
 pub struct Credential {
     host: String,
@@ -37,6 +37,17 @@ impl Credential {
 
     /// Logins from a file in the format of Docker's `config.json`, which Helm's `registry/config.json` shares.
     /// Hosts whose login lies in a helper program are left out.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or [`Error::Credentials`] if it cannot be understood; neither shows what is in the file.
+    ///
+    /// ```
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("config.json");
+    /// std::fs::write(&path, r#"{"auths": {"registry.example": {"username": "jo", "password": "p"}}}"#)?;
+    /// assert_eq!(helm_engine::Credential::from_docker(&path)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_docker(path: &Path) -> Result<Vec<Self>, Error> {
         let refused = |reason: &str| Error::Credentials {
             path: path.to_owned(),
@@ -81,6 +92,9 @@ impl Credential {
     }
 
     /// Logins from Helm's `repositories.yaml`.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or [`Error::Credentials`] if it is no YAML; neither shows what is in the file.
     pub fn from_helm(path: &Path) -> Result<Vec<Self>, Error> {
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.to_owned(),

@@ -116,7 +116,7 @@ impl Http {
         let text = url.to_string();
         let mut request = http::Request::get(url).header(
             header::USER_AGENT,
-            concat!("meshlink/", env!("CARGO_PKG_VERSION")),
+            concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")),
         );
         if let Some(accept) = accept {
             request = request.header(header::ACCEPT, accept);

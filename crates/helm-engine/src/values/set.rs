@@ -8,16 +8,51 @@ use crate::{Error, json::DEPTH};
 const LARGEST: usize = 65_536;
 
 /// Sets what `text` says, guessing types as Helm's `--set` does: numbers, `true`, `false`, `null`, `{lists}`.
+///
+/// What comes before an error is set already.
+///
+/// # Errors
+/// [`Error::Values`] if it is no `path=value`, or leads into something that is no map.
+///
+/// ```
+/// let mut values = serde_json::Map::new();
+/// helm_engine::values::set_path(&mut values, r"image.tag=1\.29,ports={80,443},hosts[0].name=a")?;
+/// assert_eq!(
+///     serde_json::json!(values),
+///     serde_json::json!({"image": {"tag": "1.29"}, "ports": [80, 443], "hosts": [{"name": "a"}]})
+/// );
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn set_path(values: &mut Map<String, Value>, text: &str) -> Result<(), Error> {
     Parser::new(text).run(values, typed)
 }
 
 /// Like [`set_path`], but every value is text, as with `--set-string`.
+///
+/// # Errors
+/// As [`set_path`].
+///
+/// ```
+/// let mut values = serde_json::Map::new();
+/// helm_engine::values::set_string(&mut values, "port=80,on=true")?;
+/// assert_eq!(serde_json::json!(values), serde_json::json!({"port": "80", "on": "true"}));
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn set_string(values: &mut Map<String, Value>, text: &str) -> Result<(), Error> {
     Parser::new(text).run(values, |text| Value::String(text.to_owned()))
 }
 
 /// Sets one path to a JSON value, as with `--set-json`: `a.b={"c": 1}`.
+///
+/// # Errors
+/// As [`set_path`], and if what follows `=` is no JSON.
+///
+/// ```
+/// let mut values = serde_json::Map::new();
+/// helm_engine::values::set_json(&mut values, r#"a.b={"c": [1, 2]}"#)?;
+/// assert_eq!(serde_json::json!(values), serde_json::json!({"a": {"b": {"c": [1, 2]}}}));
+/// # Ok::<(), helm_engine::Error>(())
+/// ```
 pub fn set_json(values: &mut Map<String, Value>, text: &str) -> Result<(), Error> {
     let invalid = |reason: String| Error::Values {
         origin: format!("--set-json {text}"),

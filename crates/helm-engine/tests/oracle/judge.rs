@@ -117,7 +117,7 @@ fn ask_all(
     let mut spent = (Duration::ZERO, Duration::ZERO);
     for case in cases {
         if !charts.contains_key(&*case.chart) {
-            let chart = Chart::from_folder(&case.chart).map_err(|error| error.to_string())?;
+            let chart = Chart::from_path(&case.chart).map_err(|error| error.to_string())?;
             charts.insert(&case.chart, chart);
         }
         let Some(chart) = charts.get(&*case.chart) else {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// What Helm makes of a record of ours; an error if what it writes back is not what we wrote.
 pub(crate) fn judge(oracle: &Path, charts: &Path) -> Result<String, String> {
-    let chart = Chart::from_folder(&charts.join("istiod")).map_err(|error| error.to_string())?;
+    let chart = Chart::from_path(&charts.join("istiod")).map_err(|error| error.to_string())?;
     let release = Release {
         name: "istiod",
         namespace: "istio-system",
