@@ -1,6 +1,6 @@
 //! Side by side, in one run: base, istiod and a gateway rendered here, and by `helm template`.
 //!
-//! `cargo run --release --example bench-render -- CHARTS HELM [ROUNDS]`: CHARTS is a folder with the charts `base`,
+//! `cargo run --release -p helm-engine --example bench-render -- CHARTS HELM [ROUNDS]`: CHARTS is a folder with the charts `base`,
 //! `istiod` and `gateway`, HELM the program to compare with. Prints the median of all rounds, the ratio, and the most
 //! memory each used. A program of its own, because a timed test would only measure the machine it runs on.
 
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meshlink::chart::{Capabilities, Chart, Release, render};
+use helm_engine::{Capabilities, Chart, Release, render};
 use serde_json::json;
 
 const RELEASES: [(&str, &str, &str); 3] = [
@@ -35,13 +35,8 @@ fn main() -> Result<(), Failure> {
 fn ours(charts: &Path) -> Result<usize, Failure> {
     let mut size = 0;
     for (name, chart, namespace) in RELEASES {
-        let chart = Chart::from_folder(&charts.join(chart))?;
-        let release = Release {
-            name,
-            namespace,
-            revision: 1,
-            is_upgrade: false,
-        };
+        let chart = Chart::from_path(&charts.join(chart))?;
+        let release = Release::install(name, namespace);
         size += render(&chart, &json!({}), &release, &Capabilities::default())?
             .text()
             .len();
@@ -80,7 +75,7 @@ fn compare(charts: &Path, program: &str, rounds: usize) -> Result<(), Failure> {
         "base + istiod + gateway, median of {rounds} rounds, charts read from disk each time"
     ));
     say(&format!(
-        "  meshlink       {fast:>10.1?}   {:>9} bytes",
+        "  helm-engine    {fast:>10.1?}   {:>9} bytes",
         sizes.0
     ));
     say(&format!(
