@@ -32,6 +32,8 @@ pub mod engine;
 mod file;
 pub mod hint;
 mod link;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod manifest;
 pub mod name;
 pub mod observe;

@@ -2,34 +2,26 @@
 
 #![no_main]
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kit::begin;
-use meshlink::{cluster::access, name::ClusterName, probe};
-use serde_json::json;
+use helm_engine_fuzz::begin;
+use meshlink::fuzzing;
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src");
 
 libfuzzer_sys::fuzz_target!(
     init: begin("answers", |seeds| {
-        for folder in ["src/cluster/access", "src/probe", "src/name.rs", "src/aws/arn.rs"] {
-            seeds.quoted(folder, |text| Some(text.into()));
+        for path in ["cluster/access", "probe", "name.rs", "aws/arn.rs"] {
+            seeds.quoted(format!("{SOURCES}/{path}"), |text| Some(text.into()));
         }
         seeds.add("apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'https://10.0.0.1'}}]\nusers: [{name: a, user: {token: a.b.c}}]\n");
     }),
     |data: &[u8]| {
-        let packed = STANDARD.encode(data);
-        for fact in access::parse(&json!({"metadata": {"name": "s"}, "data": {"east": packed}})) {
-            let _ = format!("{fact:?}");
-        }
-        let _ = probe::read_endpoints(data, "east");
+        fuzzing::remote_secret(data);
+        fuzzing::endpoints(data);
         let Ok(text) = std::str::from_utf8(data) else {
             return;
         };
-        let _ = access::token_facts(text);
-        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-        let _ = access::token_facts(&format!("a.{claims}.b"));
-        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-        let _ = probe::read_dial(first.parse().unwrap_or(200), rest);
-        if let Ok(name) = text.parse::<ClusterName>() {
-            assert_eq!(name.as_str(), text);
-        }
+        fuzzing::token(text);
+        fuzzing::dial(text);
+        fuzzing::cluster_name(text);
     }
 );

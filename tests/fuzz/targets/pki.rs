@@ -2,11 +2,8 @@
 
 #![no_main]
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use jiff::Timestamp;
-use kit::begin;
-use meshlink::pki::{Cert, Key, Profile, check_cacerts, secret_files};
-use serde_json::json;
+use helm_engine_fuzz::begin;
+use meshlink::fuzzing;
 
 libfuzzer_sys::fuzz_target!(
     init: begin("pki", |seeds| {
@@ -31,39 +28,12 @@ libfuzzer_sys::fuzz_target!(
         let Some((kind, rest)) = data.split_first() else {
             return;
         };
-        let now = Timestamp::from_second(1_700_000_000).expect("a time");
-        let pem = |label: &str| format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(rest));
         match kind {
-            b'd' => {
-                if let Ok(cert) = Cert::from_der(rest) {
-                    let _ = (cert.facts().days_left(now), serde_json::to_string(cert.facts()));
-                    assert_eq!(Cert::from_pem(cert.to_pem().as_bytes()).expect("what was written"), [cert]);
-                }
-            }
-            b'p' => {
-                let _ = (Cert::from_pem(rest), Key::from_pem(rest));
-            }
-            b'k' => {
-                let label = ["PRIVATE", "EC PRIVATE", "RSA PRIVATE"];
-                for label in label.map(|kind| format!("{kind} KEY")) {
-                    let _ = Key::from_pem(pem(&label).as_bytes()).map(|key| key.to_pem());
-                }
-            }
-            b't' => {
-                let _ = Profile::read("fuzz", &String::from_utf8_lossy(rest));
-            }
-            _ => {
-                let cert = pem("CERTIFICATE");
-                let files = [
-                    ("ca-cert.pem", cert.as_str()),
-                    ("cert-chain.pem", &cert),
-                    ("root-cert.pem", &cert),
-                    ("ca-key.pem", &pem("EC PRIVATE KEY")),
-                    ("ca-crl.pem", &pem("X509 CRL")),
-                ];
-                let _ = check_cacerts(files, now);
-                let _ = secret_files(&json!({"a": String::from_utf8_lossy(rest)}));
-            }
+            b'd' => fuzzing::certificate(rest),
+            b'p' => fuzzing::pem_file(rest),
+            b'k' => fuzzing::private_key(rest),
+            b't' => fuzzing::profile(&String::from_utf8_lossy(rest)),
+            _ => fuzzing::cacerts(rest),
         }
     }
 );

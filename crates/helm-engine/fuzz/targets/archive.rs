@@ -5,8 +5,8 @@
 use std::io::Write as _;
 
 use flate2::{Compression, write::GzEncoder};
-use kit::begin;
-use meshlink::chart::Chart;
+use helm_engine::Chart;
+use helm_engine_fuzz::begin;
 
 /// The size of a tar header, and of what everything is padded to.
 const BLOCK: usize = 512;

@@ -1,4 +1,4 @@
-//! What the targets share: inputs of several parts, charts made of them, and what to begin with.
+//! What fuzz targets share: inputs of several parts, charts made of them, and what to begin with.
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use meshlink::chart::{Capabilities, Chart, Error, File, Options, Release, Rendered, render_with};
+use helm_engine::{Capabilities, Chart, Error, File, Options, Release, Rendered, render_with};
 use serde_json::{Value, json};
 
 /// Stands on a line of its own between the parts of an input.
@@ -26,10 +26,7 @@ pub fn joined(parts: &[&str]) -> Vec<u8> {
 
 /// A file of a chart.
 pub fn file(name: &str, text: &str) -> File {
-    File {
-        name: name.to_owned(),
-        data: text.as_bytes().to_vec(),
-    }
+    File::new(name, text)
 }
 
 /// Renders with an answer to everything a template may ask, so that nothing is refused for want of one.
@@ -62,7 +59,7 @@ pub fn rendered(chart: &Chart, values: &Value) -> Result<Rendered, Error> {
 
 /// Writes what a target begins with, and ends the program, where the environment names a folder for it.
 pub fn begin(target: &str, make: impl Fn(&mut Seeds)) {
-    let Some(folder) = std::env::var_os("MESHLINK_FUZZ_SEEDS") else {
+    let Some(folder) = std::env::var_os("FUZZ_SEEDS") else {
         return;
     };
     let mut seeds = Seeds::default();
@@ -84,10 +81,9 @@ impl Seeds {
         self.inputs.insert(input.into());
     }
 
-    /// Every text that stands in quotes in our own sources below `folder`: tests are full of telling ones.
-    pub fn quoted(&mut self, folder: &str, make: impl Fn(&str) -> Option<Vec<u8>>) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for source in sources(&root.join(folder)) {
+    /// Every text that stands in quotes in a Rust source, or in those below a folder: tests are full of telling ones.
+    pub fn quoted(&mut self, path: impl AsRef<Path>, make: impl Fn(&str) -> Option<Vec<u8>>) {
+        for source in sources(path.as_ref()) {
             let source = fs::read_to_string(source).unwrap_or_default();
             let inputs = literals(&source);
             self.inputs

@@ -2,14 +2,13 @@
 
 #![no_main]
 
-use kit::{begin, file};
-use meshlink::chart::{Chart, to_yaml, values};
+use helm_engine::{Chart, to_yaml, values};
+use helm_engine_fuzz::{begin, file};
 use serde_json::Value;
 
 libfuzzer_sys::fuzz_target!(
     init: begin("yaml", |seeds| {
-        seeds.quoted("src/chart", |text| (text.contains(':') || text.contains("- ")).then(|| text.into()));
-        seeds.quoted("src/spec", |text| (text.contains(": ") || text.contains("- ")).then(|| text.into()));
+        seeds.quoted(concat!(env!("CARGO_MANIFEST_DIR"), "/../src"), |text| (text.contains(':') || text.contains("- ")).then(|| text.into()));
     }),
     |data: &[u8]| {
         let Ok(text) = std::str::from_utf8(data) else {

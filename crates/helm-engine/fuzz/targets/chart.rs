@@ -2,13 +2,13 @@
 
 #![no_main]
 
-use kit::{begin, file, joined, parts, rendered};
-use meshlink::chart::{Chart, images, to_yaml};
+use helm_engine::{Chart, images, to_yaml};
+use helm_engine_fuzz::{begin, file, joined, parts, rendered};
 use serde_json::json;
 
 libfuzzer_sys::fuzz_target!(
     init: begin("chart", |seeds| {
-        seeds.quoted("src/chart", |text| {
+        seeds.quoted(concat!(env!("CARGO_MANIFEST_DIR"), "/../src"), |text| {
             text.contains("{{").then(|| joined(&[text, "{{ define \"x\" }}{{ .a }}{{ end }}", "a: {b: [1, x, null]}\n"]))
         });
         seeds.add(joined(&[

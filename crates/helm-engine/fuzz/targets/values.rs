@@ -2,13 +2,13 @@
 
 #![no_main]
 
-use kit::{begin, file, joined, parts};
-use meshlink::chart::{Chart, values};
+use helm_engine::{Chart, values};
+use helm_engine_fuzz::{begin, file, joined, parts};
 use serde_json::Map;
 
 libfuzzer_sys::fuzz_target!(
     init: begin("values", |seeds| {
-        seeds.quoted("src/chart/values", |text| {
+        seeds.quoted(concat!(env!("CARGO_MANIFEST_DIR"), "/../src/values"), |text| {
             Some(joined(&[text, "a: {b: 1}\nsub: {x: null}\n", "a: {b: null, c: [1]}\nglobal: {g: 1}\n", "x: {y: 1}\nglobal: {h: 2}\n"]))
         });
     }),

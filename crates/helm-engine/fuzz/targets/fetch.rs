@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use kit::{begin, joined, parts};
-use meshlink::chart::{FetchOptions, Source, fetch, lock::Lock};
+use helm_engine::{FetchOptions, Source, fetch, lock::Lock};
+use helm_engine_fuzz::{begin, joined, parts};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -72,10 +72,10 @@ libfuzzer_sys::fuzz_target!(
         let Some([lock, kind, answers]) = parts::<3>(data) else {
             return;
         };
-        let path = std::env::temp_dir().join(format!("meshlink-fuzz-lock-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("helm-engine-fuzz-lock-{}", std::process::id()));
         let lock = std::fs::write(&path, lock).ok().and_then(|()| Lock::read(&path).ok());
         if let Some(lock) = &lock {
-            let _ = lock.text();
+            let _ = lock.write(&path);
         }
         let (runtime, address) = &*SERVER;
         let source = match kind {

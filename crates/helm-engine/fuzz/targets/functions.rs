@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use kit::{begin, file, rendered};
-use meshlink::chart::Chart;
+use helm_engine::Chart;
+use helm_engine_fuzz::{begin, file, rendered};
 use serde_json::{Value, json};
 
 libfuzzer_sys::fuzz_target!(
@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(
         for arguments in ["[]", "[1]", "[\"a b\"]", "[[1,2,1]]", "[{\"a\":1}]", "[-9223372036854775808,3]",
             "[2,\"text\"]", "[\"^a+\",\"aab\",-1]", "[\"^1.2\",\"v1.2.3\"]", "[\"2006-01-02\",\"2024-02-29\"]",
             "[\"a\",\"b\",\"abc\"]", "[5,10,\"some longer text\"]", "[{\"a\":{\"b\":1}},{\"a\":{\"c\":2}}]", "[1.5,0,2]"] {
-            seeds.quoted("src/chart/template/functions", |name| {
+            seeds.quoted(concat!(env!("CARGO_MANIFEST_DIR"), "/../src/template/functions"), |name| {
                 let plain = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric());
                 plain.then(|| format!("{name}\n{arguments}").into_bytes())
             });
