@@ -33,6 +33,7 @@ const ACCOUNT: &str = "111122223333";
 const REGION: &str = "eu-west-1";
 const BALANCERS: usize = 50;
 
+#[expect(clippy::disallowed_methods, reason = "a program of its own")]
 fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut args = std::env::args().skip(1);
@@ -47,6 +48,7 @@ fn main() {
     terraform(&meshlink);
 }
 
+#[expect(clippy::disallowed_methods, reason = "a program of its own")]
 fn now() -> SystemTime {
     jiff::Timestamp::now().into()
 }

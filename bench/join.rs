@@ -29,6 +29,7 @@ struct Cost {
     ok: bool,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a program of its own")]
 fn main() {
     let mut args = std::env::args().skip(1);
     let program = args

@@ -15,11 +15,11 @@
 
 pub mod arn;
 pub mod call;
-pub mod cidr;
 pub mod eks;
 pub mod env;
 pub mod exposure;
 pub mod gateway;
+mod http;
 mod members;
 pub mod network;
 pub mod nlb;

@@ -11,7 +11,7 @@
 //!
 //! Arguments are parsed before anything is started, so that `--version` and `--help` cost nothing.
 
-use std::{future::Future, process::ExitCode, sync::Arc, time::Instant};
+use std::{env::ArgsOs, future::Future, process::ExitCode, sync::Arc, time::Instant};
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use self::{
     hints::Hints,
     output::{Screen, json},
 };
-use crate::{aws::Aws, engine::Clock, hint::Hint, link::Folders};
+use crate::{aws::Aws, engine::Clock, hint::Hint, link::Folders, net::Network};
 
 mod args;
 mod command;
@@ -38,6 +38,8 @@ pub(crate) struct Frame {
     pub(crate) environment: Environment,
     /// What the user sees.
     pub(crate) screen: Screen,
+    /// The way out to the network.
+    pub(crate) network: Network,
     /// AWS, with one budget of calls for the whole command.
     pub(crate) aws: Aws,
     /// Cancelled when the user wants to stop.
@@ -49,14 +51,14 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// What time it is: the one place where it enters.
+    /// What time it is.
     pub(crate) fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
+        now()
     }
 
     /// The time, for everything below.
     pub(crate) fn clock(&self) -> Clock {
-        Arc::new(jiff::Timestamp::now)
+        Arc::new(now)
     }
 
     /// Where the things of all meshes are.
@@ -83,29 +85,45 @@ fn unasked() -> Failure {
         .hint(Hint::note("add --yes, or look first with: meshlink plan"))
 }
 
+/// The command as it was typed, word by word.
+#[expect(clippy::disallowed_methods, reason = "the one place where it enters")]
+fn words() -> ArgsOs {
+    std::env::args_os()
+}
+
+/// The time.
+#[expect(clippy::disallowed_methods, reason = "the one place where it enters")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
 /// The `meshlink` command: reads arguments and environment, runs, and says how it ended.
 pub fn main() -> ExitCode {
     start::quiet_panics();
     let environment = Environment::read();
-    if let Some(code) = start::complete(&environment) {
+    if let Some(code) = start::complete(words(), &environment) {
         return code;
     }
-    let args = match Args::try_parse() {
+    let args = match Args::try_parse_from(words()) {
         Ok(args) => args,
         Err(error) => return start::not_parsed(&error),
     };
     let screen = Screen::new(&args.output, &environment);
     start::logging(&screen);
     let listener = screen.clone();
+    let network = Network::new(environment.proxies());
     let frame = Frame {
-        aws: Aws::new(environment.aws()).telling(move |text| listener.say(text)),
+        aws: Aws::new(environment.aws())
+            .through(network.clone())
+            .telling(move |text| listener.say(text)),
+        network,
         environment,
         screen,
         hints: Hints::of(&args.command),
         cancel: CancellationToken::new(),
-        command: std::env::args()
+        command: words()
             .skip(1)
-            .map(|word| crate::hint::word(&word))
+            .map(|word| crate::hint::word(&word.to_string_lossy()))
             .collect::<Vec<_>>()
             .join(" "),
     };

@@ -6,7 +6,7 @@
 //!
 //! | room | what it is |
 //! | --- | --- |
-//! | [`name`] | names, checked where they enter |
+//! | [`name`], [`net`] | names, checked where they enter; the way out to the network |
 //! | [`hint`] | what to do about something: a command that can be pasted, or a note |
 //! | [`wait`] | the one loop that waits until something is so |
 //! | [`spec`] | `mesh.yaml` to a checked [`spec::Mesh`] |
@@ -30,12 +30,13 @@ pub mod cluster;
 pub mod digest;
 pub mod engine;
 mod file;
-pub mod hint;
-mod link;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod hint;
+mod link;
 pub mod manifest;
 pub mod name;
+pub mod net;
 pub mod observe;
 pub mod pki;
 pub mod plan;

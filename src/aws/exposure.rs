@@ -9,7 +9,9 @@ use std::{
     net::IpAddr,
 };
 
-use super::{cidr::Cidr, network::Network};
+use ipnet::IpNet;
+
+use super::network::Network;
 use crate::hint::Hint;
 
 /// Who may reach a gateway.
@@ -23,7 +25,7 @@ pub enum Exposure {
     /// Public addresses, open to these ranges.
     InternetFacing {
         /// Addresses by which the peers leave.
-        sources: Vec<Cidr>,
+        sources: Vec<IpNet>,
     },
 }
 
@@ -96,7 +98,12 @@ pub fn facing(gateway: &Network, members: &[Network]) -> Result<Exposure, Undeci
             gateway: gateway.cluster.clone(),
             reason,
         };
-        sources.extend(egress(peer).map_err(undecided)?.into_iter().map(Cidr::from));
+        sources.extend(
+            egress(peer)
+                .map_err(undecided)?
+                .into_iter()
+                .map(IpNet::from),
+        );
     }
     Ok(Exposure::InternetFacing {
         sources: sources.into_iter().collect(),
@@ -127,10 +134,12 @@ pub fn way(from: &Network, to: &Network) -> Result<Option<Way>, String> {
 
 /// The one peering or transit gateway by which all of a cluster's nodes reach all subnets of another.
 fn leads(from: &Network, to: &Network) -> Option<String> {
+    // Ranges lie in each other or apart.
+    let overlaps = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     let overlap = from
         .subnets
         .iter()
-        .any(|a| to.subnets.iter().any(|b| a.cidr.overlaps(&b.cidr)));
+        .any(|a| to.subnets.iter().any(|b| overlaps(&a.cidr, &b.cidr)));
     let targets = to.subnets.iter().map(|s| &s.cidr);
     let hops: BTreeSet<Option<&str>> = targets
         .flat_map(|cidr| from.nodes.iter().map(move |node| from.toward(node, cidr)))
@@ -146,7 +155,7 @@ fn leads(from: &Network, to: &Network) -> Option<String> {
 
 /// The public addresses by which a cluster's pods leave.
 pub fn egress(network: &Network) -> Result<Vec<IpAddr>, String> {
-    let everything = Cidr::from(IpAddr::from([1, 1, 1, 1]));
+    let everything = IpNet::from(IpAddr::from([1, 1, 1, 1]));
     let cluster = &network.cluster;
     if let Some(action) = network
         .blind

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
     Aws, Identity, call,
-    cidr::Cidr,
     eks::{self, Facts, Place, describe},
     exposure::{self, Exposure, Undecided},
     network::{self, Network},
@@ -272,7 +272,7 @@ fn expose(
         None => exposure::of(gateway, members),
     };
     let said = asked.source_ranges.iter().filter_map(|r| r.parse().ok());
-    let said: Vec<Cidr> = said.collect();
+    let said: Vec<IpNet> = said.collect();
     match derived {
         Ok(internal @ Exposure::Internal { .. }) => Ok(internal),
         _ if !said.is_empty() => Ok(Exposure::InternetFacing { sources: said }),

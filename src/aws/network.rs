@@ -7,9 +7,10 @@ use std::{
     time::SystemTime,
 };
 
+use ipnet::IpNet;
+
 use super::{
     call::{Cause, Error},
-    cidr::Cidr,
     eks::Facts,
     query::ec2,
     xml::Element,
@@ -50,7 +51,7 @@ pub struct Subnet {
     /// `subnet-…`.
     pub id: String,
     /// Its addresses.
-    pub cidr: Cidr,
+    pub cidr: IpNet,
     /// Its zone.
     pub zone: String,
     /// Tagged for public load balancers.
@@ -63,7 +64,7 @@ pub struct Subnet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Where to.
-    pub to: Cidr,
+    pub to: IpNet,
     /// `nat-…`, `igw-…`, `pcx-…`, `tgw-…`, `local`, …
     pub via: String,
 }
@@ -83,7 +84,7 @@ pub struct Rule {
     /// First and last port; all of them for every protocol.
     pub ports: (u16, u16),
     /// Ranges let in.
-    pub cidrs: Vec<Cidr>,
+    pub cidrs: Vec<IpNet>,
     /// Groups let in.
     pub groups: Vec<String>,
     /// Prefix lists let in too, whose addresses are not known.
@@ -105,9 +106,9 @@ impl Network {
     }
 
     /// Where a subnet's packets to a range go: the narrowest route that covers it.
-    pub fn toward(&self, subnet: &str, to: &Cidr) -> Option<&str> {
-        let fits = self.routes_of(subnet).iter().filter(|r| r.to.covers(to));
-        let narrowest = fits.reduce(|best, r| if best.to.covers(&r.to) { r } else { best });
+    pub fn toward(&self, subnet: &str, to: &IpNet) -> Option<&str> {
+        let fits = self.routes_of(subnet).iter().filter(|r| r.to.contains(to));
+        let narrowest = fits.reduce(|best, r| if best.to.contains(&r.to) { r } else { best });
         narrowest.map(|r| r.via.as_str())
     }
 }
@@ -266,7 +267,7 @@ impl Network {
         let home = |ip: &IpAddr| {
             self.subnets
                 .iter()
-                .find(|s| s.cidr.covers(&Cidr::from(*ip)))
+                .find(|s| s.cidr.contains(ip))
                 .map(|s| s.id.clone())
         };
         self.nodes = nodes.iter().filter_map(home).collect();
@@ -337,7 +338,7 @@ fn rule(item: &Element) -> Rule {
     let ranges = |list: &str, key: &'static str| {
         let rows = item.items(list);
         rows.filter_map(|r| r.text(&[key])?.parse().ok())
-            .collect::<Vec<Cidr>>()
+            .collect::<Vec<IpNet>>()
     };
     let mut cidrs = ranges("ipRanges", "cidrIp");
     cidrs.extend(ranges("ipv6Ranges", "cidrIpv6"));

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{
-    cidr::Cidr,
     eks::Facts,
     exposure::{self, Exposure},
     network::{Network, Rule},
@@ -138,7 +138,7 @@ fn subnets(member: &Member<'_>, exposure: &Exposure) -> Finding {
     let (network, region) = (member.network, &member.facts.region);
     let public = |id: &str| {
         network
-            .toward(id, &Cidr::from(IpAddr::from([1, 1, 1, 1])))
+            .toward(id, &IpNet::from(IpAddr::from([1, 1, 1, 1])))
             .is_some_and(|v| v.starts_with("igw-"))
     };
     let fit: Vec<&str> = ids(member, |s| public(&s.id) != internal);
@@ -195,7 +195,7 @@ fn control_plane(member: &Member<'_>) -> Vec<Finding> {
             .network
             .subnets
             .iter()
-            .any(|s| rule.cidrs.iter().any(|c| c.covers(&s.cidr)));
+            .any(|s| rule.cidrs.iter().any(|c| c.contains(&s.cidr)));
         rule.opens(port) && (rule.groups.contains(plane) || by_range || rule.lists)
     };
     let groups = || {
@@ -237,7 +237,7 @@ fn inside(member: &Member<'_>) -> Vec<Finding> {
         .groups
         .iter()
         .flat_map(|g| g.ingress.iter().map(move |r| (g, r)));
-    let to_all = open.filter(|(_, r)| r.cidrs.iter().any(Cidr::is_everything));
+    let to_all = open.filter(|(_, r)| r.cidrs.iter().any(|r| r.prefix_len() == 0));
     to_all
         .filter_map(|(group, rule)| {
             let ports: Vec<String> = INSIDE.into_iter().filter(|p| rule.opens(*p)).map(|p| p.to_string()).collect();
@@ -275,13 +275,13 @@ fn api(member: &Member<'_>, peer: &Member<'_>) -> Finding {
         ));
         return finding(check, member, Level::Fail, text, Some(fix));
     }
-    let ranges: Vec<Cidr> = facts
+    let ranges: Vec<IpNet> = facts
         .public_cidrs
         .iter()
         .filter_map(|c| c.parse().ok())
         .collect();
     match exposure::egress(peer.network) {
-        _ if ranges.iter().any(Cidr::is_everything) => finding(
+        _ if ranges.iter().any(|r| r.prefix_len() == 0) => finding(
             check,
             member,
             Level::Pass,
@@ -298,7 +298,7 @@ fn api(member: &Member<'_>, peer: &Member<'_>) -> Finding {
         Ok(egress) => {
             let shut: Vec<String> = egress
                 .iter()
-                .filter(|ip| !ranges.iter().any(|r| r.covers(&Cidr::from(**ip))))
+                .filter(|ip| !ranges.iter().any(|r| r.contains(*ip)))
                 .map(|ip| format!("{ip}/32"))
                 .collect();
             admitted(member, from, &shut)

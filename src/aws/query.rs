@@ -8,14 +8,14 @@ use aws_sigv4::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 use super::{
-    call::{Cause, Error, by_code},
+    call::{Cause, Error, by_code, deepest},
     env::Service,
     session::Session,
     xml::Element,
 };
+use crate::net::Network;
 
 /// The API version whose names the answers use.
 const VERSION: &str = "2016-11-15";
@@ -35,7 +35,7 @@ pub(crate) async fn ec2(
         let page = session
             .attempts(Service::Ec2, action, || {
                 let request = signed(session, &credentials, &body, now());
-                async { read(send(request?).await?) }
+                async { read(send(session.network(), request?).await?) }
             })
             .await?;
         next = page.text(&["nextToken"]).map(str::to_owned);
@@ -99,39 +99,21 @@ fn signed(
     Ok(request)
 }
 
-async fn send(request: http::Request<Full<Bytes>>) -> Result<(u16, Bytes), Cause> {
-    let unreachable = |e: &dyn std::fmt::Display| Cause::Unreachable(e.to_string());
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-        .map_err(|e| unreachable(&e))?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    let client = Client::builder(TokioExecutor::new()).build(connector);
+async fn send(
+    network: &Network,
+    request: http::Request<Full<Bytes>>,
+) -> Result<(u16, Bytes), Cause> {
     let exchange = async {
-        let response = client
-            .request(request)
-            .await
-            .map_err(|e| unreachable(&innermost(&e)))?;
+        let sent = network.send(request).await;
+        let response = sent.map_err(|e| Cause::Unreachable(deepest(&e)))?;
         let status = response.status().as_u16();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|e| Cause::Garbled(e.to_string()))?;
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|e| Cause::Garbled(e.to_string()))?;
         Ok((status, body.to_bytes()))
     };
     tokio::time::timeout(super::session::ATTEMPT, exchange)
         .await
         .unwrap_or(Err(Cause::Slow))
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut at = error;
-    while let Some(next) = at.source() {
-        at = next;
-    }
-    at.to_string()
 }
 
 fn read((status, body): (u16, Bytes)) -> Result<Element, Cause> {

@@ -18,9 +18,10 @@ use super::{
     arn::Partition,
     call::{Cause, Error, by_credentials, by_sdk},
     env::{Env, Service},
+    http::Client,
     rate::{Pace, Rates},
 };
-use crate::cluster::Recover;
+use crate::{cluster::Recover, net::Network};
 
 /// How long one attempt of a call may take.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(10);
@@ -88,6 +89,7 @@ pub struct Session {
     account: String,
     profile: Option<String>,
     listener: Listener,
+    network: Network,
 }
 
 /// The AWS of one run: environment and budgets, shared by all clusters.
@@ -96,6 +98,7 @@ pub struct Aws {
     env: Arc<Env>,
     rates: Arc<Rates>,
     listener: Listener,
+    network: Network,
 }
 
 impl Aws {
@@ -105,6 +108,12 @@ impl Aws {
             env: Arc::new(env),
             ..Self::default()
         }
+    }
+
+    /// Reach AWS this way; directly, if not told.
+    #[must_use]
+    pub fn through(self, network: Network) -> Self {
+        Self { network, ..self }
     }
 
     /// Say it to somebody when AWS lets a call wait.
@@ -157,6 +166,7 @@ impl Aws {
             account: format!("{who:?}"),
             profile,
             listener: self.listener.clone(),
+            network: self.network.clone(),
         })
     }
 
@@ -164,7 +174,8 @@ impl Aws {
         let region = region.map(|r| Region::new(r.to_owned()));
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts());
+            .timeout_config(timeouts())
+            .http_client(Client::new(self.network.clone()));
         if let Some(profile) = who.profile.as_ref().or(self.env.profile.as_ref()) {
             loader = loader.profile_name(profile);
         }
@@ -280,6 +291,11 @@ impl Session {
             .map_or_else(public, str::to_owned)
     }
 
+    /// The way to AWS.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
     pub(crate) fn eks(&self) -> &aws_sdk_eks::Client {
         &self.eks
     }
@@ -357,5 +373,78 @@ impl Session {
                 _ => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials;
+
+    use super::*;
+    use crate::{
+        aws::query,
+        net::{Proxies, testing::Recorder},
+    };
+
+    /// The next thing a proxy is asked while a call is made.
+    async fn asked<T>(
+        proxy: &mut Recorder,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> String {
+        tokio::select! {
+            (line, _) = proxy.next() => line,
+            done = call => match done {
+                Ok(_) => "answered by somebody else".into(),
+                Err(error) => format!("nothing was asked: {error}"),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn every_service_is_reached_through_the_proxy() {
+        let mut proxy =
+            Recorder::start("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await;
+        let network = Network::new(Proxies {
+            https: Some(proxy.address.clone()),
+            ..Proxies::default()
+        });
+        let endpoint = |service: Service| format!("https://{}.invalid", service.prefix());
+        let aws = Aws::new(Env {
+            region: Some("eu-west-1".into()),
+            keys: Some(Credentials::new("AKID", "hush", None, None, "test")),
+            endpoints: Service::ALL.map(|s| (Some(s), endpoint(s))).into(),
+            ..Env::default()
+        });
+        let aws = aws.through(network);
+        let session = aws.session(&Identity::default(), None).await.unwrap();
+
+        let call = session.call(Service::Eks, "ListClusters", || {
+            session.eks().list_clusters().send()
+        });
+        assert_eq!(
+            asked(&mut proxy, call).await,
+            "CONNECT eks.invalid:443 HTTP/1.1"
+        );
+
+        let call = session.call(Service::Elb, "DescribeLoadBalancers", || {
+            session.elb().describe_load_balancers().send()
+        });
+        let elb = "CONNECT elasticloadbalancing.invalid:443 HTTP/1.1";
+        assert_eq!(asked(&mut proxy, call).await, elb);
+
+        let call = session.call(Service::Sts, "GetCallerIdentity", || {
+            session.sts().get_caller_identity().send()
+        });
+        assert_eq!(
+            asked(&mut proxy, call).await,
+            "CONNECT sts.invalid:443 HTTP/1.1"
+        );
+
+        let now = || std::time::SystemTime::UNIX_EPOCH;
+        let call = query::ec2(&session, "DescribeVpcs", &[], now);
+        assert_eq!(
+            asked(&mut proxy, call).await,
+            "CONNECT ec2.invalid:443 HTTP/1.1"
+        );
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod complete;
 pub(crate) mod environment;
 
 pub(crate) use environment::Environment;
+use environment::variable;
 
 /// Join Kubernetes clusters on different networks into one Istio mesh, and prove that it works.
 #[derive(Debug, Parser)]
@@ -84,10 +85,10 @@ pub(crate) enum Color {
 #[command(next_help_heading = "Mesh")]
 pub(crate) struct Target {
     /// The mesh as a file
-    #[arg(short, long, value_name = "MESH.YAML", env = "MESHLINK_FILE", hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env = true, value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
     /// Name of the mesh, where there is no file
-    #[arg(long, value_name = "NAME", env = "MESHLINK_MESH", hide_env = true)]
+    #[arg(long, value_name = "NAME", env = variable::MESH, hide_env = true)]
     pub(crate) mesh: Option<MeshId>,
     /// Use embedded clusters that need nothing but this program
     #[arg(long)]
@@ -96,16 +97,16 @@ pub(crate) struct Target {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Where the Istio charts come from: repository, oci://…, folder or archive
-    #[arg(long, value_name = "SOURCE", env = "MESHLINK_CHARTS", hide_env = true, value_hint = ValueHint::AnyPath)]
+    #[arg(long, value_name = "SOURCE", env = variable::CHARTS, hide_env = true, value_hint = ValueHint::AnyPath)]
     pub(crate) charts: Option<String>,
     /// Never fetch charts over the network: only what was fetched before, folders and archives
-    #[arg(long, env = "MESHLINK_OFFLINE", hide_env = true)]
+    #[arg(long, env = variable::OFFLINE, hide_env = true)]
     pub(crate) offline: bool,
     /// Values for the istiod chart, over what a mesh needs
-    #[arg(long, value_name = "FILE", env = "MESHLINK_ISTIOD_VALUES", hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", env = variable::ISTIOD_VALUES, hide_env = true, value_hint = ValueHint::FilePath)]
     pub(crate) istiod_values: Vec<PathBuf>,
     /// Values for the gateway chart
-    #[arg(long, value_name = "FILE", env = "MESHLINK_GATEWAY_VALUES", hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", env = variable::GATEWAY_VALUES, hide_env = true, value_hint = ValueHint::FilePath)]
     pub(crate) gateway_values: Vec<PathBuf>,
     /// How long to wait for anything to become ready
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]

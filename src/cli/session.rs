@@ -6,7 +6,7 @@ pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
     cli::{
         Frame,
-        args::Target,
+        args::{Target, environment::variable::DNS},
         error::{Exit, Failure},
         output::{
             progress::Progress,
@@ -211,11 +211,11 @@ fn environment(
         connect: ConnectOptions {
             kubeconfig,
             interactive: frame.screen.interactive,
-            proxies: machine.proxies(),
+            network: frame.network.clone(),
             ..ConnectOptions::default()
         },
         aws: frame.aws.clone(),
-        name_servers: match (endpoints, machine.var("MESHLINK_DNS")) {
+        name_servers: match (endpoints, machine.own.dns.as_deref()) {
             (Some(endpoints), _) => vec![endpoints.dns],
             (None, Some(servers)) => dns_servers(servers)?,
             (None, None) => vec![],
@@ -231,8 +231,8 @@ fn environment(
             lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
             logins: machine.logins(),
         },
-        manifests: match machine.var("MESHLINK_MANIFESTS") {
-            Some(folder) => Texts::with_folder(folder.as_ref()).map_err(|e| Failure::failed(&e))?,
+        manifests: match &machine.own.manifests {
+            Some(folder) => Texts::with_folder(folder).map_err(|e| Failure::failed(&e))?,
             None => Texts::default(),
         },
         embedded: endpoints.is_some(),
@@ -241,7 +241,7 @@ fn environment(
         command: format!("meshlink {}", frame.command),
         cancel: frame.cancel.clone(),
         notices: Arc::new(move |text| screen.say(text)),
-        crash: Crash::at(machine.var("MESHLINK_CRASH").map(str::to_owned)),
+        crash: Crash::at(machine.own.crash.clone()),
         ..environment
     })
 }
@@ -262,7 +262,7 @@ fn dns_servers(text: &str) -> Result<Vec<SocketAddr>, Failure> {
         });
         address.map_err(|_| {
             Failure::usage(format!(
-                "MESHLINK_DNS: {server:?} is not the address of a name server"
+                "{DNS}: {server:?} is not the address of a name server"
             ))
         })
     };

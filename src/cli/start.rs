@@ -1,6 +1,6 @@
 //! What is set up before the first command runs: panics, logs, signals, completion.
 
-use std::{io, process::ExitCode};
+use std::{env::ArgsOs, io, process::ExitCode};
 
 use clap::CommandFactory;
 use clap_complete::env::CompleteEnv;
@@ -9,13 +9,10 @@ use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{
-    args::{Args, Environment},
+    args::{Args, Environment, environment::variable},
     error::Exit,
     output::Screen,
 };
-
-/// The variable by which a shell asks for completions.
-pub(crate) const COMPLETE: &str = "MESHLINK_COMPLETE";
 
 /// A panic says where, never what: its message could hold anything. It ends the process here, in the
 /// same way whether the build unwinds or aborts; what it leaves is what a killed run leaves.
@@ -38,11 +35,13 @@ pub(crate) fn quiet_panics() {
 }
 
 /// Answers a shell that asks for completions; `None` for everybody else.
-pub(crate) fn complete(environment: &Environment) -> Option<ExitCode> {
-    environment.var(COMPLETE)?;
-    let complete = CompleteEnv::with_factory(Args::command).var(COMPLETE);
+pub(crate) fn complete(words: ArgsOs, environment: &Environment) -> Option<ExitCode> {
+    if !environment.own.completes {
+        return None;
+    }
+    let complete = CompleteEnv::with_factory(Args::command).var(variable::COMPLETE);
     let here = std::env::current_dir().ok();
-    match complete.try_complete(std::env::args_os(), here.as_deref()) {
+    match complete.try_complete(words, here.as_deref()) {
         Ok(false) => None,
         Ok(true) => Some(ExitCode::SUCCESS),
         Err(_) => Some(Exit::Failed.code().into()),

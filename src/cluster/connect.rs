@@ -9,13 +9,11 @@ use kube::{
 };
 
 use super::{Cluster, Error, Inner, Token, wire};
-use crate::name::ClusterName;
+use crate::{name::ClusterName, net::Network};
 
 mod kubeconfig;
-mod proxy;
 
 pub use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
-pub use proxy::Proxies;
 
 /// How to connect; made by the command line, which alone reads the environment.
 #[derive(Debug, Clone)]
@@ -28,8 +26,8 @@ pub struct ConnectOptions {
     pub user_agent: String,
     /// A credential plugin may ask questions on the terminal.
     pub interactive: bool,
-    /// Proxies of the environment, used where the kubeconfig names none.
-    pub proxies: Proxies,
+    /// The way out; what a kubeconfig says of a proxy wins over it.
+    pub network: Network,
 }
 
 impl Default for ConnectOptions {
@@ -39,7 +37,7 @@ impl Default for ConnectOptions {
             timeout: Duration::from_secs(30),
             user_agent: concat!("meshlink/", env!("CARGO_PKG_VERSION")).into(),
             interactive: false,
-            proxies: Proxies::default(),
+            network: Network::default(),
         }
     }
 }
@@ -177,7 +175,10 @@ fn from_built(
 fn found_proxy(config: &Config, options: &ConnectOptions) -> Result<Option<Uri>, String> {
     match &config.proxy_url {
         Some(proxy) => Ok(Some(proxy.clone())),
-        None => options.proxies.of(&config.cluster_url),
+        None => {
+            let proxy = options.network.proxy(&config.cluster_url);
+            proxy.map_err(|error| error.to_string())
+        }
     }
 }
 
@@ -379,6 +380,45 @@ mod tests {
             let error = from_parts(&name, server, ca, None, token(), &options).unwrap_err();
             let text = format!("{error} {error:?}");
             assert!(text.contains(want) && !text.contains("canary"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_of_the_kubeconfig_wins_over_one_of_the_environment() {
+        use crate::net::{Proxies, testing::Recorder};
+
+        let denied = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+        for wins in [true, false] {
+            let (mut own, mut common) =
+                (Recorder::start(denied).await, Recorder::start(denied).await);
+            let proxy = match wins {
+                true => format!(", proxy-url: 'http://{}'", own.address),
+                false => String::new(),
+            };
+            let text = format!(
+                "{{apiVersion: v1, kind: Config, clusters: [{{name: c, cluster: {{server: 'https://api.invalid'{proxy}}}}}], \
+                 contexts: [{{name: c, context: {{cluster: c, user: u}}}}], users: [{{name: u, user: {{token: t}}}}]}}"
+            );
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("config");
+            std::fs::write(&file, text).unwrap();
+            let options = ConnectOptions {
+                kubeconfig: vec![file],
+                network: Network::new(Proxies {
+                    https: Some(common.address.clone()),
+                    ..Proxies::default()
+                }),
+                ..Default::default()
+            };
+            let kubeconfig = Kubeconfig::read(&options.kubeconfig).unwrap();
+            let name = "a".parse().unwrap();
+            let cluster = connect(&name, "c", &kubeconfig, &options).await.unwrap();
+            cluster.identity().await.unwrap_err();
+            let asked = match wins {
+                true => own.next().await,
+                false => common.next().await,
+            };
+            assert_eq!(asked.0, "CONNECT api.invalid:443 HTTP/1.1");
         }
     }
 

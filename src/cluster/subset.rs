@@ -7,7 +7,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+
+use crate::digest::sha256_hex;
 
 mod quantity;
 
@@ -252,13 +253,8 @@ fn fingerprint(value: &Value) -> Value {
     let text = value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned);
-    let digest = Sha256::digest(text.as_bytes());
-    let short: String = digest
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    json!(format!("(secret {short})"))
+    let digest = sha256_hex(text.as_bytes());
+    json!(format!("(secret {})", &digest[..8]))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
+    istio_sandbox::now()
 }
 
 fn embedded(name: &str) -> (Api, Cluster) {

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
+use tower::service_fn;
 
 use super::{
     environment::{ChartSource, Environment, Logins},
@@ -10,11 +11,11 @@ use super::{
 };
 use crate::{
     chart::{
-        self, Credential, Error, FetchOptions, Proxy, Source,
+        self, Credential, Error, FetchOptions, Source, Transport,
         lock::{Entry, Lock},
     },
-    cluster::connect::Proxies,
     hint::Hint,
+    net::Network,
     plan::{
         Desired,
         desire::{Charts, Release},
@@ -30,7 +31,7 @@ pub(crate) fn options(
     source: &Source,
     charts: &ChartSource,
     cache: Option<&Path>,
-    proxies: &Proxies,
+    network: &Network,
 ) -> Result<FetchOptions, Failure> {
     let remote = matches!(source, Source::Repository(_) | Source::Oci(_));
     let credentials = match remote && !charts.offline {
@@ -40,14 +41,18 @@ pub(crate) fn options(
     Ok(FetchOptions {
         cache: cache.map(|cache| cache.join("charts")),
         offline: charts.offline,
-        proxy: Proxy {
-            http: proxies.http.clone(),
-            https: proxies.https.clone(),
-            exceptions: proxies.none.clone().unwrap_or_default(),
-        },
+        transport: Some(transport(network)),
         credentials,
         ..FetchOptions::default()
     })
+}
+
+fn transport(network: &Network) -> Transport {
+    let network = network.clone();
+    Transport::new(service_fn(move |request| {
+        let network = network.clone();
+        async move { Ok(network.send(request).await?) }
+    }))
 }
 
 /// The logins of this machine's user. A file that is there and cannot be used is said, not passed over.
@@ -71,8 +76,8 @@ pub(crate) fn source(
     let charts = &environment.charts;
     let text = charts.from.as_deref().unwrap_or(&mesh.istio.charts);
     let source = text.parse().map_err(|e| failure(&e))?;
-    let (cache, proxies) = (&environment.folders.cache, &environment.connect.proxies);
-    let mut fetch = options(&source, charts, Some(cache), proxies)?;
+    let (cache, network) = (&environment.folders.cache, &environment.connect.network);
+    let mut fetch = options(&source, charts, Some(cache), network)?;
     if !charts.unpinned {
         let folder = charts.lock_folder.as_deref().unwrap_or(state);
         let lock = Lock::read(&folder.join(LOCK));

@@ -18,7 +18,7 @@ use crate::{
 pub struct Environment {
     /// Where keys, journals and charts are kept.
     pub folders: Folders,
-    /// The kubeconfig files, proxies and time limits that clusters are connected with.
+    /// The kubeconfig files, way out to the network and time limits that clusters are connected with.
     pub connect: ConnectOptions,
     /// Credentials and region for AWS; by default nothing is known and nothing is asked.
     pub aws: Aws,

@@ -316,7 +316,7 @@ fn serial() -> Result<[u8; 16], Error> {
 }
 
 fn tag(serial: &[u8; 16]) -> String {
-    read::hex(&serial[..4])
+    hex::encode(&serial[..4])
 }
 
 fn after(now: i64, lifetime: Duration) -> i64 {

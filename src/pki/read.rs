@@ -225,12 +225,8 @@ pub fn bundle<'a>(certs: impl IntoIterator<Item = &'a Cert>) -> String {
     certs.into_iter().map(Cert::to_pem).collect()
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// What Go refuses and the parser below lets pass.
@@ -270,7 +266,7 @@ fn facts(der: &[u8], cert: &X509Certificate<'_>) -> Result<CertFacts, String> {
     let mut facts = CertFacts {
         subject: cert.subject().to_string(),
         issuer: cert.issuer().to_string(),
-        serial: hex(cert.raw_serial()),
+        serial: hex::encode(cert.raw_serial()),
         not_before: moment(cert.validity().not_before.timestamp())?,
         not_after: moment(cert.validity().not_after.timestamp())?,
         spki_sha256: sha256(cert.public_key().raw),
@@ -321,9 +317,9 @@ fn note(
                 excluded: list(&it.excluded_subtrees),
             });
         }
-        ParsedExtension::SubjectKeyIdentifier(id) => facts.subject_key_id = Some(hex(id.0)),
+        ParsedExtension::SubjectKeyIdentifier(id) => facts.subject_key_id = Some(hex::encode(id.0)),
         ParsedExtension::AuthorityKeyIdentifier(it) => {
-            facts.authority_key_id = it.key_identifier.as_ref().map(|id| hex(id.0));
+            facts.authority_key_id = it.key_identifier.as_ref().map(|id| hex::encode(id.0));
         }
         ParsedExtension::ParseError { error } => {
             return Err(format!("has an extension that cannot be read: {error}"));
@@ -407,7 +403,7 @@ fn name(name: &GeneralName<'_>) -> String {
         GeneralName::DNSName(text) => format!("DNS:{text}"),
         GeneralName::URI(text) => format!("URI:{text}"),
         GeneralName::RFC822Name(text) => format!("email:{text}"),
-        GeneralName::IPAddress(bytes) => format!("IP:{}", hex(bytes)),
+        GeneralName::IPAddress(bytes) => format!("IP:{}", hex::encode(bytes)),
         GeneralName::DirectoryName(text) => format!("dir:{text}"),
         _ => "other".into(),
     }

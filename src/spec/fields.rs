@@ -245,7 +245,7 @@ fn note(sink: &Sink, place: Place, path: &str, text: String) {
 
 /// The word somebody may have meant.
 fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
-    let plain = |text: &str| -> Vec<char> {
+    let plain = |text: &str| -> String {
         text.chars()
             .filter(|c| c.is_alphanumeric())
             .flat_map(char::to_lowercase)
@@ -253,32 +253,10 @@ fn nearest<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
             .collect()
     };
     let meant = plain(text);
-    let far = |word: &&str| distance(&meant, &plain(word));
+    // Letters to add, drop, change or swap with the next.
+    let far = |word: &&str| strsim::osa_distance(&meant, &plain(word));
     let best = words.iter().copied().min_by_key(|word| far(word))?;
-    (far(&best) <= meant.len().max(3) / 3).then_some(best)
-}
-
-/// Letters to add, drop, change or swap with the next.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = match (i, j) {
-                (0, _) | (_, 0) => i + j,
-                _ => {
-                    let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                    let step = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                    if swapped {
-                        step.min(rows[i - 2][j - 2] + 1)
-                    } else {
-                        step
-                    }
-                }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
+    (far(&best) <= meant.chars().count().max(3) / 3).then_some(best)
 }
 
 #[cfg(test)]

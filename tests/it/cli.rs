@@ -160,6 +160,17 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+fn the_manual_lists_the_variables_of_our_own() {
+    let session = Session::new();
+    assert_eq!(session.run("man --out man").code, Some(0));
+    let page = fs::read_to_string(session.here().join("man/meshlink.1")).unwrap();
+    let section = page.split(".SH ENVIRONMENT").nth(1).unwrap();
+    let section = section.split(".SH").next().unwrap();
+    assert!(section.contains("\\fBMESHLINK_DNS\\fR\n"), "{section}");
+    assert!(section.contains("as \\-\\-offline\n"), "{section}");
+}
+
+#[test]
 fn the_manual_documents_every_exit_code() {
     let session = Session::new();
     assert_eq!(session.run("man --out man").code, Some(0));

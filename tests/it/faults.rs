@@ -476,7 +476,7 @@ fn an_interrupted_join_leaves_no_witness_and_goes_on_when_run_again() {
 fn a_lease_that_is_held_is_respected_and_its_holder_named() {
     let world = World::new(2);
     space(&world, "eks-1", "istio-system");
-    let now = jiff::Timestamp::now()
+    let now = crate::kit::now()
         .strftime("%Y-%m-%dT%H:%M:%S.%6fZ")
         .to_string();
     let spec = json!({"holderIdentity": "ann@laptop (process 7)", "leaseDurationSeconds": 300, "acquireTime": now, "renewTime": now});

@@ -172,6 +172,20 @@ fn waits_go_through_the_one_loop() {
     );
 }
 
+#[test]
+fn our_variables_are_named_at_one_place() {
+    let place = Path::new("src/cli/args/environment.rs");
+    for (path, text) in sources() {
+        let is_ours = path.starts_with("src");
+        if is_ours && path != place {
+            let mut lines = code(&text).lines();
+            // What the compiler is told is no variable of a user's.
+            let named = |line: &&str| line.contains("\"MESHLINK_") && !line.contains("env!(");
+            assert_eq!(lines.find(named), None, "{path:?} names a variable");
+        }
+    }
+}
+
 /// The rooms, from the outside in. A room uses only those further in, and never its equals.
 const ROOMS: [&[&str]; 13] = [
     &["cli"],

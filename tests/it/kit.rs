@@ -274,6 +274,12 @@ pub(crate) fn until(fact: impl Fn() -> bool) {
     }
 }
 
+/// The time.
+#[expect(clippy::disallowed_methods, reason = "tests run now")]
+pub(crate) fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
 /// Whether this is CI, where what a test is judged by has to be there, or is fetched.
 #[expect(
     clippy::disallowed_methods,

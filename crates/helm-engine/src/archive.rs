@@ -24,9 +24,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+pub(crate) use hex::encode as hex;
 
 /// A digest over names and contents, for charts that are folders.
 pub(crate) fn fingerprint(files: &[File]) -> Vec<u8> {

@@ -11,15 +11,14 @@ use std::{
 use super::{Chart, Error, Source, archive, lock::Lock, package};
 
 mod cache;
-mod connect;
 mod credentials;
 mod http;
 mod oci;
 mod repository;
 
 use cache::Cache;
-pub use connect::Proxy;
 pub use credentials::Credential;
+pub use http::Transport;
 
 /// How charts are fetched. The default uses the network and remembers nothing.
 ///
@@ -41,12 +40,10 @@ pub struct FetchOptions {
     pub cache: Option<PathBuf>,
     /// Never use the network: only the cache, folders and archives.
     pub offline: bool,
-    /// Proxies to go through.
-    pub proxy: Proxy,
+    /// How requests are sent; without one, straight to the server, trusting the authorities of the system.
+    pub transport: Option<Transport>,
     /// Logins for private repositories and registries, by host.
     pub credentials: Vec<Credential>,
-    /// Certificates, in PEM, that are trusted beside those of the system.
-    pub authorities: Vec<u8>,
     /// Charts that were used before; what differs is refused.
     pub lock: Option<Lock>,
     /// How long one request may take.
@@ -58,9 +55,8 @@ impl Default for FetchOptions {
         Self {
             cache: None,
             offline: false,
-            proxy: Proxy::default(),
+            transport: None,
             credentials: Vec::new(),
-            authorities: Vec::new(),
             lock: None,
             timeout: Duration::from_secs(60),
         }
@@ -252,7 +248,7 @@ fn unpacked(archive: Vec<u8>, origin: String) -> Result<Fetched, Error> {
     let chart = package::from_archive(&archive, &origin)?;
     Ok(Fetched {
         chart,
-        sha256: archive::hex(&archive::sha256(&archive)),
+        sha256: archive::hex(archive::sha256(&archive)),
         origin,
         archive,
     })

@@ -55,7 +55,7 @@ mod yaml;
 
 pub use error::{Error, Fault};
 use fetch::write_whole;
-pub use fetch::{Credential, FetchOptions, Fetched, Proxy, fetch};
+pub use fetch::{Credential, FetchOptions, Fetched, Transport, fetch};
 pub use images::images;
 pub use manifest::{Hook, Manifest};
 pub use package::{Chart, File, Metadata};

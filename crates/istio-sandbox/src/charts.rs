@@ -46,10 +46,7 @@ impl Repository {
             for version in versions {
                 let archive = package(name, files, version)?;
                 let file = format!("{name}-{version}.tgz");
-                let digest: String = Sha256::digest(&archive)
-                    .iter()
-                    .map(|b| format!("{b:02x}"))
-                    .collect();
+                let digest = hex::encode(Sha256::digest(&archive));
                 index += &format!(
                     "    - apiVersion: v2\n      name: {name}\n      version: {version}\n      appVersion: {version}\n      \
                      digest: {digest}\n      created: \"2026-01-01T00:00:00Z\"\n      urls: [{file}]\n"
@@ -252,10 +249,7 @@ mod tests {
         let entry = &index["entries"]["istiod"][1];
         let served = &repository.pages[&format!("/{}", entry["urls"][0].as_str().unwrap())];
         assert_eq!(&archive, served);
-        let digest: String = Sha256::digest(served)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = hex::encode(Sha256::digest(served));
         assert_eq!(entry["digest"], digest);
     }
 }

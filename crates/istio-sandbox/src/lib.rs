@@ -262,6 +262,15 @@ impl Drop for Sandbox {
     }
 }
 
+/// The time of everything embedded.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where time enters the embedded clusters"
+)]
+pub fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
 async fn raise(name: &str, at: SocketAddr) -> Result<(Api, Served), Error> {
     let failed = |source| Error::Api {
         cluster: name.into(),
@@ -269,7 +278,7 @@ async fn raise(name: &str, at: SocketAddr) -> Result<(Api, Served), Error> {
     };
     let options = ApiOptions {
         kubelet: true,
-        ..ApiOptions::new(name, Arc::new(jiff::Timestamp::now))
+        ..ApiOptions::new(name, Arc::new(now))
     };
     let api = Api::new(options).map_err(failed)?;
     let front = api.serve(at).await.map_err(failed)?;

@@ -72,7 +72,7 @@ async fn world(annotations: Value) -> World {
     );
     let host = state.balancers[0].dns_name.clone();
     let state = Shared::new(state);
-    let api = Server::new(ApiOptions::new("eks-1", Arc::new(jiff::Timestamp::now))).unwrap();
+    let api = Server::new(ApiOptions::new("eks-1", Arc::new(istio_sandbox::now))).unwrap();
     let client = api.client();
     let cluster = from_client(
         &"eks-1".parse().unwrap(),

@@ -20,7 +20,7 @@ use crate::{
 };
 
 fn now() -> SystemTime {
-    jiff::Timestamp::now().into()
+    istio_sandbox::now().into()
 }
 
 /// Only what the file of the sandbox says: no kubeconfig, no other program.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::{Target, complete};
+use super::{Target, complete, environment::variable};
 use crate::spec::OFFICIAL_CHARTS;
 
 /// `meshlink chart`.
@@ -31,7 +31,7 @@ pub(crate) struct From {
         long,
         value_name = "URL",
         default_value = OFFICIAL_CHARTS,
-        env = "MESHLINK_CHARTS",
+        env = variable::CHARTS,
         hide_env = true,
         hide_default_value = true,
         value_hint = ValueHint::AnyPath
@@ -46,7 +46,7 @@ pub(crate) struct From {
     )]
     pub(crate) version: String,
     /// Never use the network: only what was fetched before, folders and archives
-    #[arg(long, env = "MESHLINK_OFFLINE", hide_env = true)]
+    #[arg(long, env = variable::OFFLINE, hide_env = true)]
     pub(crate) offline: bool,
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct Lock {
     #[arg(value_name = "CHART", value_hint = ValueHint::AnyPath)]
     pub(crate) charts: Vec<String>,
     /// The mesh file that names repository and version; the lock lies beside it
-    #[arg(short, long, value_name = "MESH.YAML", env = "MESHLINK_FILE", hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env = true, value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
     /// The lock file, where it is another one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -7,14 +7,69 @@ use std::{
 
 use crate::{
     aws,
-    cluster::connect::Proxies,
     link::{Folders, Logins},
+    net::Proxies,
 };
+
+/// The variables of our own. No other file names one.
+pub(crate) mod variable {
+    pub(crate) const CHARTS: &str = "MESHLINK_CHARTS";
+    pub(crate) const COMPLETE: &str = "MESHLINK_COMPLETE";
+    /// For tests: where to die or to fail. A release does not look at it.
+    pub(crate) const CRASH: &str = "MESHLINK_CRASH";
+    pub(crate) const DNS: &str = "MESHLINK_DNS";
+    pub(crate) const FILE: &str = "MESHLINK_FILE";
+    pub(crate) const GATEWAY_VALUES: &str = "MESHLINK_GATEWAY_VALUES";
+    pub(crate) const ISTIOD_VALUES: &str = "MESHLINK_ISTIOD_VALUES";
+    pub(crate) const MANIFESTS: &str = "MESHLINK_MANIFESTS";
+    pub(crate) const MESH: &str = "MESHLINK_MESH";
+    pub(crate) const OFFLINE: &str = "MESHLINK_OFFLINE";
+
+    /// Those a user may set, as the manual explains them.
+    pub(crate) const ALL: [(&str, &str); 9] = [
+        (FILE, "the mesh file, as --file"),
+        (MESH, "the name of the mesh, as --mesh"),
+        (CHARTS, "where the charts come from, as --charts and --repo"),
+        (OFFLINE, "never fetch charts over the network, as --offline"),
+        (
+            ISTIOD_VALUES,
+            "values for the istiod chart, as --istiod-values",
+        ),
+        (
+            GATEWAY_VALUES,
+            "values for the gateway chart, as --gateway-values",
+        ),
+        (
+            MANIFESTS,
+            "a folder with templates that replace those of meshlink's own objects",
+        ),
+        (
+            DNS,
+            "name servers to ask instead of the system's: addresses, separated by commas",
+        ),
+        (COMPLETE, "set by a shell that asks for completions"),
+    ];
+}
+
+/// What the variables of our own say, where there is no flag for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Own {
+    /// A shell asks for completions.
+    pub(crate) completes: bool,
+    /// Where a test wants the process to die or to fail.
+    pub(crate) crash: Option<String>,
+    /// Name servers to ask.
+    pub(crate) dns: Option<String>,
+    /// Templates that replace those of our own objects.
+    pub(crate) manifests: Option<PathBuf>,
+}
 
 /// What the machine says. Everything else receives what it needs from here.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     vars: BTreeMap<String, String>,
+    /// What the variables of our own say.
+    pub(crate) own: Own,
 }
 
 /// Folders that hold a sandbox apart from the user's own meshes.
@@ -22,7 +77,8 @@ const SANDBOX: &str = "meshlink-sandbox";
 const REAL: &str = "meshlink";
 
 impl Environment {
-    /// Reads it. The only call of its kind.
+    /// Reads it.
+    #[expect(clippy::disallowed_methods, reason = "the one place where it enters")]
     pub(crate) fn read() -> Self {
         let vars = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
@@ -31,12 +87,17 @@ impl Environment {
 
     /// From given variables; empty ones count as absent.
     pub(crate) fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self {
-            vars: vars
-                .into_iter()
-                .filter(|(_, value)| !value.is_empty())
-                .collect(),
-        }
+        let vars: BTreeMap<String, String> = vars
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let own = Own {
+            completes: vars.contains_key(variable::COMPLETE),
+            crash: vars.get(variable::CRASH).cloned(),
+            dns: vars.get(variable::DNS).cloned(),
+            manifests: vars.get(variable::MANIFESTS).map(PathBuf::from),
+        };
+        Self { vars, own }
     }
 
     /// One variable, where it is set and not empty.
@@ -53,6 +114,7 @@ impl Environment {
         Proxies {
             https: var("HTTPS_PROXY").map(Into::into),
             http: var("HTTP_PROXY").map(Into::into),
+            all: var("ALL_PROXY").map(Into::into),
             none: var("NO_PROXY").map(Into::into),
         }
     }

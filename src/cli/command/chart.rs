@@ -262,7 +262,7 @@ async fn fetch(
     };
     let options = FetchOptions {
         lock: lock.cloned(),
-        ..charts::options(&source, &charts, cache.as_deref(), &machine.proxies())?
+        ..charts::options(&source, &charts, cache.as_deref(), &frame.network)?
     };
     let version = match &source {
         // A chart that was pointed at is the one that is meant.

@@ -4,9 +4,8 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use crate::cli::{
     Frame,
-    args::{Completions, Shell},
+    args::{Completions, Shell, environment::variable::COMPLETE},
     error::{Exit, Failure},
-    start::COMPLETE,
 };
 
 /// Prints it. The script asks again at every key, so it completes cluster names too.

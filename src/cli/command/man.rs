@@ -7,7 +7,7 @@ use clap_mangen::Man as Page;
 
 use crate::cli::{
     Frame,
-    args::{Args, Man},
+    args::{Args, Man, environment::variable},
     error::{Exit, Failure},
 };
 
@@ -38,9 +38,19 @@ fn write(command: &clap::Command, folder: &Path, is_whole: bool) -> io::Result<(
     let mut text = Vec::new();
     page.render(&mut text)?;
     if is_whole {
+        text.extend(variables().into_bytes());
         text.extend(exit_codes().into_bytes());
     }
     fs::write(folder.join(page.get_filename()), text)
+}
+
+/// The section that documents the variables, from the table beside those who read them.
+fn variables() -> String {
+    let head = ".SH ENVIRONMENT\n".to_owned();
+    variable::ALL.iter().fold(head, |text, (name, meaning)| {
+        let meaning = meaning.replace('-', "\\-");
+        format!("{text}.TP\n\\fB{name}\\fR\n{meaning}\n")
+    })
 }
 
 /// The section that documents the exit codes, from the table the program itself uses.

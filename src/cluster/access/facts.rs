@@ -6,9 +6,8 @@ use base64::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::cluster::Token;
+use crate::{cluster::Token, digest::sha256_hex};
 
 /// One cluster in a remote secret, without its token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -132,10 +131,10 @@ fn facts(secret: &str, cluster: &str, data: &str) -> RemoteSecretFacts {
     let ca = entry["certificate-authority-data"]
         .as_str()
         .and_then(|ca| STANDARD.decode(ca).ok());
-    facts.ca_sha256 = ca.filter(|ca| !ca.is_empty()).map(|ca| hex(&ca));
+    facts.ca_sha256 = ca.filter(|ca| !ca.is_empty()).map(|ca| sha256_hex(&ca));
     if let Some(token) = user["token"].as_str() {
         facts.token = Some(token_facts(token));
-        facts.token_sha256 = Some(hex(token.as_bytes()));
+        facts.token_sha256 = Some(sha256_hex(token.as_bytes()));
     }
     facts.problems = problems(&facts, &config, entry, user);
     facts
@@ -208,16 +207,6 @@ pub fn token_facts(token: &str) -> TokenFacts {
         subject: claims["sub"].as_str().map(str::to_owned),
         expires: claims["exp"].as_i64(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut out, byte| {
-            _ = write!(out, "{byte:02x}");
-            out
-        })
 }
 
 #[cfg(test)]

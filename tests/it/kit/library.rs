@@ -74,7 +74,7 @@ impl Library {
     /// What is there, and what should be.
     pub(crate) fn survey(&self, world: &World) -> (Observed, Desired) {
         let (additions, texts) = (Additions::default(), Texts::default());
-        let now = jiff::Timestamp::now();
+        let now = crate::kit::now();
         let lens = Lens::new(&self.mesh, &self.vault, &self.clusters, true, now);
         let survey = engine::survey(&lens, &self.charts, &additions, &texts);
         world.block_on(survey).unwrap()

@@ -135,7 +135,7 @@ impl World {
     /// The first so many clusters through the library, with the vault and the journal of the user.
     pub(crate) fn link(&self, clusters: usize) -> Meshlink {
         let names: Vec<String> = (1..=clusters).map(|n| format!("eks-{n}")).collect();
-        let mut environment = Environment::of_sandbox(self.endpoints(), jiff::Timestamp::now);
+        let mut environment = Environment::of_sandbox(self.endpoints(), crate::kit::now);
         environment.folders = Folders {
             keys: self.user.home().join(".local/share/meshlink-sandbox"),
             state: self.user.home().join(".local/state/meshlink-sandbox"),
@@ -274,7 +274,7 @@ impl World {
     /// Restarts istiod as kubectl does, and waits until the new pod alone is there and ready.
     pub(crate) fn restart_istiod(&self, cluster: &str) {
         let path = istio("deployments", "istiod");
-        let now = jiff::Timestamp::now().to_string();
+        let now = crate::kit::now().to_string();
         let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});
         let template = json!({"metadata": {"annotations": annotations}});
         self.merge(cluster, &path, &json!({"spec": {"template": template}}));
@@ -350,7 +350,7 @@ fn gather(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
 pub(crate) fn foreign_cacerts(cluster: &str, whole: bool) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let vault = Vault::open(folder.path().join("vault")).unwrap();
-    let (mesh, now) = ("other".parse().unwrap(), jiff::Timestamp::now());
+    let (mesh, now) = ("other".parse().unwrap(), crate::kit::now());
     let trust = Mesh::named(&["a".into(), "b".into()]).unwrap().trust;
     let root = NewRoot {
         mesh: &mesh,

@@ -30,7 +30,7 @@ impl Cache {
     pub(super) fn archive(&self, digest: &str) -> Option<Vec<u8>> {
         let plain = digest.len() == 64 && digest.bytes().all(|c| c.is_ascii_hexdigit());
         let bytes = std::fs::read(self.blob(digest)).ok().filter(|_| plain)?;
-        (archive::hex(&archive::sha256(&bytes)) == digest.to_ascii_lowercase()).then_some(bytes)
+        (archive::hex(archive::sha256(&bytes)) == digest.to_ascii_lowercase()).then_some(bytes)
     }
 
     /// The digest a chart had when it was last fetched.

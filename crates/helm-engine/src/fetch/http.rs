@@ -1,22 +1,52 @@
 //! Requests: bounded in time and size, redirected with care.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
-use rustls::ClientConfig;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustls::{ClientConfig, RootCertStore};
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
-use super::{Credential, FetchOptions, Proxy, connect};
+use super::{Credential, FetchOptions};
 use crate::Error;
 
 /// The most redirects that are followed.
 const REDIRECTS: usize = 5;
 
+/// Sends one request and gives the answer: the caller's way to the network, with its proxies and the authorities it trusts.
+pub type Transport = BoxCloneSyncService<
+    http::Request<Empty<Bytes>>,
+    http::Response<Incoming>,
+    Box<dyn std::error::Error + Send + Sync>,
+>;
+
+/// Straight to the server, trusting the authorities of the system.
+fn direct() -> Result<Transport, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Source {
+            text: "TLS".to_owned(),
+            reason: error.to_string(),
+        })?;
+    let tls = builder.with_root_certificates(roots).with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    Ok(Transport::new(client.map_err(Into::into)))
+}
+
 /// Sends requests as the options say.
 pub(super) struct Http {
-    tls: ClientConfig,
-    proxy: Proxy,
+    transport: Transport,
     pub(super) credentials: Vec<Credential>,
     timeout: Duration,
 }
@@ -39,8 +69,10 @@ pub(super) struct Ask<'a> {
 impl Http {
     pub(super) fn new(options: &FetchOptions) -> Result<Self, Error> {
         Ok(Self {
-            tls: connect::tls(&options.authorities)?,
-            proxy: options.proxy.clone(),
+            transport: match &options.transport {
+                Some(transport) => transport.clone(),
+                None => direct()?,
+            },
             credentials: options.credentials.clone(),
             timeout: options.timeout,
         })
@@ -134,9 +166,8 @@ impl Http {
         let request = request
             .body(Empty::<Bytes>::new())
             .map_err(|error| failed(&text, error))?;
-        connect::send(request, &self.tls, self.proxy.through(url)?)
-            .await
-            .map_err(|error| failed(&text, error))
+        let sent = self.transport.clone().oneshot(request).await;
+        sent.map_err(|error| failed(&text, error))
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn check(
     version: &str,
     origin: &str,
 ) -> Result<(), Error> {
-    let actual = archive::hex(&archive::sha256(bytes));
+    let actual = archive::hex(archive::sha256(bytes));
     if promised.is_empty() || promised == actual {
         return Ok(());
     }

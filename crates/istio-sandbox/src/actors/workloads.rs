@@ -216,7 +216,7 @@ pub(crate) fn condition(of: &Value, kind: &str, is: bool, reasons: [&str; 2]) ->
 
 /// The time as Kubernetes writes it.
 pub(crate) fn now() -> Value {
-    jiff::Timestamp::now()
+    crate::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string()
         .into()
@@ -224,7 +224,7 @@ pub(crate) fn now() -> Value {
 
 fn template_hash(template: &Value) -> String {
     let digest = Sha256::digest(template.to_string());
-    digest.iter().take(5).map(|b| format!("{b:02x}")).collect()
+    hex::encode(&digest[..5])
 }
 
 fn set_of(deployment: &Value, name: &str, hash: &str, want: usize) -> Value {

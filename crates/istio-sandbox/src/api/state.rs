@@ -221,16 +221,15 @@ impl Random {
 
     pub(crate) fn uid(&mut self) -> String {
         let b = self.bytes();
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let variant = [(b[8] & 0x3f) | 0x80, b[9]];
         let version = [(b[6] & 0x0f) | 0x40, b[7]];
         format!(
             "{}-{}-{}-{}-{}",
-            hex(&b[..4]),
-            hex(&b[4..6]),
-            hex(&version),
-            hex(&variant),
-            hex(&b[10..16])
+            hex::encode(&b[..4]),
+            hex::encode(&b[4..6]),
+            hex::encode(version),
+            hex::encode(variant),
+            hex::encode(&b[10..16])
         )
     }
 }

@@ -102,7 +102,7 @@ impl Drop for Cloud {
 
 /// Raise it.
 pub async fn raise(options: Options) -> Result<Cloud, Error> {
-    let mut state = State::new(Clock::new(|| jiff::Timestamp::now().into()));
+    let mut state = State::new(Clock::new(|| crate::now().into()));
     let (id, secret) = &options.key;
     state.admit(id, secret, &options.arn());
     let state = Shared::new(state);

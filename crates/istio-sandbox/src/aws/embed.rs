@@ -43,7 +43,7 @@ pub async fn raise<'a>(
     world: &World,
     tasks: &mut JoinSet<()>,
 ) -> io::Result<Embedded> {
-    let mut state = State::new(Clock::new(|| jiff::Timestamp::now().into()));
+    let mut state = State::new(Clock::new(|| crate::now().into()));
     let key = (format!("AKIA{}", random()?.to_uppercase()), random()?);
     state.admit(
         &key.0,
@@ -86,7 +86,7 @@ pub async fn raise<'a>(
 fn random() -> io::Result<String> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex::encode(bytes))
 }
 
 /// A cluster in a VPC of its own: nodes in private subnets, leaving by a NAT gateway.

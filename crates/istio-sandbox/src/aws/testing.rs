@@ -17,7 +17,7 @@ pub const REGION: &str = "eu-west-1";
 
 /// The real time; signatures need it.
 pub fn now() -> SystemTime {
-    jiff::Timestamp::now().into()
+    crate::now().into()
 }
 
 /// A clock that a test moves along, on top of the real one.

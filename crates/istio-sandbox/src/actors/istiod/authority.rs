@@ -150,7 +150,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let now = time::OffsetDateTime::from_unix_timestamp(jiff::Timestamp::now().as_second())
+        let now = time::OffsetDateTime::from_unix_timestamp(crate::now().as_second())
             .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
         params.not_before = now - time::Duration::minutes(2);
         params.not_after = now + time::Duration::hours(24);

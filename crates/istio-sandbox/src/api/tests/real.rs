@@ -28,6 +28,10 @@ impl Drop for Real {
 }
 
 /// The lab keeps the binaries it builds in a store of folders by name and hash.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where a program is, is a fact of the machine"
+)]
 fn binary(name: &str) -> Option<PathBuf> {
     let store = std::env::home_dir()?.join(".cache/meshlink-lab/store");
     let folders = std::fs::read_dir(store).ok()?.filter_map(Result::ok);
@@ -280,7 +284,7 @@ async fn this_server_answers_as_a_real_one() {
         answers.len(),
         "the recording is of other steps"
     );
-    let api = Api::new(ApiOptions::new("one", Arc::new(jiff::Timestamp::now))).unwrap();
+    let api = Api::new(ApiOptions::new("one", Arc::new(crate::now))).unwrap();
     let ours = api.client();
     let mut wrong = Vec::new();
     for (step, real) in steps
