@@ -50,7 +50,7 @@ pub use survey::{Failed, survey};
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Everything effects are made with.
-pub struct Shop {
+pub struct RunContext {
     /// The mesh as it is to be: without those who leave.
     pub mesh: Mesh,
     /// The members' API servers, the leavers' too.
@@ -91,15 +91,15 @@ pub struct Shop {
     pub crash: crashpoint::Crash,
 }
 
-impl fmt::Debug for Shop {
+impl fmt::Debug for RunContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shop")
+        f.debug_struct("RunContext")
             .field("mesh", &self.mesh.id)
             .finish_non_exhaustive()
     }
 }
 
-impl Shop {
+impl RunContext {
     /// A member's API server.
     fn cluster(&self, name: &ClusterName) -> Result<&Cluster, Error> {
         self.clusters.get(name).ok_or_else(|| Error::NotAMember {

@@ -11,7 +11,7 @@ use serde_json::Value;
 const BUILT_IN: [(&str, &str); 4] = [
     ("namespaces", include_str!("../charts/namespaces.yaml.tera")),
     ("expose", include_str!("../charts/expose.yaml.tera")),
-    ("witness", include_str!("../charts/witness.yaml.tera")),
+    ("probe", include_str!("../charts/probe.yaml.tera")),
     ("sample", include_str!("../charts/sample.yaml.tera")),
 ];
 

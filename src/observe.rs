@@ -80,8 +80,8 @@ pub struct Seen {
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.
     pub remote_secrets: BTreeMap<String, RemoteSecretSeen>,
-    /// A witness is still here.
-    pub witness: bool,
+    /// A probe is still here.
+    pub probe: bool,
     /// Istio's CRDs; only looked for where it matters.
     pub crds: Vec<String>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.

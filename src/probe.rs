@@ -1,7 +1,7 @@
-//! The witness: a pod per cluster that answers with its cluster's name, and asks the others.
+//! The probe: a pod per cluster that answers with its cluster's name, and asks the others.
 //!
-//! Gateways cannot be witnesses, since they see only their own network, and a fresh mesh has no
-//! other proxy with mTLS endpoints in the peer; so the proof brings its own. The witness is made
+//! Gateways cannot be probes, since they see only their own network, and a fresh mesh has no
+//! other proxy with mTLS endpoints in the peer; so the proof brings its own. The probe is made
 //! from the proxy image the gateways run, is injected like any workload, and is always removed.
 //!
 //! It also tries addresses from where they will be used: what this machine can reach or resolve
@@ -27,16 +27,16 @@ pub use answer::{Answer, Dialed, Endpoint, Trouble, read_dial, read_endpoints};
 pub use greet::{Greeting, TcpOnly};
 pub use way::Way;
 
-/// The namespace witnesses live in; it exists only as long as they do.
+/// The namespace probes live in; it exists only as long as they do.
 pub const NAMESPACE: &str = "meshlink-probe";
 /// The Deployment, and the `app` label of its pod.
-pub const NAME: &str = "meshlink-witness";
-/// Where a witness takes questions for the others, and addresses to try.
+pub const NAME: &str = "meshlink-probe";
+/// Where a probe takes questions for the others, and addresses to try.
 const ASK: u16 = 18080;
 /// The sidecar's own port.
 pub(crate) const ADMIN: u16 = 15000;
 
-/// The witness of one cluster, as objects.
+/// The probe of one cluster, as objects.
 pub fn objects(
     texts: &Texts,
     members: &[ClusterName],
@@ -52,15 +52,15 @@ pub fn objects(
     let targets: Vec<_> = members.iter().map(target).collect();
     let facts = json!({"namespace": NAMESPACE, "targets": targets, "cluster": cluster,
         "account": account(cluster), "image": image, "direct_ports": ports.join(",")});
-    texts.render("witness", &facts)
+    texts.render("probe", &facts)
 }
 
-/// The witness's service account: the last part of what its certificate says it is.
+/// The probe's service account: the last part of what its certificate says it is.
 fn account(cluster: &ClusterName) -> String {
     Way::Http.service(cluster)
 }
 
-/// What the certificate of a cluster's witness says it is.
+/// What the certificate of a cluster's probe says it is.
 pub fn identity(trust_domain: &TrustDomain, cluster: &ClusterName) -> String {
     let account = account(cluster);
     format!("spiffe://{trust_domain}/ns/{NAMESPACE}/sa/{account}")
@@ -90,20 +90,20 @@ pub fn proxy_image<'v>(istiod: impl Iterator<Item = &'v Value>) -> Option<String
     ))
 }
 
-/// A running witness.
+/// A running probe.
 #[derive(Debug, Clone)]
-pub struct Witness {
+pub struct Probe {
     cluster: Cluster,
     pod: String,
 }
 
-/// The witness's Deployment.
+/// The probe's Deployment.
 pub fn deployment() -> Ref {
     Ref::namespaced(&Kind::DEPLOYMENT, NAMESPACE, NAME)
 }
 
-impl Witness {
-    /// The running witness of a cluster, if there is one.
+impl Probe {
+    /// The running probe of a cluster, if there is one.
     pub async fn find(cluster: &Cluster) -> Result<Option<Self>, cluster::Error> {
         let label = format!("app={NAME}");
         let pods = cluster
@@ -116,7 +116,7 @@ impl Witness {
         }))
     }
 
-    /// Asks `target`'s witness a few times, one question after the other: by its name through the
+    /// Asks `target`'s probe a few times, one question after the other: by its name through the
     /// proxies, or at one address of its gateway, past the sidecar but as who the sidecar is.
     /// Nothing more is asked of an address that failed once, nor of the proxies after a second failure:
     /// each may take seconds.
@@ -155,7 +155,7 @@ impl Witness {
         Ok(answer::read_all(&answer.body, |_| true))
     }
 
-    /// What the sidecar holds for `target`'s witness, in each way.
+    /// What the sidecar holds for `target`'s probe, in each way.
     pub async fn endpoints(
         &self,
         target: &ClusterName,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_witness_answers_for_itself_and_asks_everybody() {
+    fn a_probe_answers_for_itself_and_asks_everybody() {
         let members: Vec<ClusterName> = ["eks-1", "eks-2"].map(|n| n.parse().unwrap()).into();
         let objects = objects(
             &Texts::default(),
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(pod["metadata"]["annotations"][excluded], "15443,6443");
         let account = &pod["spec"]["serviceAccountName"];
         let identity = identity(&"td".parse().unwrap(), &members[0]);
-        assert_eq!(identity, "spiffe://td/ns/meshlink-probe/sa/witness-eks-1");
+        assert_eq!(identity, "spiffe://td/ns/meshlink-probe/sa/probe-eks-1");
         assert!(identity.ends_with(account.as_str().unwrap()));
     }
 

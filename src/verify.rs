@@ -18,7 +18,7 @@ pub mod service;
 mod token;
 pub mod traffic;
 
-pub use mesh::{Depth, Desk, verify};
+pub use mesh::{Depth, Verifier, verify};
 pub use traffic::Asked;
 
 /// What was found about one claim.
@@ -66,7 +66,7 @@ pub enum Claim {
     Proved,
     /// Each address of `to`'s gateway carries traffic from `from` by itself.
     Addresses,
-    /// `from` and `to` saw each other's certificates, and they are those of the witnesses.
+    /// `from` and `to` saw each other's certificates, and they are those of the probes.
     Identity,
     /// gRPC calls are answered, as requests are.
     Grpc,

@@ -9,7 +9,7 @@ pub enum Purpose {
     Join,
     /// Unlink; with the uninstallation.
     Leave,
-    /// Look at proxies and istiod, and bring the witness.
+    /// Look at proxies and istiod, and bring the probe.
     Verify,
     /// Put sample apps in, or take them out.
     Sample,

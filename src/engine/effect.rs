@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Shop};
+use super::{Error, RunContext};
 use crate::{
     cluster::{Cluster, Ref},
     name::ClusterName,
@@ -26,8 +26,8 @@ mod trust;
 /// A step on the bench: what it is done with, and whom it tells what it waits for and what it
 /// found out.
 #[derive(Clone, Copy)]
-struct Act<'a> {
-    shop: &'a Shop,
+struct StepContext<'a> {
+    run: &'a RunContext,
     deadline: Deadline,
     say: &'a (dyn Fn(&str) + Sync),
     judged: &'a (dyn Fn(Verdict) + Sync),
@@ -41,66 +41,66 @@ type Evidence = Result<Vec<String>, Error>;
 /// Does a step.
 pub(super) async fn perform(
     step: &Step,
-    shop: &Shop,
+    run: &RunContext,
     say: &(dyn Fn(&str) + Sync),
     judged: &(dyn Fn(Verdict) + Sync),
 ) -> Evidence {
     // What only takes away gets time of its own: it is done also when the rest was too late.
-    let late = step.always() && shop.deadline.left() < CLEANUP;
+    let late = step.always() && run.deadline.left() < CLEANUP;
     let deadline = if late {
         Deadline::after(CLEANUP)
     } else {
-        shop.deadline
+        run.deadline
     };
-    let act = Act {
-        shop,
+    let context = StepContext {
+        run,
         deadline,
         say,
         judged,
     };
     match step {
-        Step::CreateRoot => act.create_root(),
-        Step::PrepareNamespaces(c) => act.prepare_namespaces(c).await,
-        Step::ClaimRoot(c) => act.claim_root(c).await,
-        Step::IssueIntermediate(c) => act.issue_intermediate(c),
-        Step::InstallCacerts(c) => act.install_cacerts(c).await,
-        Step::InstallBase(c) => act.install_base(c).await,
-        Step::InstallIstiod(c) => act.install_istiod(c).await,
-        Step::RestartIstiod(c) => act.restart_istiod(c).await,
-        Step::RefreshIstiod(c) => act.refresh_istiod(c).await,
-        Step::AwaitIstiod(c) => act.await_istiod(c).await,
-        Step::OpenGateway(c) => act.open_gateway(c).await,
-        Step::InstallGateway(c) => act.install_gateway(c).await,
-        Step::ExposeServices(c) => act.expose_services(c).await,
-        Step::AwaitNlb(c) => act.await_nlb(c).await,
-        Step::GrantReader { cluster, peer } => act.grant_reader(cluster, peer).await,
-        Step::StartWitness(c) => act.start_witness(c).await,
-        Step::Reach { from, to } => act.reach(from, to).await,
-        Step::ShareSecret { from, to } => act.share_secret(from, to).await,
-        Step::Prove { from, to } => act.prove(from, to).await,
-        Step::RecordProof(c) => act.record_proof(c).await,
-        Step::StopWitness(c) => act.stop_witness(c).await,
-        Step::UnshareSecret { from, to } => act.unshare_secret(from, to).await,
-        Step::AwaitUnlinked { cluster, leaver } => act.await_unlinked(cluster, leaver).await,
-        Step::RevokeReader { cluster, peer } => act.revoke_reader(cluster, peer).await,
-        Step::CloseGateway(c) => act.close_gateway(c).await,
-        Step::UninstallIstiod(c) => act.uninstall_istiod(c).await,
-        Step::UninstallBase(c) => act.uninstall_base(c).await,
-        Step::RemoveCacerts(c) => act.remove_cacerts(c).await,
-        Step::ForgetMember { cluster, leaver } => act.forget_member(cluster, leaver).await,
-        Step::RemoveNamespaces(c) => act.remove_namespaces(c).await,
-        Step::InstallSample(c) => act.install_sample(c).await,
-        Step::RemoveSample(c) => act.remove_sample(c).await,
+        Step::CreateRoot => context.create_root(),
+        Step::PrepareNamespaces(c) => context.prepare_namespaces(c).await,
+        Step::ClaimRoot(c) => context.claim_root(c).await,
+        Step::IssueIntermediate(c) => context.issue_intermediate(c),
+        Step::InstallCacerts(c) => context.install_cacerts(c).await,
+        Step::InstallBase(c) => context.install_base(c).await,
+        Step::InstallIstiod(c) => context.install_istiod(c).await,
+        Step::RestartIstiod(c) => context.restart_istiod(c).await,
+        Step::RefreshIstiod(c) => context.refresh_istiod(c).await,
+        Step::AwaitIstiod(c) => context.await_istiod(c).await,
+        Step::OpenGateway(c) => context.open_gateway(c).await,
+        Step::InstallGateway(c) => context.install_gateway(c).await,
+        Step::ExposeServices(c) => context.expose_services(c).await,
+        Step::AwaitNlb(c) => context.await_nlb(c).await,
+        Step::GrantReader { cluster, peer } => context.grant_reader(cluster, peer).await,
+        Step::StartProbe(c) => context.start_probe(c).await,
+        Step::Reach { from, to } => context.reach(from, to).await,
+        Step::ShareSecret { from, to } => context.share_secret(from, to).await,
+        Step::Prove { from, to } => context.prove(from, to).await,
+        Step::RecordProof(c) => context.record_proof(c).await,
+        Step::StopProbe(c) => context.stop_probe(c).await,
+        Step::UnshareSecret { from, to } => context.unshare_secret(from, to).await,
+        Step::AwaitUnlinked { cluster, leaver } => context.await_unlinked(cluster, leaver).await,
+        Step::RevokeReader { cluster, peer } => context.revoke_reader(cluster, peer).await,
+        Step::CloseGateway(c) => context.close_gateway(c).await,
+        Step::UninstallIstiod(c) => context.uninstall_istiod(c).await,
+        Step::UninstallBase(c) => context.uninstall_base(c).await,
+        Step::RemoveCacerts(c) => context.remove_cacerts(c).await,
+        Step::ForgetMember { cluster, leaver } => context.forget_member(cluster, leaver).await,
+        Step::RemoveNamespaces(c) => context.remove_namespaces(c).await,
+        Step::InstallSample(c) => context.install_sample(c).await,
+        Step::RemoveSample(c) => context.remove_sample(c).await,
     }
 }
 
-impl Act<'_> {
+impl StepContext<'_> {
     fn cluster(&self, name: &ClusterName) -> Result<&Cluster, Error> {
-        self.shop.cluster(name)
+        self.run.cluster(name)
     }
 
     fn istio(&self) -> &str {
-        &self.shop.mesh.istio.namespace
+        &self.run.mesh.istio.namespace
     }
 
     /// An object in the control plane's namespace.

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use super::Error;
-use crate::{cluster::Token, name::ClusterName, observe::Seen, plan::Step, probe::Witness};
+use crate::{cluster::Token, name::ClusterName, observe::Seen, plan::Step, probe::Probe};
 
 /// A reading that shows something wrong is taken again, but not more often than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub struct Readings {
     /// The members.
     pub(super) members: Kept<Arc<Reading>>,
     /// The pods that are asked in them.
-    pub(super) witnesses: Kept<Option<Witness>>,
+    pub(super) probes: Kept<Option<Probe>>,
 }
 
 impl Readings {
@@ -42,8 +42,8 @@ impl Readings {
         if let Some(name) = step.cluster().filter(|_| !looks) {
             self.members.forget(name);
         }
-        if let Step::StartWitness(name) | Step::StopWitness(name) = step {
-            self.witnesses.forget(name);
+        if let Step::StartProbe(name) | Step::StopProbe(name) = step {
+            self.probes.forget(name);
         }
     }
 }
@@ -80,7 +80,7 @@ impl<T: Clone> Kept<T> {
     }
 
     /// Something is wrong with it: it may be right by now.
-    pub(super) fn doubt(&self, name: &ClusterName) {
+    pub(super) fn invalidate(&self, name: &ClusterName) {
         let mut slots = self.slots();
         let known = slots.get(name).and_then(|slot| slot.get());
         if known.is_some_and(|(begun, _)| begun.elapsed() >= FRESH) {
@@ -101,12 +101,12 @@ mod tests {
 
     use super::*;
 
-    struct Desk {
+    struct Members {
         readings: Readings,
         taken: AtomicUsize,
     }
 
-    impl Desk {
+    impl Members {
         fn new() -> Self {
             Self {
                 readings: Readings::default(),
@@ -145,22 +145,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_member_is_read_once_until_a_step_has_changed_it() {
-        let desk = Desk::new();
-        tokio::join!(desk.ask("a"), desk.ask("a"), desk.ask("b"));
-        desk.ask("a").await;
-        assert_eq!(desk.taken(), 2, "one each, though two asked at once");
+        let members = Members::new();
+        tokio::join!(members.ask("a"), members.ask("a"), members.ask("b"));
+        members.ask("a").await;
+        assert_eq!(members.taken(), 2, "one each, though two asked at once");
         let proved = pair(|from, to| Step::Prove { from, to });
         let reached = pair(|from, to| Step::Reach { from, to });
         let written = Step::RecordProof(member("a"));
         for step in [proved, reached, written, Step::CreateRoot] {
-            desk.readings.after(&step);
+            members.readings.after(&step);
         }
-        tokio::join!(desk.ask("a"), desk.ask("b"));
-        assert_eq!(desk.taken(), 2, "what only looks changes nothing");
-        desk.readings
+        tokio::join!(members.ask("a"), members.ask("b"));
+        assert_eq!(members.taken(), 2, "what only looks changes nothing");
+        members
+            .readings
             .after(&pair(|from, to| Step::ShareSecret { from, to }));
-        tokio::join!(desk.ask("a"), desk.ask("b"));
-        assert_eq!(desk.taken(), 3, "the secret was written to b alone");
+        tokio::join!(members.ask("a"), members.ask("b"));
+        assert_eq!(members.taken(), 3, "the secret was written to b alone");
     }
 
     #[tokio::test]
@@ -197,14 +198,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_doubted_is_read_again_in_time() {
-        let desk = Desk::new();
-        desk.ask("a").await;
-        desk.readings.members.doubt(&member("a"));
-        desk.ask("a").await;
-        assert_eq!(desk.taken(), 1, "it has just been read");
+        let members = Members::new();
+        members.ask("a").await;
+        members.readings.members.invalidate(&member("a"));
+        members.ask("a").await;
+        assert_eq!(members.taken(), 1, "it has just been read");
         tokio::time::advance(FRESH).await;
-        desk.readings.members.doubt(&member("a"));
-        desk.ask("a").await;
-        assert_eq!(desk.taken(), 2);
+        members.readings.members.invalidate(&member("a"));
+        members.ask("a").await;
+        assert_eq!(members.taken(), 2);
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    Error, Recorder, Shop, Stop, effect,
+    Error, Recorder, RunContext, Stop, effect,
     error::causes,
     event::{self, Because, Kind},
     journal,
@@ -36,12 +36,12 @@ enum State {
 pub async fn run(
     command: &str,
     plan: &Plan,
-    shop: &Arc<Shop>,
+    run: &Arc<RunContext>,
     recorder: &Arc<Recorder>,
     stop: &Stop,
 ) -> Result<(), journal::Error> {
     let begun = Instant::now();
-    recorder.record(started(command, plan, shop))?;
+    recorder.record(started(command, plan, run))?;
     let mut board = Board {
         state: plan
             .steps
@@ -54,9 +54,9 @@ pub async fn run(
     let mut running = JoinSet::new();
     loop {
         for step in board.ready(stop)? {
-            let (shop, recorder, stop) = (shop.clone(), recorder.clone(), stop.clone());
+            let (run, recorder, stop) = (run.clone(), recorder.clone(), stop.clone());
             running.spawn(async move {
-                let done = one(&step, &shop, &recorder, &stop).await;
+                let done = one(&step, &run, &recorder, &stop).await;
                 (step, done)
             });
         }
@@ -79,7 +79,7 @@ pub async fn run(
     })
 }
 
-fn started(command: &str, plan: &Plan, shop: &Shop) -> Kind {
+fn started(command: &str, plan: &Plan, run: &RunContext) -> Kind {
     let planned = |p: &Planned| event::Planned {
         step: p.step.to_string(),
         cluster: p.step.cluster().map(ToString::to_string),
@@ -88,13 +88,13 @@ fn started(command: &str, plan: &Plan, shop: &Shop) -> Kind {
     };
     Kind::RunStarted {
         command: command.to_owned(),
-        mesh: shop.mesh.id.to_string(),
-        clusters: shop
+        mesh: run.mesh.id.to_string(),
+        clusters: run
             .mesh
             .clusters
             .iter()
             .map(|m| &m.name)
-            .chain(&shop.leave.leavers)
+            .chain(&run.leave.leavers)
             .map(ToString::to_string)
             .collect(),
         steps: plan.steps.iter().map(planned).collect(),
@@ -162,20 +162,20 @@ impl Board<'_> {
 /// Does one step, recorded before and after.
 async fn one(
     step: &Step,
-    shop: &Shop,
+    run: &RunContext,
     recorder: &Recorder,
     stop: &Stop,
 ) -> Result<bool, journal::Error> {
     let begun = Instant::now();
     let id = step.to_string();
     recorder.record(Kind::StepStarted { step: id.clone() })?;
-    shop.crash.pass(&id, "before");
+    run.crash.pass(&id, "before");
     let result = tokio::select! {
-        result = persist(step, shop, recorder) => result,
+        result = persist(step, run, recorder) => result,
         () = stop.wanted(), if !step.always() => Err(Error::Interrupted),
     };
-    shop.readings.after(step);
-    shop.crash.pass(&id, "after");
+    run.readings.after(step);
+    run.crash.pass(&id, "after");
     let done = result.is_ok();
     recorder.record(match result {
         Ok(evidence) => Kind::StepFinished {
@@ -190,12 +190,12 @@ async fn one(
             severity: error.severity(),
         },
     })?;
-    shop.crash.pass(&id, "journalled");
+    run.crash.pass(&id, "journalled");
     Ok(done)
 }
 
 /// Tries a step again while what fails can heal and there is time.
-async fn persist(step: &Step, shop: &Shop, recorder: &Recorder) -> Result<Vec<String>, Error> {
+async fn persist(step: &Step, run: &RunContext, recorder: &Recorder) -> Result<Vec<String>, Error> {
     let id = step.to_string();
     let say = |reason: &str| {
         // A reason that cannot be recorded changes nothing: it is not for the journal.
@@ -212,7 +212,7 @@ async fn persist(step: &Step, shop: &Shop, recorder: &Recorder) -> Result<Vec<St
     };
     let mut pause = FIRST;
     for tried in 1..TRIES {
-        let error = match effect::perform(step, shop, &say, &judged).await {
+        let error = match effect::perform(step, run, &say, &judged).await {
             Ok(evidence) => return Ok(evidence),
             Err(error) => error,
         };
@@ -224,7 +224,7 @@ async fn persist(step: &Step, shop: &Shop, recorder: &Recorder) -> Result<Vec<St
             Recover::After(time) => time,
             Recover::Backoff => pause,
         };
-        if wait >= shop.deadline.left() {
+        if wait >= run.deadline.left() {
             return Err(error);
         }
         let reason = causes(&error).join(": ");
@@ -235,7 +235,7 @@ async fn persist(step: &Step, shop: &Shop, recorder: &Recorder) -> Result<Vec<St
         tokio::time::sleep(wait).await;
         pause = (pause * 2).min(LONGEST);
     }
-    effect::perform(step, shop, &say, &judged).await
+    effect::perform(step, run, &say, &judged).await
 }
 
 fn millis(since: Instant) -> u64 {

@@ -18,7 +18,7 @@ use super::{
     look::{Look, refused},
 };
 use crate::{
-    engine::{self, Lock, Readings, Recorder, Shop, Sink, Stop},
+    engine::{self, Lock, Readings, Recorder, RunContext, Sink, Stop},
     observe::Observed,
     plan::Plan,
     report::{Report, RunOutcome},
@@ -184,11 +184,8 @@ impl Meshlink {
         let recorder = Recorder::new(run, clock.clone(), journal, vec![events]);
         let recorder = Arc::new(recorder);
         let plan = look.plan;
-        let shop = Arc::new(
-            self.shop(change, &look.reading.observed, look.desired)
-                .await,
-        );
-        let ran = engine::run(&environment.command, &plan, &shop, &recorder, stop).await;
+        let run = Arc::new(self.run(change, &look.reading.observed, look.desired).await);
+        let ran = engine::run(&environment.command, &plan, &run, &recorder, stop).await;
         ran.map_err(|e| Failure::failed(&e))?;
         Ok(Report {
             notes: plan.notes,
@@ -198,12 +195,12 @@ impl Meshlink {
     }
 
     /// Everything the steps of a run are done with.
-    async fn shop(
+    async fn run(
         &self,
         change: &Change,
         observed: &Observed,
         desired: crate::plan::Desired,
-    ) -> Shop {
+    ) -> RunContext {
         let (environment, leave) = (&self.environment, change.leave());
         let mesh = leave.rest(&self.mesh);
         let found = |m: &crate::spec::Member| (m.name.clone(), super::record::found_by(&m.reach));
@@ -216,7 +213,7 @@ impl Meshlink {
             let addresses = self.verifier(&seen).expected(leaver).await;
             left.extend(addresses.unwrap_or_default());
         }
-        Shop {
+        RunContext {
             reaches: mesh.clusters.iter().map(found).collect(),
             mesh,
             clusters: self.clusters.clone(),

@@ -251,8 +251,8 @@ impl Meshlink {
     }
 
     /// What a verification looks with.
-    pub(crate) fn verifier<'a>(&'a self, reading: &'a Reading) -> verify::Desk<'a> {
-        verify::Desk {
+    pub(crate) fn verifier<'a>(&'a self, reading: &'a Reading) -> verify::Verifier<'a> {
+        verify::Verifier {
             mesh: &self.mesh,
             clusters: &self.clusters,
             observed: &reading.observed,

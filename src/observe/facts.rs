@@ -332,7 +332,7 @@ pub(super) fn read_record(release: &mut ReleaseSeen, secret: &Value) {
     }
 }
 
-/// Pods whose requests pass a sidecar; gateways and the witness are ours to take away.
+/// Pods whose requests pass a sidecar; gateways and the probe are ours to take away.
 pub(super) fn sidecars(pods: &[Value], gateway: &spec::Gateway) -> Vec<String> {
     let mut names: Vec<_> = pods
         .iter()

@@ -257,7 +257,7 @@ impl<'a> Lens<'a> {
             readers: facts::readers(&ours),
             remote_secrets: facts::remote_secrets(&remote, self.embedded),
             serves_gateway_api: gateway_api.is_some(),
-            witness: facts::named(&spaces, crate::probe::NAMESPACE)
+            probe: facts::named(&spaces, crate::probe::NAMESPACE)
                 .is_some_and(|n| facts::is_ours(n) && n["metadata"]["deletionTimestamp"].is_null()),
             releases,
             ..Seen::default()

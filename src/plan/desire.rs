@@ -156,7 +156,7 @@ pub fn desire(
             .get(&member.name)
             .cloned()
             .unwrap_or_default();
-        let wanted = Desk {
+        let wanted = Renderer {
             mesh,
             charts,
             additions,
@@ -171,7 +171,7 @@ pub fn desire(
 }
 
 /// Everything that bears on one member.
-struct Desk<'a> {
+struct Renderer<'a> {
     mesh: &'a Mesh,
     charts: &'a Charts,
     additions: &'a Additions,
@@ -180,7 +180,7 @@ struct Desk<'a> {
     seen: &'a Seen,
 }
 
-impl Desk<'_> {
+impl Renderer<'_> {
     fn wanted(&self) -> Result<Wanted, Error> {
         let istio = &self.mesh.istio.namespace;
         let gateway = &self.mesh.gateway;

@@ -26,18 +26,18 @@ pub fn join(mesh: &Mesh, desired: &Desired, observed: &Observed) -> Result<Plan,
         return Err(refusals);
     }
     let mut plan = Plan::default();
-    let desk = Desk {
+    let planner = JoinPlanner {
         mesh,
         desired,
         observed,
     };
-    desk.trust(&mut plan);
-    for name in desk.names() {
-        desk.install(&mut plan, name);
-        desk.expose(&mut plan, name);
+    planner.trust(&mut plan);
+    for name in planner.names() {
+        planner.install(&mut plan, name);
+        planner.expose(&mut plan, name);
     }
-    desk.link(&mut plan);
-    desk.prove(&mut plan);
+    planner.link(&mut plan);
+    planner.prove(&mut plan);
     Ok(plan.finished())
 }
 
@@ -47,38 +47,38 @@ pub fn proof(mesh: &Mesh) -> Plan {
     let mut plan = Plan::default();
     let asked = "asked for";
     for from in &names {
-        plan.add(Step::StartWitness((*from).clone()), vec![], asked);
-        let mut proofs = vec![Step::StartWitness((*from).clone())];
+        plan.add(Step::StartProbe((*from).clone()), vec![], asked);
+        let mut proofs = vec![Step::StartProbe((*from).clone())];
         for to in names.iter().filter(|to| *to != from) {
             let step = Step::Prove {
                 from: (*from).clone(),
                 to: (*to).clone(),
             };
-            let needs = [from, to].map(|n| Step::StartWitness((*n).clone())).into();
+            let needs = [from, to].map(|n| Step::StartProbe((*n).clone())).into();
             plan.add(step.clone(), needs, asked);
             proofs.push(step.clone());
-            // The peers' questions are answered by the same witness.
+            // The peers' questions are answered by the same probe.
             proofs.push(Step::Prove {
                 from: (*to).clone(),
                 to: (*from).clone(),
             });
         }
         plan.add(
-            Step::StopWitness((*from).clone()),
+            Step::StopProbe((*from).clone()),
             proofs,
-            "the witness is always removed",
+            "the probe is always removed",
         );
     }
     plan.finished()
 }
 
-struct Desk<'a> {
+struct JoinPlanner<'a> {
     mesh: &'a Mesh,
     desired: &'a Desired,
     observed: &'a Observed,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> JoinPlanner<'a> {
     fn names(&self) -> impl Iterator<Item = &'a ClusterName> + use<'a> {
         self.mesh.clusters.iter().map(|m| &m.name)
     }
@@ -382,14 +382,14 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The witness, what it is asked, and what is written down; all of it only where due.
+    /// The probe, what it is asked, and what is written down; all of it only where due.
     fn prove(&self, plan: &mut Plan) {
         let due: BTreeSet<_> = self.names().filter(|n| self.unproved(plan, n)).collect();
         for name in self.names() {
             if !due.is_empty() {
                 let needs = vec![Step::AwaitIstiod(name.clone())];
                 plan.add(
-                    Step::StartWitness(name.clone()),
+                    Step::StartProbe(name.clone()),
                     needs,
                     "a proof needs a proxy that asks",
                 );
@@ -418,17 +418,17 @@ impl<'a> Desk<'a> {
         }
         for name in self
             .names()
-            .filter(|n| !due.is_empty() || self.seen(n).witness)
+            .filter(|n| !due.is_empty() || self.seen(n).probe)
         {
             let proofs = pairs.iter().map(|&(from, to)| Step::Prove {
                 from: from.clone(),
                 to: to.clone(),
             });
-            let needs = proofs.chain([Step::StartWitness(name.clone())]).collect();
+            let needs = proofs.chain([Step::StartProbe(name.clone())]).collect();
             plan.add(
-                Step::StopWitness(name.clone()),
+                Step::StopProbe(name.clone()),
                 needs,
-                "the witness is always removed",
+                "the probe is always removed",
             );
         }
     }
@@ -438,7 +438,7 @@ impl<'a> Desk<'a> {
             from: from.clone(),
             to: to.clone(),
         };
-        let needs = vec![Step::StartWitness(from.clone()), Step::AwaitNlb(to.clone())];
+        let needs = vec![Step::StartProbe(from.clone()), Step::AwaitNlb(to.clone())];
         plan.add(
             reach.clone(),
             needs,
@@ -450,8 +450,8 @@ impl<'a> Desk<'a> {
                 from: to.clone(),
                 to: from.clone(),
             },
-            Step::StartWitness(from.clone()),
-            Step::StartWitness(to.clone()),
+            Step::StartProbe(from.clone()),
+            Step::StartProbe(to.clone()),
             Step::AwaitNlb(to.clone()),
             Step::RefreshIstiod(from.clone()),
         ];

@@ -43,25 +43,25 @@ pub fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<
         return Err(refusals);
     }
     let mut plan = Plan::default();
-    let desk = Desk {
+    let planner = LeavePlanner {
         mesh,
         observed,
         how,
     };
     for leaver in &how.leavers {
-        for peer in desk.others(leaver) {
-            desk.unlink(&mut plan, leaver, peer);
-            desk.unlink(&mut plan, peer, leaver);
+        for peer in planner.others(leaver) {
+            planner.unlink(&mut plan, leaver, peer);
+            planner.unlink(&mut plan, peer, leaver);
         }
-        desk.close(&mut plan, leaver);
-        desk.forget(&mut plan, leaver);
+        planner.close(&mut plan, leaver);
+        planner.forget(&mut plan, leaver);
         if how.uninstall {
-            desk.uninstall(&mut plan, leaver);
+            planner.uninstall(&mut plan, leaver);
         }
     }
-    desk.prove(&mut plan);
-    desk.sweep(&mut plan);
-    plan.notes.extend(desk.notes());
+    planner.prove(&mut plan);
+    planner.sweep(&mut plan);
+    plan.notes.extend(planner.notes());
     dedup(&mut plan);
     Ok(plan.finished())
 }
@@ -72,13 +72,13 @@ fn dedup(plan: &mut Plan) {
     plan.steps.retain(|p| placed.insert(p.step.clone()));
 }
 
-struct Desk<'a> {
+struct LeavePlanner<'a> {
     mesh: &'a Mesh,
     observed: &'a Observed,
     how: &'a Leave,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> LeavePlanner<'a> {
     fn others(&self, of: &ClusterName) -> impl Iterator<Item = &'a ClusterName> {
         self.mesh
             .clusters
@@ -253,7 +253,7 @@ impl<'a> Desk<'a> {
         let why = "the others were proved with the leaver among them";
         let mut proofs = vec![];
         for from in rest.iter().copied() {
-            plan.add(Step::StartWitness(from.clone()), vec![], why);
+            plan.add(Step::StartProbe(from.clone()), vec![], why);
             let mut record = over(from);
             for to in rest.iter().copied().filter(|to| *to != from) {
                 let step = Step::Prove {
@@ -261,7 +261,7 @@ impl<'a> Desk<'a> {
                     to: to.clone(),
                 };
                 let mut needs = [over(from), over(to)].concat();
-                needs.extend([from, to].map(|n| Step::StartWitness(n.clone())));
+                needs.extend([from, to].map(|n| Step::StartProbe(n.clone())));
                 plan.add(step.clone(), needs, why);
                 record.push(step);
             }
@@ -269,9 +269,9 @@ impl<'a> Desk<'a> {
             plan.add(Step::RecordProof(from.clone()), record, "the proof is new");
         }
         for name in rest {
-            let needs = [proofs.clone(), vec![Step::StartWitness(name.clone())]].concat();
-            let step = Step::StopWitness(name.clone());
-            plan.add(step, needs, "the witness is always removed");
+            let needs = [proofs.clone(), vec![Step::StartProbe(name.clone())]].concat();
+            let step = Step::StopProbe(name.clone());
+            plan.add(step, needs, "the probe is always removed");
         }
     }
 
@@ -300,11 +300,11 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// A witness that an interrupted run left anywhere goes too.
+    /// A probe that an interrupted run left anywhere goes too.
     fn sweep(&self, plan: &mut Plan) {
         for (name, seen) in &self.observed.clusters {
-            let step = Step::StopWitness(name.clone());
-            if seen.witness && !plan.holds(&step) {
+            let step = Step::StopProbe(name.clone());
+            if seen.probe && !plan.holds(&step) {
                 plan.add(step, vec![], "an earlier run left it");
             }
         }

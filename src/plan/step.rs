@@ -45,9 +45,9 @@ pub enum Step {
         /// Whose istiod uses it.
         peer: ClusterName,
     },
-    /// The witness pod of a cluster.
-    StartWitness(ClusterName),
-    /// Until the witness in `from` reaches `to`'s gateway and API server by name.
+    /// The probe pod of a cluster.
+    StartProbe(ClusterName),
+    /// Until the probe in `from` reaches `to`'s gateway and API server by name.
     Reach {
         /// Where it is tried.
         from: ClusterName,
@@ -61,7 +61,7 @@ pub enum Step {
         /// Where the secret is written.
         to: ClusterName,
     },
-    /// Ask `to`'s witness from `from`'s, and look at what the proxy there holds.
+    /// Ask `to`'s probe from `from`'s, and look at what the proxy there holds.
     Prove {
         /// Who asks.
         from: ClusterName,
@@ -70,8 +70,8 @@ pub enum Step {
     },
     /// Write down in the cluster what was proved.
     RecordProof(ClusterName),
-    /// Remove the witness; done whatever else failed.
-    StopWitness(ClusterName),
+    /// Remove the probe; done whatever else failed.
+    StopProbe(ClusterName),
     /// Delete `from`'s remote secret in `to`.
     UnshareSecret {
         /// Whose API server the secret opened.
@@ -135,12 +135,12 @@ impl Step {
             Self::ExposeServices(c) => ("expose-services", vec![c]),
             Self::AwaitNlb(c) => ("await-nlb", vec![c]),
             Self::GrantReader { cluster, peer } => ("grant-reader", vec![cluster, peer]),
-            Self::StartWitness(c) => ("start-witness", vec![c]),
+            Self::StartProbe(c) => ("start-probe", vec![c]),
             Self::Reach { from, to } => ("reach", vec![from, to]),
             Self::ShareSecret { from, to } => ("share-secret", vec![from, to]),
             Self::Prove { from, to } => ("prove", vec![from, to]),
             Self::RecordProof(c) => ("record-proof", vec![c]),
-            Self::StopWitness(c) => ("stop-witness", vec![c]),
+            Self::StopProbe(c) => ("stop-probe", vec![c]),
             Self::UnshareSecret { from, to } => ("unshare-secret", vec![from, to]),
             Self::AwaitUnlinked { cluster, leaver } => ("await-unlinked", vec![cluster, leaver]),
             Self::RevokeReader { cluster, peer } => ("revoke-reader", vec![cluster, peer]),
@@ -170,7 +170,7 @@ impl Step {
 
     /// Whether the step runs even when what it needs has failed: it only takes away.
     pub fn always(&self) -> bool {
-        matches!(self, Self::StopWitness(_))
+        matches!(self, Self::StopProbe(_))
     }
 
     /// What a person is told the step does.
@@ -195,12 +195,12 @@ impl Step {
             Self::GrantReader { cluster, peer } => {
                 format!("create a reader account in {cluster} for {peer}'s istiod")
             }
-            Self::StartWitness(c) => format!("start the witness in {c}"),
+            Self::StartProbe(c) => format!("start the probe in {c}"),
             Self::Reach { from, to } => format!("reach {to}'s gateway and API server from {from}"),
             Self::ShareSecret { from, to } => format!("give {to}'s istiod access to {from}"),
             Self::Prove { from, to } => format!("prove that {from} reaches {to}"),
             Self::RecordProof(c) => format!("write down in {c} what was proved"),
-            Self::StopWitness(c) => format!("remove the witness from {c}"),
+            Self::StopProbe(c) => format!("remove the probe from {c}"),
             Self::UnshareSecret { from, to } => format!("take {from}'s remote secret out of {to}"),
             Self::AwaitUnlinked { cluster, leaver } => {
                 format!("see {leaver}'s endpoints gone from {cluster}")

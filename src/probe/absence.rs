@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Dialed, Witness};
+use super::{Dialed, Probe};
 use crate::{aws::Members, cluster::Cluster, hint::Hint, name::ClusterName, resolve::Resolver};
 
 /// A "no" may be kept twice on its way: by the VPC's name server, and by the cluster's own before it.
@@ -60,7 +60,7 @@ pub struct Hidden {
 }
 
 impl Absence<'_> {
-    /// Takes another answer of the peer's witness into account. A name that nobody knows is only late.
+    /// Takes another answer of the peer's probe into account. A name that nobody knows is only late.
     pub async fn note(&self, known: &mut Option<Known>, dialed: &Dialed) -> Option<Hidden> {
         let place = match dialed {
             Dialed::NoName => self.known_at().await,
@@ -87,13 +87,13 @@ impl Absence<'_> {
         Some(hidden)
     }
 
-    /// Where the name is known: at home by the witness there, and where none runs, on this machine.
+    /// Where the name is known: at home by the probe there, and where none runs, on this machine.
     async fn known_at(&self) -> Option<String> {
-        let Ok(Some(witness)) = Witness::find(self.home).await else {
+        let Ok(Some(probe)) = Probe::find(self.home).await else {
             let found = self.resolver.lookup(self.host).await;
             return found.is_ok().then(|| "on this machine".into());
         };
-        match witness.dial(self.host, self.port).await {
+        match probe.dial(self.host, self.port).await {
             // Whatever came of the connection: there was an address to connect to.
             Ok(Dialed::Reached | Dialed::Refused | Dialed::TimedOut) => {
                 Some(format!("in {}", self.home.name()))

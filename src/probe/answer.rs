@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Way;
 use crate::{cluster::forward::Response, name::ClusterName};
 
-/// What came back when a witness was asked.
+/// What came back when a probe was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -52,7 +52,7 @@ impl Answer {
         }
     }
 
-    /// Whether it is what `target`'s witness says to a question in some way.
+    /// Whether it is what `target`'s probe says to a question in some way.
     pub fn is_from(&self, way: Way, target: &ClusterName) -> bool {
         let grpc =
             self.grpc_status.as_deref() == Some("0") && self.protocol.as_deref() == Some("HTTP/2");

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use futures::future;
 
-use super::{Trouble, Way, Witness};
+use super::{Probe, Trouble, Way};
 use crate::{cluster::Cluster, resolve::Resolver};
 
 /// What came of a handshake at one address.
@@ -30,8 +30,8 @@ impl fmt::Display for Greeting {
 #[error("TCP only: {0}")]
 pub struct TcpOnly(String);
 
-impl Witness {
-    /// Greets the witness of `home` by each address of its gateway, as this pod's sidecar would.
+impl Probe {
+    /// Greets the probe of `home` by each address of its gateway, as this pod's sidecar would.
     pub async fn greet(
         &self,
         home: &Cluster,
@@ -43,9 +43,7 @@ impl Witness {
         match Self::find(home).await {
             Ok(Some(_)) => {}
             Ok(None) => {
-                return Err(TcpOnly(format!(
-                    "no witness runs in {target} to answer TLS"
-                )));
+                return Err(TcpOnly(format!("no probe runs in {target} to answer TLS")));
             }
             Err(error) => return Err(TcpOnly(error.to_string())),
         }

@@ -1,4 +1,4 @@
-//! The ways a witness can be asked: a protocol as the proxies see it, each on a port of its own.
+//! The ways a probe can be asked: a protocol as the proxies see it, each on a port of its own.
 
 use std::fmt;
 
@@ -63,7 +63,7 @@ impl Way {
     pub fn service(self, target: &ClusterName) -> String {
         let kind = match self {
             Self::Headless => "headless",
-            _ => "witness",
+            _ => "probe",
         };
         let name = format!("{kind}-{target}");
         if name.len() <= LONGEST {
@@ -89,13 +89,13 @@ impl Way {
         format!("outbound|{}||{}", self.port(), self.host(target))
     }
 
-    /// The question a witness is sent; with `at`, for that one address.
+    /// The question a probe is sent; with `at`, for that one address.
     pub(super) fn question(self, target: &ClusterName, at: Option<&str>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = Uri::from_static("/");
         if self == Self::Grpc {
             *request.method_mut() = Method::POST;
-            *request.uri_mut() = Uri::from_static("/meshlink.Witness/Ask");
+            *request.uri_mut() = Uri::from_static("/meshlink.Probe/Ask");
             *request.body_mut() = Full::from(EMPTY_MESSAGE.to_vec());
         }
         let headers = request.headers_mut();
@@ -143,7 +143,7 @@ mod tests {
             assert!(one != two && one.len() == LONGEST, "{one} {two}");
         }
         let short = "eks-1".parse().unwrap();
-        assert_eq!(Way::Http.service(&short), "witness-eks-1");
+        assert_eq!(Way::Http.service(&short), "probe-eks-1");
         let sni = "outbound_.8083_._.headless-eks-1.meshlink-probe.svc.cluster.local";
         assert_eq!(Way::Headless.sni(&short), sni);
     }
@@ -154,7 +154,7 @@ mod tests {
         let plain = Way::Http.question(&target, None);
         assert_eq!(
             plain.headers()[HOST],
-            "witness-eks-2.meshlink-probe.svc.cluster.local:8080"
+            "probe-eks-2.meshlink-probe.svc.cluster.local:8080"
         );
         assert!(!plain.headers().contains_key("x-meshlink-at"));
         let pinned = Way::Grpc.question(&target, Some("192.0.2.1:15443"));

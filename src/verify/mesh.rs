@@ -15,7 +15,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen, Tokens, proof_digest},
-    probe::{Trouble, Way, Witness},
+    probe::{Probe, Trouble, Way},
     resolve::Resolver,
     spec::{GATEWAY_PORT, Member, Mesh},
 };
@@ -27,7 +27,7 @@ pub enum Depth {
     Configuration,
     /// And what every istiod replica says.
     Istiods,
-    /// And what a proxy holds and what answers; needs the witnesses.
+    /// And what a proxy holds and what answers; needs the probes.
     Traffic,
     /// And every way of asking, at each address by itself.
     Every,
@@ -41,7 +41,7 @@ const FEWER: usize = 5;
 const ABREAST: usize = 6;
 
 /// What a verification looks with.
-pub struct Desk<'a> {
+pub struct Verifier<'a> {
     /// The mesh.
     pub mesh: &'a Mesh,
     /// The members' API servers.
@@ -62,18 +62,18 @@ pub struct Desk<'a> {
 struct View<'a> {
     depth: Depth,
     replicas: Result<&'a Vec<istiod::Replica>, &'a cluster::Error>,
-    witness: Option<&'a Witness>,
+    probe: Option<&'a Probe>,
     tokens: Option<&'a BTreeMap<String, Token>>,
 }
 
 /// Looks at every member and every ordered pair.
-pub async fn verify(desk: &Desk<'_>, depth: Depth) -> Verdict {
-    let names: Vec<&ClusterName> = desk.mesh.clusters.iter().map(|m| &m.name).collect();
-    let all: Vec<&Member> = desk.mesh.clusters.iter().collect();
-    let mut checks = desk.roots(&all);
-    checks.extend(desk.networks(&all));
-    checks.extend(names.iter().flat_map(|name| desk.member(name)));
-    let from = names.iter().map(|from| desk.from(from, depth));
+pub async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
+    let names: Vec<&ClusterName> = verifier.mesh.clusters.iter().map(|m| &m.name).collect();
+    let all: Vec<&Member> = verifier.mesh.clusters.iter().collect();
+    let mut checks = verifier.roots(&all);
+    checks.extend(verifier.networks(&all));
+    checks.extend(names.iter().flat_map(|name| verifier.member(name)));
+    let from = names.iter().map(|from| verifier.from(from, depth));
     let mut traffic = vec![];
     for found in future::join_all(from).await {
         checks.extend(found.checks);
@@ -88,7 +88,7 @@ pub async fn verify(desk: &Desk<'_>, depth: Depth) -> Verdict {
     }
 }
 
-impl Desk<'_> {
+impl Verifier<'_> {
     fn seen(&self, name: &ClusterName) -> Option<&Seen> {
         self.observed.clusters.get(name)
     }
@@ -243,8 +243,8 @@ impl Desk<'_> {
             Depth::Configuration => Ok(vec![]),
             _ => self.replicas(cluster, seen).await,
         };
-        let witness = match depth {
-            Depth::Traffic | Depth::Every => Witness::find(cluster).await.ok().flatten(),
+        let probe = match depth {
+            Depth::Traffic | Depth::Every => Probe::find(cluster).await.ok().flatten(),
             _ => None,
         };
         let tokens = match depth {
@@ -254,7 +254,7 @@ impl Desk<'_> {
         let view = View {
             depth,
             replicas: replicas.as_ref(),
-            witness: witness.as_ref(),
+            probe: probe.as_ref(),
             tokens,
         };
         let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
@@ -278,14 +278,14 @@ impl Desk<'_> {
         checks
     }
 
-    /// Everything about one ordered pair, as far as `witness` can ask in `from`. With what it rests on, unless every
+    /// Everything about one ordered pair, as far as `probe` can ask in `from`. With what it rests on, unless every
     /// way of asking is tried: who asks for that looks at the members too.
     pub async fn pair(
         &self,
         from: &ClusterName,
         to: &Member,
         depth: Depth,
-        witness: Option<&Witness>,
+        probe: Option<&Probe>,
     ) -> Verdict {
         let none = Seen::default();
         let Some(cluster) = self.clusters.get(from) else {
@@ -297,7 +297,7 @@ impl Desk<'_> {
         let view = View {
             depth,
             replicas: replicas.as_ref(),
-            witness,
+            probe,
             tokens: self.tokens.get(from),
         };
         let mut verdict = self.look(from, to, &view).await;
@@ -426,8 +426,8 @@ impl Desk<'_> {
     async fn traffic(&self, from: &ClusterName, to: &Member, view: &View<'_>) -> Verdict {
         let name = &to.name;
         let single = |id, outcome, evidence| check(id, from, name, outcome, evidence, vec![]);
-        let Some(witness) = view.witness else {
-            let none = |id| single(id, Outcome::NotTried, format!("no witness runs in {from}"));
+        let Some(probe) = view.probe else {
+            let none = |id| single(id, Outcome::NotTried, format!("no probe runs in {from}"));
             return Verdict {
                 checks: [Claim::Endpoints, Claim::Proved].map(none).into(),
                 ..Verdict::default()
@@ -435,7 +435,7 @@ impl Desk<'_> {
         };
         let replicas = view.replicas.ok().into_iter().flatten();
         let gateway: BTreeSet<String> = replicas.flat_map(|r| istiod::addresses(r, to)).collect();
-        let held = match witness.endpoints(name).await {
+        let held = match probe.endpoints(name).await {
             Ok(held) => held,
             Err(error) => {
                 let failed = single(Claim::Endpoints, Outcome::Failed, causes::line(&error));
@@ -453,9 +453,9 @@ impl Desk<'_> {
                 let held = held.values().flatten().filter(|e| e.port == GATEWAY_PORT);
                 let held = held.map(|e| e.address.clone());
                 let all: BTreeSet<_> = gateway.iter().cloned().chain(held).collect();
-                everything(from, name, witness, &all).await
+                everything(from, name, probe, &all).await
             }
-            _ => vec![ask((from, name), witness, Way::Http, None, QUESTIONS).await],
+            _ => vec![ask((from, name), probe, Way::Http, None, QUESTIONS).await],
         };
         let traffic = Traffic {
             from,
@@ -480,7 +480,7 @@ impl Desk<'_> {
 async fn everything(
     from: &ClusterName,
     to: &ClusterName,
-    witness: &Witness,
+    probe: &Probe,
     addresses: &BTreeSet<String>,
 ) -> Vec<Asked> {
     let pair = (from, to);
@@ -497,7 +497,7 @@ async fn everything(
             true => format!("[{a}]:{GATEWAY_PORT}"),
             false => format!("{a}:{GATEWAY_PORT}"),
         });
-        async move { ask(pair, witness, way, at.as_deref(), times).await }
+        async move { ask(pair, probe, way, at.as_deref(), times).await }
     };
     // Each is a connection through the API server, and a mesh has many pairs.
     let all: Vec<_> = all.collect();
@@ -511,12 +511,12 @@ async fn everything(
 /// Asks a few times, one question after the other: each is a new choice of endpoint.
 async fn ask(
     pair: (&ClusterName, &ClusterName),
-    witness: &Witness,
+    probe: &Probe,
     way: Way,
     at: Option<&str>,
     times: usize,
 ) -> Asked {
-    match witness.ask(way, pair.1, at, times).await {
+    match probe.ask(way, pair.1, at, times).await {
         Ok(answers) => Asked::of(pair, way, at, &answers),
         Err(error) => Asked::failed(pair, way, at, Trouble::NotAsked(causes::line(&error))),
     }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Check, Claim, Desk, Outcome, istiod};
+use super::{Check, Claim, Outcome, Verifier, istiod};
 use crate::{
     causes,
     cluster::{self, Cluster, Kind, Ref},
@@ -131,7 +131,7 @@ pub struct Held {
     pub healthy: bool,
 }
 
-impl Desk<'_> {
+impl Verifier<'_> {
     /// Looks for a Service in every member, and at what a proxy in each holds of it.
     pub async fn service(&self, service: &Name) -> (ServiceSeen, Vec<Check>) {
         let members = self.mesh.clusters.iter();

@@ -2,14 +2,14 @@
 //!
 //! istiod does not say: it goes on with what it has read, and says `synced` until its watch breaks.
 
-use super::{Check, Desk, Outcome};
+use super::{Check, Outcome, Verifier};
 use crate::{
     cluster::{self, Cluster, Token, connect},
     hint::Hint,
     name::ClusterName,
 };
 
-impl Desk<'_> {
+impl Verifier<'_> {
     /// Shows the token to the API server it is for, by the way this machine has to it.
     pub(super) async fn opens(&self, check: Check, to: &ClusterName, token: &Token) -> Check {
         let Some(cluster) = self

@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn good(way: Way) -> Answer {
-        let id = |c: &str| Some(format!("spiffe://td/ns/meshlink-probe/sa/witness-{c}"));
+        let id = |c: &str| Some(format!("spiffe://td/ns/meshlink-probe/sa/probe-{c}"));
         let grpc = way == Way::Grpc;
         Answer {
             status: 200,

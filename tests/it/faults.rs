@@ -263,10 +263,7 @@ fn a_join_that_died_can_be_left_by_the_name_of_one_member() {
     }
     world.run("leave eks-2 --uninstall --crds").ends(0);
     for name in ["eks-1", "eks-2"] {
-        assert!(
-            world.find(name, PROBE).is_none(),
-            "{name} keeps its witness"
-        );
+        assert!(world.find(name, PROBE).is_none(), "{name} keeps its probe");
     }
     let left = |o: &std::collections::BTreeMap<String, serde_json::Value>| {
         o.keys().cloned().collect::<Vec<_>>()
@@ -385,14 +382,13 @@ fn rights_that_are_missing_are_all_named_before_the_first_write() {
 }
 
 #[test]
-fn a_witness_that_may_not_run_is_named() {
+fn a_probe_that_may_not_run_is_named() {
     let world = World::new(2);
     let folder = world.user.here().join("texts");
     fs::create_dir(&folder).unwrap();
-    let text =
-        fs::read_to_string(crate::kit::repository().join("charts/witness.yaml.tera")).unwrap();
+    let text = fs::read_to_string(crate::kit::repository().join("charts/probe.yaml.tera")).unwrap();
     fs::write(
-        folder.join("witness.yaml.tera"),
+        folder.join("probe.yaml.tera"),
         text.replace("enforce: privileged", "enforce: restricted"),
     )
     .unwrap();
@@ -437,7 +433,7 @@ fn one_of_three_dies_midway_and_the_others_go_on() {
 }
 
 #[test]
-fn an_interrupted_join_leaves_no_witness_and_goes_on_when_run_again() {
+fn an_interrupted_join_leaves_no_probe_and_goes_on_when_run_again() {
     let world = World::new(2);
     world.fault("eks-2", Fault::BalancerNameMissing);
     let running = world.start(&join(2));

@@ -53,7 +53,7 @@ fn what_is_done_is_said_step_by_step() {
         "install-istiod/eks-1",
         "share-secret/eks-1/eks-2",
         "prove/eks-2/eks-1",
-        "stop-witness/eks-2",
+        "stop-probe/eks-2",
     ] {
         let line = answer
             .stderr

@@ -168,18 +168,18 @@ fn drift_is_exit_10_and_shown_field_by_field() {
       prepare-namespaces/eks-2  create or label the namespaces in eks-2
         ~ Namespace istio-system
             metadata.labels["topology.istio.io/network"]: elsewhere -> eks-2
-      start-witness/eks-2  start the witness in eks-2
+      start-probe/eks-2  start the probe in eks-2
       reach/eks-2/eks-1  reach eks-1's gateway and API server from eks-2
       prove/eks-2/eks-1  prove that eks-2 reaches eks-1
       record-proof/eks-2  write down in eks-2 what was proved
-      stop-witness/eks-2  remove the witness from eks-2
+      stop-probe/eks-2  remove the probe from eks-2
 
     eks-1
-      start-witness/eks-1  start the witness in eks-1
+      start-probe/eks-1  start the probe in eks-1
       reach/eks-1/eks-2  reach eks-2's gateway and API server from eks-1
       prove/eks-1/eks-2  prove that eks-1 reaches eks-2
       record-proof/eks-1  write down in eks-1 what was proved
-      stop-witness/eks-1  remove the witness from eks-1
+      stop-probe/eks-1  remove the probe from eks-1
 
     11 steps would be done; nothing was changed
     "#);

@@ -12,14 +12,14 @@ use crate::{
 
 const VERIFY: &str = "verify --traffic -o json --timeout 30s";
 
-/// Verifies with a witness of another make.
+/// Verifies with a probe of another make.
 fn verify_with(world: &World, change: impl Fn(&str) -> String) -> Answer {
-    let built_in = fs::read_to_string(repository().join("charts/witness.yaml.tera")).unwrap();
+    let built_in = fs::read_to_string(repository().join("charts/probe.yaml.tera")).unwrap();
     let changed = change(&built_in);
     assert_ne!(changed, built_in, "nothing was changed");
     let folder = world.user.here().join("manifests");
     fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("witness.yaml.tera"), changed).unwrap();
+    fs::write(folder.join("probe.yaml.tera"), changed).unwrap();
     let path = folder.display().to_string();
     let vars = [("MESHLINK_MANIFESTS", path.as_str())];
     let command = format!("{VERIFY} --sandbox");
@@ -38,10 +38,10 @@ fn evidence(answer: &Answer, path: &str) -> String {
         .collect::<String>()
 }
 
-fn no_witness(world: &World) {
+fn no_probe(world: &World) {
     for cluster in ["eks-1", "eks-2"] {
         let found = world.find(cluster, "/api/v1/namespaces/meshlink-probe");
-        assert_eq!(found, None, "{cluster} keeps its witness");
+        assert_eq!(found, None, "{cluster} keeps its probe");
     }
 }
 
@@ -57,10 +57,10 @@ fn every_address_and_every_way_is_proved_by_itself() {
         assert_eq!(one["asked"], one["answered"], "{one}");
         assert!(one["p50_us"].as_u64() <= one["p95_us"].as_u64(), "{one}");
     }
-    let seen = "eks-1 saw spiffe://cluster.local/ns/meshlink-probe/sa/witness-eks-2, \
-                eks-2 saw spiffe://cluster.local/ns/meshlink-probe/sa/witness-eks-1";
+    let seen = "eks-1 saw spiffe://cluster.local/ns/meshlink-probe/sa/probe-eks-2, \
+                eks-2 saw spiffe://cluster.local/ns/meshlink-probe/sa/probe-eks-1";
     assert_eq!(evidence(&answer, "identity/eks-1/eks-2"), seen);
-    no_witness(&world);
+    no_probe(&world);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn one_dead_address_of_two_is_found_and_named() {
     assert!(dead.ends_with("does not answer"), "{told}");
     // The proxy tries the other address, so whoever only counts answers sees nothing.
     assert!(evidence(&answer, "proved/eks-1/eks-2").starts_with("10 of 10"));
-    no_witness(&world);
+    no_probe(&world);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_call_that_ends_with_another_status() {
 fn a_headless_service_without_endpoints() {
     let answer = verify_with(&World::joined(2), |text| {
         let (before, after) = text.split_once("clusterIP: None").unwrap();
-        let after = after.replacen("app: meshlink-witness", "app: nobody", 1);
+        let after = after.replacen("app: meshlink-probe", "app: nobody", 1);
         format!("{before}clusterIP: None{after}")
     });
     assert_eq!(
@@ -146,19 +146,19 @@ fn no_port_for_tcp() {
 #[test]
 fn what_a_killed_run_leaves_the_next_takes_away_and_so_does_leave() {
     let world = World::joined(2);
-    let witness = "/apis/apps/v1/namespaces/meshlink-probe/deployments/meshlink-witness";
+    let probe = "/apis/apps/v1/namespaces/meshlink-probe/deployments/meshlink-probe";
     let kill_one = || {
         let running = world.start("verify --traffic");
-        let there = world.wait(|| world.find("eks-1", witness));
+        let there = world.wait(|| world.find("eks-1", probe));
         // By SIGKILL: it has no chance to take anything away.
         drop(running);
-        assert!(there.is_some() && world.find("eks-1", witness).is_some());
+        assert!(there.is_some() && world.find("eks-1", probe).is_some());
         world.let_leases_expire();
     };
     kill_one();
     world.run(VERIFY).ends(0);
-    no_witness(&world);
+    no_probe(&world);
     kill_one();
     world.run("leave eks-2").ends(0);
-    no_witness(&world);
+    no_probe(&world);
 }

@@ -56,8 +56,8 @@ fn traffic_fails(world: &World, claims: &[&str]) {
     }
     assert_eq!(answer.code, Some(4), "{answer}");
     for cluster in ["eks-1", "eks-2"] {
-        let witness = world.find(cluster, "/api/v1/namespaces/meshlink-probe");
-        assert_eq!(witness, None, "{cluster} keeps its witness");
+        let probe = world.find(cluster, "/api/v1/namespaces/meshlink-probe");
+        assert_eq!(probe, None, "{cluster} keeps its probe");
     }
 }
 

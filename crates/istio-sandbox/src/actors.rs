@@ -10,9 +10,9 @@ mod inject;
 mod istiod;
 mod kubelet;
 mod objects;
+mod probe;
 mod process;
 mod proxy;
-mod witness;
 mod workloads;
 
 #[cfg(test)]

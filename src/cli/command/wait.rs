@@ -39,7 +39,7 @@ pub(crate) struct Balancer {
     cluster: String,
     /// Namespace and name of the Service.
     service: String,
-    /// It carries traffic: by its targets' health, and by every peer's witness that runs.
+    /// It carries traffic: by its targets' health, and by every peer's probe that runs.
     ready: bool,
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ pub(crate) struct Balancer {
 /// A try at a load balancer's name. It counts where it was made: others may see something else.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Tried {
-    /// From where: a peer, through its witness, or this machine where no witness runs.
+    /// From where: a peer, through its probe, or this machine where no probe runs.
     from: String,
     /// The name resolves and 15443 takes connections there.
     reached: bool,

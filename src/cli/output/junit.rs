@@ -160,7 +160,7 @@ mod tests {
                     Outcome::Failed,
                     "503 <no> \"healthy\" upstream\u{1b}[0m & so",
                 ),
-                check(Claim::Grpc, Outcome::NotTried, "no witness"),
+                check(Claim::Grpc, Outcome::NotTried, "no probe"),
             ],
             ..Verdict::default()
         };

@@ -393,7 +393,7 @@ mod tests {
             .find(|c| c.id == id && c.from == from && c.to.as_deref() == Some(to));
         let found = found.unwrap();
         found.outcome = outcome;
-        found.evidence = "the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other network, beside the gateway's".into();
+        found.evidence = "the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other network, beside the gateway's".into();
         found.hints = vec![Hint::join(["eks-1", "eks-2"])];
         verdict
     }
@@ -438,7 +438,7 @@ mod tests {
         each: configured / synced / endpoints / proved
 
         endpoints/eks-1/eks-2: failed
-          the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other
+          the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other
           network, beside the gateway's
           hint: meshlink join eks-1 eks-2
 
@@ -530,7 +530,7 @@ mod tests {
         each: configured / synced / endpoints / proved
 
         synced/eks-2/eks-5: warning
-          the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other
+          the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other
           network, beside the gateway's
           hint: meshlink join eks-1 eks-2
 
@@ -544,7 +544,7 @@ mod tests {
         eks-2 to eks-5: proved failed
 
         proved/eks-2/eks-5: failed
-          the proxy of meshlink-witness holds 10.1.0.9:8080, a pod address of the other
+          the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other
           network, beside the gateway's
           hint: meshlink join eks-1 eks-2
 

@@ -1,6 +1,6 @@
 //! The east-west gateway: its load balancer first, its pods when istiod can inject them.
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     aws::{Members, nlb},
     chart,
@@ -9,10 +9,10 @@ use crate::{
     name::ClusterName,
 };
 
-impl Act<'_> {
+impl StepContext<'_> {
     /// Only the Service, marked as the release's own so that the release takes it over.
     pub(super) async fn open_gateway(&self, name: &ClusterName) -> Evidence {
-        let release = &self.shop.wanted(name)?.gateway;
+        let release = &self.run.wanted(name)?.gateway;
         let service = release.service().ok_or_else(|| Error::Missing {
             cluster: name.clone(),
             what: format!(
@@ -32,11 +32,11 @@ impl Act<'_> {
     }
 
     pub(super) async fn install_gateway(&self, name: &ClusterName) -> Evidence {
-        self.install(name, &self.shop.wanted(name)?.gateway).await
+        self.install(name, &self.run.wanted(name)?.gateway).await
     }
 
     pub(super) async fn expose_services(&self, name: &ClusterName) -> Evidence {
-        for object in &self.shop.wanted(name)?.expose {
+        for object in &self.run.wanted(name)?.expose {
             self.cluster(name)?
                 .apply(object, Manager::Meshlink, true)
                 .await?;
@@ -48,7 +48,7 @@ impl Act<'_> {
     /// registered as targets.
     pub(super) async fn await_nlb(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
-        let gateway = &self.shop.mesh.gateway;
+        let gateway = &self.run.mesh.gateway;
         let at =
             |kind: &Kind| Ref::namespaced(kind, gateway.namespace.as_str(), gateway.name.as_str());
         let deadline = self.deadline;
@@ -66,7 +66,7 @@ impl Act<'_> {
         let list: Vec<_> = addresses.iter().map(wait::Address::as_str).collect();
         let mut lines = vec![format!("gateway is available at {}", list.join(", "))];
         let on_aws = |host: &&str| nlb::Host::read(host).is_some();
-        if let (Some(members), Some(_)) = (&self.shop.aws, list.iter().find(|h| on_aws(h))) {
+        if let (Some(members), Some(_)) = (&self.run.aws, list.iter().find(|h| on_aws(h))) {
             lines.push(self.await_targets(name, members).await?);
         }
         Ok(lines)
@@ -75,12 +75,12 @@ impl Act<'_> {
     /// The load balancer's own word for it. Who may not ask AWS goes on: whether the gateway is reached is proved later.
     async fn await_targets(&self, name: &ClusterName, members: &Members) -> Result<String, Error> {
         let cluster = self.cluster(name)?;
-        let gateway = &self.shop.mesh.gateway;
+        let gateway = &self.run.mesh.gateway;
         let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
         let policy = nlb::Policy::default();
         let mut watch = members.watch(name, (namespace, service), policy.port);
         let see = || nlb::see(cluster, namespace, service, policy.port);
-        let (of, deadline) = (name.as_str(), self.shop.deadline);
+        let (of, deadline) = (name.as_str(), self.run.deadline);
         match nlb::wait(of, &mut watch, see, &policy, deadline, nlb::PACE, self.say).await {
             Ok(lb) => {
                 let healthy = lb.targets.iter().filter(|t| t.is_healthy()).count();

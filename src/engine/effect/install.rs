@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{Created, Kind, Manager, Ref, wait},
     engine::Error,
@@ -11,12 +11,12 @@ use crate::{
     wait::Progress,
 };
 
-impl Act<'_> {
+impl StepContext<'_> {
     /// Namespaces we make are marked, so that a later leave takes away those and no others.
     pub(super) async fn prepare_namespaces(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let mut evidence = vec![];
-        for namespace in &self.shop.wanted(name)?.namespaces {
+        for namespace in &self.run.wanted(name)?.namespaces {
             let mut made = namespace.clone();
             made["metadata"]["labels"]["meshlink/made"] = json!("true");
             let created = cluster.create(&made).await?;
@@ -35,11 +35,11 @@ impl Act<'_> {
     }
 
     pub(super) async fn install_base(&self, name: &ClusterName) -> Evidence {
-        self.install(name, &self.shop.wanted(name)?.base).await
+        self.install(name, &self.run.wanted(name)?.base).await
     }
 
     pub(super) async fn install_istiod(&self, name: &ClusterName) -> Evidence {
-        self.install(name, &self.shop.wanted(name)?.istiod).await
+        self.install(name, &self.run.wanted(name)?.istiod).await
     }
 
     /// istiod is ready when its pods are, and its webhooks when istiod has written its CA into
@@ -57,7 +57,7 @@ impl Act<'_> {
     }
 
     fn webhooks(&self, name: &ClusterName) -> Result<Vec<Ref>, Error> {
-        let istiod = &self.shop.wanted(name)?.istiod;
+        let istiod = &self.run.wanted(name)?.istiod;
         let hooks = istiod
             .objects()
             .filter(|o| o["kind"] == "MutatingWebhookConfiguration");
@@ -68,7 +68,7 @@ impl Act<'_> {
 
     /// What istiod publishes is what it signs under: until that is our root, it is not our istiod.
     async fn await_published_root(&self, name: &ClusterName) -> Result<(), Error> {
-        let Some(root) = self.shop.vault.root()? else {
+        let Some(root) = self.run.vault.root()? else {
             return Ok(());
         };
         let want = root.facts().spki_sha256.clone();

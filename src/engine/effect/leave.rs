@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     aws::{call, remains::Former},
     cluster::{
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long an istiod may keep a deleted cluster before it is taken to have forgotten to let go.
 const LINGER: Duration = Duration::from_secs(5);
 
-impl Act<'_> {
+impl StepContext<'_> {
     /// Takes one cluster's entry out of whichever Secret holds it; the others are not touched.
     pub(super) async fn unshare_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let cluster = self.cluster(to)?;
@@ -224,7 +224,7 @@ impl Act<'_> {
             ca.as_deref(),
             None,
             connect::fixed(token),
-            &self.shop.connect,
+            &self.run.connect,
         )?;
         let with_it = &with_it;
         self.until("the deleted account's token is refused", || async move {
@@ -243,7 +243,7 @@ impl Act<'_> {
     /// Until the Service is gone, and with it the load balancer its finalizer stands for.
     pub(super) async fn close_gateway(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
-        let gateway = &self.shop.mesh.gateway;
+        let gateway = &self.run.mesh.gateway;
         let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
         let opened = Ref::namespaced(&Kind::GATEWAY, namespace, "cross-network-gateway");
         cluster.delete(&opened, &Delete::background()).await?;
@@ -270,7 +270,7 @@ impl Act<'_> {
         name: &ClusterName,
         service: Option<Value>,
     ) -> Result<Option<Former>, call::Error> {
-        match (&self.shop.aws, service) {
+        match (&self.run.aws, service) {
             (Some(members), Some(service)) => members.former(name, &service).await,
             _ => Ok(None),
         }
@@ -278,7 +278,7 @@ impl Act<'_> {
 
     /// Until AWS has nothing left of it: what stays holds subnets and VPCs back.
     async fn until_gone(&self, name: &ClusterName, former: &Former) -> Evidence {
-        let now = || self.shop.now().into();
+        let now = || self.run.now().into();
         match former.gone(self.deadline, now, self.say).await {
             Ok(()) => seen(
                 "the gateway is gone, and so are its load balancer, interfaces and security groups in AWS",
@@ -294,11 +294,11 @@ impl Act<'_> {
 
     /// Until the Service is gone; says what stays of a load balancer that nobody removed.
     async fn close_balancer(&self, cluster: &Cluster) -> Result<Option<String>, Error> {
-        let gateway = &self.shop.mesh.gateway;
+        let gateway = &self.run.mesh.gateway;
         let (namespace, name) = (gateway.namespace.as_str(), gateway.name.as_str());
         let service = Ref::namespaced(&Kind::SERVICE, namespace, name);
         cluster.delete(&service, &Delete::background()).await?;
-        let deadline = match self.shop.leave.abandon {
+        let deadline = match self.run.leave.abandon {
             true => Deadline::after(GRACE.min(self.deadline.left())),
             false => self.deadline,
         };
@@ -307,7 +307,7 @@ impl Act<'_> {
             Err(error) => error,
         };
         match error {
-            cluster::Error::NotInTime { .. } if self.shop.leave.abandon => {
+            cluster::Error::NotInTime { .. } if self.run.leave.abandon => {
                 self.abandon(cluster, &service).await.map(Some)
             }
             cluster::Error::NotInTime { waited, reason, .. } => {
@@ -359,7 +359,7 @@ impl Act<'_> {
     pub(super) async fn uninstall_base(&self, name: &ClusterName) -> Evidence {
         let count = self.uninstall(name, "istio-base", self.istio()).await?;
         let mut evidence = vec![format!("{count} objects of release istio-base are gone")];
-        if self.shop.leave.crds {
+        if self.run.leave.crds {
             let cluster = self.cluster(name)?;
             let kind = &Kind::CUSTOM_RESOURCE_DEFINITION;
             let crds = istio_crds(&cluster.names(kind, None, None).await?);

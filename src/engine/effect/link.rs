@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{
         Cluster, Kind, Manager, Ref, Token,
@@ -16,7 +16,7 @@ use crate::{
     engine::Error,
     name::ClusterName,
     observe::Layout,
-    probe::{Absence, Dialed, Witness},
+    probe::{Absence, Dialed, Probe},
     spec::GATEWAY_PORT,
     wait::{Progress, Reason},
 };
@@ -24,11 +24,11 @@ use crate::{
 /// How long a step waits for what a gateway answers to TLS: a join is not to be slowed down by it.
 const GREETING: Duration = Duration::from_secs(1);
 
-impl Act<'_> {
+impl StepContext<'_> {
     pub(super) async fn grant_reader(&self, name: &ClusterName, peer: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let objects = self
-            .shop
+            .run
             .wanted(name)?
             .readers
             .get(peer)
@@ -56,7 +56,7 @@ impl Act<'_> {
     pub(super) async fn share_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let link = self.link(from, to).await?;
         let gateway_api = self.serves_gateway_api(self.cluster(from)?).await?;
-        access::try_kubeconfig(&link, gateway_api, &self.shop.connect)
+        access::try_kubeconfig(&link, gateway_api, &self.run.connect)
             .await
             .map_err(|source| Error::Untrusted {
                 from: from.clone(),
@@ -64,7 +64,7 @@ impl Act<'_> {
                 source: Box::new(source),
             })?;
         let cluster = self.cluster(to)?;
-        let place = match self.shop.layout {
+        let place = match self.run.layout {
             Layout::PerPeer => {
                 cluster
                     .apply(&access::remote_secret(&link), Manager::Meshlink, true)
@@ -128,7 +128,7 @@ impl Act<'_> {
 
     /// The API server's address as the peers must use it.
     pub(super) fn server(&self, name: &ClusterName) -> Result<&str, Error> {
-        match &self.shop.member(name)?.peer_server {
+        match &self.run.member(name)?.peer_server {
             Some(server) => Ok(server),
             None => Ok(self.cluster(name)?.server()),
         }
@@ -142,10 +142,10 @@ impl Act<'_> {
         Ok(cluster.find(&crd).await?.is_some())
     }
 
-    /// Until `from`'s witness reaches what `to` offers: an address counts where it will be used.
+    /// Until `from`'s probe reaches what `to` offers: an address counts where it will be used.
     pub(super) async fn reach(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let there = self.cluster(to)?;
-        let gateway = &self.shop.mesh.gateway;
+        let gateway = &self.run.mesh.gateway;
         let service = Ref::namespaced(
             &Kind::SERVICE,
             gateway.namespace.as_str(),
@@ -162,12 +162,11 @@ impl Act<'_> {
         let mut evidence = vec![];
         for address in &addresses {
             let host = address.as_str();
-            let witness = self.until_reached((from, to), host, GATEWAY_PORT).await?;
+            let probe = self.until_reached((from, to), host, GATEWAY_PORT).await?;
             evidence.push(format!("{host}:{GATEWAY_PORT} was reached from {from}"));
-            evidence.extend(self.greeted(&witness, there, host).await);
+            evidence.extend(self.greeted(&probe, there, host).await);
         }
-        if let Some((host, port)) = host_and_port(self.server(to)?).filter(|_| !self.shop.embedded)
-        {
+        if let Some((host, port)) = host_and_port(self.server(to)?).filter(|_| !self.run.embedded) {
             self.until_reached((from, to), &host, port).await?;
             evidence.push(format!("{host}:{port} was reached from {from}"));
         }
@@ -175,8 +174,8 @@ impl Act<'_> {
     }
 
     /// What a sidecar would meet there. No more than evidence here: the proof goes the whole way.
-    async fn greeted(&self, witness: &Witness, home: &Cluster, host: &str) -> Vec<String> {
-        let greet = witness.greet(home, host, GATEWAY_PORT, &self.shop.resolver);
+    async fn greeted(&self, probe: &Probe, home: &Cluster, host: &str) -> Vec<String> {
+        let greet = probe.greet(home, host, GATEWAY_PORT, &self.run.resolver);
         match tokio::time::timeout(GREETING, greet).await {
             Ok(Ok(greetings)) => greetings.iter().map(ToString::to_string).collect(),
             Ok(Err(only)) => vec![only.to_string()],
@@ -187,37 +186,35 @@ impl Act<'_> {
         }
     }
 
-    /// Until a host of `to` is reached from `from`; the witness that did.
+    /// Until a host of `to` is reached from `from`; the probe that did.
     async fn until_reached(
         &self,
         (from, to): (&ClusterName, &ClusterName),
         host: &str,
         port: u16,
-    ) -> Result<Witness, Error> {
+    ) -> Result<Probe, Error> {
         let absence = &Absence {
             host,
             port,
             peer: from,
             home: self.cluster(to)?,
-            resolver: &self.shop.resolver,
-            aws: self.shop.aws.as_ref(),
+            resolver: &self.run.resolver,
+            aws: self.run.aws.as_ref(),
         };
         let known = &Mutex::new(None);
         self.until(
             &format!("{host}:{port} is reached from {from}"),
             || async move {
-                let Some(witness) = self.asker(from).await? else {
-                    return Ok(Progress::NotYet(
-                        format!("no witness runs in {from}").into(),
-                    ));
+                let Some(probe) = self.asker(from).await? else {
+                    return Ok(Progress::NotYet(format!("no probe runs in {from}").into()));
                 };
-                let dialed = witness.dial(host, port).await;
+                let dialed = probe.dial(host, port).await;
                 if !matches!(dialed, Ok(Dialed::Reached)) {
-                    self.shop.readings.witnesses.doubt(from);
+                    self.run.readings.probes.invalidate(from);
                 }
                 let dialed = dialed?;
                 if dialed == Dialed::Reached {
-                    return Ok(Progress::Done(witness));
+                    return Ok(Progress::Done(probe));
                 }
                 Ok(
                     match absence.note(&mut *known.lock().await, &dialed).await {

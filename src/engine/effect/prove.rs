@@ -1,4 +1,4 @@
-//! The witness, what it is asked, and what is written down.
+//! The probe, what it is asked, and what is written down.
 
 use std::{
     collections::BTreeMap,
@@ -9,26 +9,26 @@ use std::{
 use futures::{FutureExt, future::try_join_all};
 use serde_json::json;
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     causes,
     cluster::{Cluster, Delete, Kind, Manager, Recover, Ref, access, wait},
     engine::{Error, readings::Reading},
     name::ClusterName,
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
-    probe::{self, Witness},
+    probe::{self, Probe},
     spec::GATEWAY_PORT,
-    verify::{Check, Depth, Desk, Outcome, Verdict},
+    verify::{Check, Depth, Outcome, Verdict, Verifier},
     wait::{Deadline, Every, Progress, Reason, Unmet},
 };
 
 /// What cannot be watched is asked again this often.
 const AGAIN: Duration = Duration::from_millis(250);
-/// How long a new witness may be unknown to the proxies of a mesh that stands.
+/// How long a new probe may be unknown to the proxies of a mesh that stands.
 const SETTLE: Duration = Duration::from_secs(10);
 
-impl Act<'_> {
-    pub(super) async fn start_witness(&self, name: &ClusterName) -> Evidence {
+impl StepContext<'_> {
+    pub(super) async fn start_probe(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         // One that a killed run has left may still be going.
         let namespace = Ref::cluster(&Kind::NAMESPACE, probe::NAMESPACE);
@@ -36,15 +36,15 @@ impl Act<'_> {
         if left.is_some_and(|n| !n["metadata"]["deletionTimestamp"].is_null()) {
             wait::until(cluster, &namespace, self.deadline, wait::gone, self.say).await?;
         }
-        for object in self.witness(name).await? {
+        for object in self.probe(name).await? {
             cluster.apply(&object, Manager::Meshlink, true).await?;
         }
         wait::available(cluster, &probe::deployment(), self.deadline, self.say).await?;
-        seen("the witness is injected and answers")
+        seen("the probe is injected and answers")
     }
 
-    async fn witness(&self, name: &ClusterName) -> Result<Vec<serde_json::Value>, Error> {
-        let image = match self.shop.desired.clusters.get(name) {
+    async fn probe(&self, name: &ClusterName) -> Result<Vec<serde_json::Value>, Error> {
+        let image = match self.run.desired.clusters.get(name) {
             Some(wanted) => probe::proxy_image(wanted.istiod.objects()),
             // A leave wants nothing of those who stay: their istiods are asked what they inject.
             None => {
@@ -57,7 +57,7 @@ impl Act<'_> {
             what: "istiod does not say which proxy image it injects".into(),
         })?;
         let members: Vec<_> = self
-            .shop
+            .run
             .mesh
             .clusters
             .iter()
@@ -70,7 +70,7 @@ impl Act<'_> {
         ports.sort_unstable();
         ports.dedup();
         Ok(probe::objects(
-            &self.shop.texts,
+            &self.run.texts,
             &members,
             name,
             &image,
@@ -80,11 +80,11 @@ impl Act<'_> {
 
     /// The pod goes and is seen gone, then its namespace. Kubernetes lets every namespace stand for five seconds more:
     /// only a leave, which is to end with what was there before, waits for that.
-    pub(super) async fn stop_witness(&self, name: &ClusterName) -> Evidence {
+    pub(super) async fn stop_probe(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let namespace = Ref::cluster(&Kind::NAMESPACE, probe::NAMESPACE);
         let Some(found) = cluster.find(&namespace).await? else {
-            return seen("no witness is there");
+            return seen("no probe is there");
         };
         if !crate::observe::is_ours(&found) {
             return seen(format!("{namespace} is not ours and is left alone"));
@@ -95,27 +95,27 @@ impl Act<'_> {
         cluster
             .delete(&namespace, &Delete::background().only(&found))
             .await?;
-        if self.shop.leave.leavers.is_empty() {
-            return seen("the witness is gone; its namespace goes");
+        if self.run.leave.leavers.is_empty() {
+            return seen("the probe is gone; its namespace goes");
         }
         wait::until(cluster, &namespace, self.deadline, wait::gone, self.say).await?;
-        seen("the witness is gone")
+        seen("the probe is gone")
     }
 
     /// Until everything there is to know of this pair is so, or time is up.
     pub(super) async fn prove(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let (sight, last) = (&Mutex::new(None), &Mutex::new(Verdict::default()));
         // A mesh that was joined long ago has no reason to be late.
-        let patience = match self.shop.depth {
+        let patience = match self.run.depth {
             Depth::Every => self.deadline.left().min(SETTLE),
             _ => self.deadline.left(),
         };
-        let act = Act {
+        let context = StepContext {
             deadline: Deadline::after(patience),
             ..*self
         };
         let what = format!("{from} reaches {to}");
-        let found = act.until(&what, || async move {
+        let found = context.until(&what, || async move {
             let kept = of(sight).take();
             let seen = match kept {
                 Some(seen) => seen,
@@ -123,13 +123,13 @@ impl Act<'_> {
             };
             let verdict = self.pair(&seen, from, to).await?;
             if verdict.rests_on_what_was_read() {
-                self.shop.readings.members.doubt(from);
-                self.shop.readings.members.doubt(to);
+                self.run.readings.members.invalidate(from);
+                self.run.readings.members.invalidate(to);
             } else {
                 *of(sight) = Some(seen);
             }
             if !verdict.holds() {
-                self.shop.readings.witnesses.doubt(from);
+                self.run.readings.probes.invalidate(from);
             }
             let line = |c: &Check| format!("{}: {}", c.path(), c.evidence);
             let bad = verdict
@@ -160,16 +160,16 @@ impl Act<'_> {
         found
     }
 
-    /// What the witness's proxy still holds of the gateways of those who left.
+    /// What the probe's proxy still holds of the gateways of those who left.
     async fn stale(&self, name: &ClusterName) -> Result<Option<String>, Error> {
-        let left = &self.shop.left;
+        let left = &self.run.left;
         if left.is_empty() {
             return Ok(None);
         }
-        let Some(witness) = self.asker(name).await? else {
+        let Some(probe) = self.asker(name).await? else {
             return Ok(None);
         };
-        let held = witness.held().await?;
+        let held = probe.held().await?;
         let first = held.into_iter().find(|e| left.contains(&e.address));
         Ok(first.map(|e| {
             let (address, port) = (e.address, e.port);
@@ -183,27 +183,29 @@ impl Act<'_> {
         from: &ClusterName,
         to: &ClusterName,
     ) -> Result<Verdict, Error> {
-        let desk = Desk {
-            mesh: &self.shop.mesh,
-            clusters: &self.shop.clusters,
+        let verifier = Verifier {
+            mesh: &self.run.mesh,
+            clusters: &self.run.clusters,
             observed,
             tokens,
-            resolver: &self.shop.resolver,
-            connect: &self.shop.connect,
-            now: self.shop.now(),
+            resolver: &self.run.resolver,
+            connect: &self.run.connect,
+            now: self.run.now(),
         };
-        let witness = self.asker(from).await.ok().flatten();
-        let to = self.shop.member(to)?;
-        Ok(desk.pair(from, to, self.shop.depth, witness.as_ref()).await)
+        let probe = self.asker(from).await.ok().flatten();
+        let to = self.run.member(to)?;
+        Ok(verifier
+            .pair(from, to, self.run.depth, probe.as_ref())
+            .await)
     }
 
-    /// The witness of a cluster, if one is found to run.
-    pub(super) async fn asker(&self, name: &ClusterName) -> Result<Option<Witness>, Error> {
-        let witnesses = &self.shop.readings.witnesses;
-        let find = async { Ok(Witness::find(self.cluster(name)?).await?) };
-        let found = witnesses.of(name, find).await?;
+    /// The probe of a cluster, if one is found to run.
+    pub(super) async fn asker(&self, name: &ClusterName) -> Result<Option<Probe>, Error> {
+        let probes = &self.run.readings.probes;
+        let find = async { Ok(Probe::find(self.cluster(name)?).await?) };
+        let found = probes.of(name, find).await?;
         if found.is_none() {
-            witnesses.forget(name);
+            probes.forget(name);
         }
         Ok(found)
     }
@@ -222,11 +224,11 @@ impl Act<'_> {
     }
 
     async fn reading(&self, name: &ClusterName) -> Result<Arc<Reading>, Error> {
-        let shop = self.shop;
+        let run = self.run;
         let read = async {
             let clusters = BTreeMap::from([(name.clone(), self.cluster(name)?.clone())]);
-            let (vault, now) = (&shop.vault, shop.now());
-            let lens = Lens::new(&shop.mesh, vault, &clusters, shop.embedded, now);
+            let (vault, now) = (&run.vault, run.now());
+            let lens = Lens::new(&run.mesh, vault, &clusters, run.embedded, now);
             let mut observed = lens.look().await?;
             let spaces = Ref::cluster(&Kind::NAMESPACE, self.istio());
             let refs = BTreeMap::from([(name.clone(), vec![spaces])]);
@@ -236,19 +238,19 @@ impl Act<'_> {
                 tokens: lens.tokens().await.remove(name).unwrap_or_default(),
             }))
         };
-        shop.readings.members.of(name, read).await
+        run.readings.members.of(name, read).await
     }
 
     /// What was proved, with a digest of the facts it covers.
     pub(super) async fn record_proof(&self, name: &ClusterName) -> Evidence {
-        let shop = self.shop;
+        let run = self.run;
         let reading = self.reading(name).await?;
         let record = Record {
-            mesh: shop.mesh.id.clone(),
-            members: shop.reaches.clone(),
-            layout: shop.layout,
-            proof: proof_digest(&shop.mesh, name, &reading.seen),
-            proved_at: shop.now(),
+            mesh: run.mesh.id.clone(),
+            members: run.reaches.clone(),
+            layout: run.layout,
+            proof: proof_digest(&run.mesh, name, &reading.seen),
+            proved_at: run.now(),
         };
         self.write_record(self.cluster(name)?, &record).await?;
         seen(format!(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     chart::{
         self, Manifest,
@@ -25,12 +25,12 @@ use crate::{
     wait::Progress,
 };
 
-impl Act<'_> {
+impl StepContext<'_> {
     /// Brings a release to what it should be.
     pub(super) async fn install(&self, name: &ClusterName, release: &Release) -> Evidence {
         let cluster = self.cluster(name)?;
         let ledger = Ledger {
-            act: *self,
+            context: *self,
             cluster,
             name: &release.name,
             namespace: &release.namespace,
@@ -41,7 +41,7 @@ impl Act<'_> {
             ledger.close(record).await?;
         }
         let mut record = self.record(release, newest);
-        let created = self.shop.now().as_second();
+        let created = self.run.now().as_second();
         let secret = record
             .to_secret(Some(created), None)
             .map_err(|e| ledger.failed(e))?;
@@ -80,7 +80,7 @@ impl Act<'_> {
             is_upgrade,
         };
         let config = release.values.as_object().cloned().unwrap_or_default();
-        let now = self.shop.now().to_string();
+        let now = self.run.now().to_string();
         let chart = &release.chart.chart;
         let mut record = Record::new(&asked, chart, &config, &release.rendered, &now, before);
         let ours = [
@@ -183,7 +183,7 @@ impl Act<'_> {
     ) -> Result<usize, Error> {
         let cluster = self.cluster(name)?;
         let ledger = Ledger {
-            act: *self,
+            context: *self,
             cluster,
             name: release,
             namespace,
@@ -219,7 +219,7 @@ impl Act<'_> {
 
 /// The records of one release.
 struct Ledger<'a> {
-    act: Act<'a>,
+    context: StepContext<'a>,
     cluster: &'a Cluster,
     name: &'a str,
     namespace: &'a str,
@@ -258,7 +258,7 @@ impl Ledger<'_> {
         }
         let mut record = record.clone();
         record.failed("the run that made it died");
-        self.put(&record, self.act.shop.now().as_second()).await
+        self.put(&record, self.context.run.now().as_second()).await
     }
 
     fn busy(&self, record: &Record) -> Error {
@@ -279,7 +279,7 @@ impl Ledger<'_> {
     }
 
     async fn put(&self, record: &Record, created: i64) -> Result<(), Error> {
-        let now = self.act.shop.now().as_second();
+        let now = self.context.run.now().as_second();
         let secret = record
             .to_secret(Some(created), Some(now))
             .map_err(|e| self.failed(e))?;

@@ -1,22 +1,22 @@
 //! The sample apps of a cluster.
 
-use super::{Act, Error, Evidence, seen};
+use super::{Error, Evidence, StepContext, seen};
 use crate::{engine::sample::Sample, name::ClusterName};
 
-impl Act<'_> {
+impl StepContext<'_> {
     fn sample(&self, c: &ClusterName) -> Result<&Sample, Error> {
-        self.shop.sample.as_ref().ok_or_else(|| Error::Missing {
+        self.run.sample.as_ref().ok_or_else(|| Error::Missing {
             cluster: c.clone(),
             what: "no sample was asked for".into(),
         })
     }
 
     pub(super) async fn install_sample(&self, c: &ClusterName) -> Evidence {
-        let members = &self.shop.mesh.clusters;
+        let members = &self.run.mesh.clusters;
         let place = members.iter().position(|m| m.name == *c);
         // Every member serves a version of its own, so that an answer says where it came from.
         let version = format!("v{}", place.map_or(0, |at| at + 1));
-        let (sample, texts) = (self.sample(c)?, &self.shop.texts);
+        let (sample, texts) = (self.sample(c)?, &self.run.texts);
         let cluster = self.cluster(c)?;
         sample
             .up(cluster, texts, &version, self.deadline)

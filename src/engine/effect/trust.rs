@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Act, Evidence, seen};
+use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{Created, Kind, Manager, access, wait},
     engine::Error,
@@ -13,19 +13,19 @@ use crate::{
     plan::Refusal,
 };
 
-impl Act<'_> {
+impl StepContext<'_> {
     pub(super) fn create_root(&self) -> Evidence {
-        let (mesh, trust) = (&self.shop.mesh.id, &self.shop.mesh.trust);
-        let root = match self.shop.vault.root()? {
+        let (mesh, trust) = (&self.run.mesh.id, &self.run.mesh.trust);
+        let root = match self.run.vault.root()? {
             // Another run, or this one before it died, has made it meanwhile.
             Some(root) => root,
-            None => self.shop.vault.create_root(&NewRoot {
+            None => self.run.vault.create_root(&NewRoot {
                 mesh,
                 key: trust.key,
                 lifetime: trust.root_lifetime,
-                embedded: self.shop.embedded,
+                embedded: self.run.embedded,
                 profile: &Profile::root()?,
-                now: self.shop.now(),
+                now: self.run.now(),
             })?,
         };
         let facts = root.facts();
@@ -41,7 +41,7 @@ impl Act<'_> {
         let cluster = self.cluster(name)?;
         let root = self.root_hash(name)?;
         let mine = Claim {
-            mesh: self.shop.mesh.id.to_string(),
+            mesh: self.run.mesh.id.to_string(),
             root,
         };
         let map = json!({
@@ -73,7 +73,7 @@ impl Act<'_> {
     }
 
     fn root_hash(&self, name: &ClusterName) -> Result<String, Error> {
-        let root = self.shop.vault.root()?;
+        let root = self.run.vault.root()?;
         let root = root.ok_or_else(|| Error::Missing {
             cluster: name.clone(),
             what: "the vault has lost the mesh's root".into(),
@@ -82,8 +82,8 @@ impl Act<'_> {
     }
 
     pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
-        let (mesh, trust) = (&self.shop.mesh, &self.shop.mesh.trust);
-        let held = self.shop.vault.issue_intermediate(&NewIntermediate {
+        let (mesh, trust) = (&self.run.mesh, &self.run.mesh.trust);
+        let held = self.run.vault.issue_intermediate(&NewIntermediate {
             mesh: &mesh.id,
             cluster: name,
             namespace: &mesh.istio.namespace,
@@ -91,7 +91,7 @@ impl Act<'_> {
             key: trust.key,
             lifetime: trust.intermediate_lifetime,
             profile: &Profile::intermediate()?,
-            now: self.shop.now(),
+            now: self.run.now(),
         })?;
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
@@ -104,7 +104,7 @@ impl Act<'_> {
     /// All keys of the Secret in one write: the kubelet swaps them as one.
     pub(super) async fn install_cacerts(&self, name: &ClusterName) -> Evidence {
         let held = self
-            .shop
+            .run
             .vault
             .intermediate(name)?
             .ok_or_else(|| Error::Missing {
@@ -137,7 +137,7 @@ impl Act<'_> {
     pub(super) async fn restart_istiod(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
-        let at = self.shop.now().to_string();
+        let at = self.run.now().to_string();
         let patch = json!({"spec": {"template": {"metadata": {"annotations":
             {"meshlink/restarted-at": at}}}}});
         cluster.merge(&deployment, &patch).await?;

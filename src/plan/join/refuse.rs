@@ -17,35 +17,35 @@ pub(super) fn refusals(mesh: &Mesh, observed: &Observed) -> Vec<Refusal> {
     let mut refusals = same_cluster_twice(observed);
     refusals.extend(mesh.clusters.iter().filter_map(|member| {
         let seen = observed.clusters.get(&member.name)?;
-        let bench = Bench {
+        let member = Member {
             mesh,
             name: &member.name,
             seen,
             observed,
         };
-        bench
+        member
             .claimed_by_another_mesh()
-            .or_else(|| bench.members_left_out())
-            .or_else(|| bench.embedded_root())
-            .or_else(|| bench.root_not_here())
-            .or_else(|| bench.foreign_root())
-            .or_else(|| bench.old_kubernetes())
-            .or_else(|| bench.foreign_istio())
-            .or_else(|| bench.old_istio())
-            .or_else(|| bench.runs_without_cacerts())
-            .or_else(|| bench.loopback_server())
+            .or_else(|| member.members_left_out())
+            .or_else(|| member.embedded_root())
+            .or_else(|| member.root_not_here())
+            .or_else(|| member.foreign_root())
+            .or_else(|| member.old_kubernetes())
+            .or_else(|| member.foreign_istio())
+            .or_else(|| member.old_istio())
+            .or_else(|| member.runs_without_cacerts())
+            .or_else(|| member.loopback_server())
     }));
     refusals
 }
 
-struct Bench<'a> {
+struct Member<'a> {
     mesh: &'a Mesh,
     name: &'a ClusterName,
     seen: &'a Seen,
     observed: &'a Observed,
 }
 
-impl Bench<'_> {
+impl Member<'_> {
     fn refuse(&self, reason: impl Into<String>, hint: Hint) -> Option<Refusal> {
         Some(Refusal::by(self.name, reason, vec![hint]))
     }

@@ -1,9 +1,9 @@
 //! What a leave does not take away, why, and what would.
 
-use super::Desk;
+use super::LeavePlanner;
 use crate::{hint::Hint, name::ClusterName, observe::Seen, plan::Note};
 
-impl Desk<'_> {
+impl LeavePlanner<'_> {
     /// What a person should know.
     pub(super) fn notes(&self) -> Vec<Note> {
         let one = |leaver: &ClusterName| {

@@ -17,7 +17,7 @@ fn a_readiness_gate_tries_the_name_from_the_peers() {
         let waited = world.by_names(&format!("wait nlb eks-1 eks-2 -o json {args}"));
         waited.ends(code).json()["balancers"][1].clone()
     };
-    let tls = "15443 answered TLS as spiffe://cluster.local/ns/meshlink-probe/sa/witness-eks-2";
+    let tls = "15443 answered TLS as spiffe://cluster.local/ns/meshlink-probe/sa/probe-eks-2";
     let balancer = second("", 0);
     let seen = &balancer["tried"][0];
     assert_eq!(
@@ -55,7 +55,7 @@ fn a_readiness_gate_tries_the_name_from_the_peers() {
     );
     world.clear("eks-2", Fault::BalancerNameMissing);
 
-    // Nobody is there to answer TLS where no witness of its own runs.
+    // Nobody is there to answer TLS where no probe of its own runs.
     world.delete("eks-2", "/api/v1/namespaces/meshlink-probe");
     let alone = world.wait(|| {
         let balancer = second("", 0);
@@ -64,7 +64,7 @@ fn a_readiness_gate_tries_the_name_from_the_peers() {
     });
     assert_eq!(
         alone.unwrap(),
-        "was reached, TCP only: no witness runs in eks-2 to answer TLS"
+        "was reached, TCP only: no probe runs in eks-2 to answer TLS"
     );
 }
 
@@ -97,7 +97,7 @@ fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
     assert_eq!(world.user.start_with(JOIN, &vars).end().code, None);
     world.let_leases_expire();
 
-    // The same by the readiness gate; at home there is no witness, so this machine's word counts.
+    // The same by the readiness gate; at home there is no probe, so this machine's word counts.
     world.fault("eks-1", Fault::ZoneUnseen);
     world.delete("eks-2", "/api/v1/namespaces/meshlink-probe");
     let gone = || {
@@ -127,7 +127,7 @@ fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
     );
     world.clear("eks-1", Fault::ZoneUnseen);
     world.by_names(JOIN).ends(0).says("2 of 2 pairs proved");
-    // How far a step got is evidence of a join, whichever witness was there first.
+    // How far a step got is evidence of a join, whichever probe was there first.
     let journal = world.journal();
     let reached = journal
         .lines()

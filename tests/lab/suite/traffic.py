@@ -13,7 +13,7 @@ from .meshlink import HOME, NAMES, environment, program, run
 from .runner import Skip, scenario
 
 JOINED = "one-command-joins-two-clusters-and-proves-it"
-WITNESS = "meshlink-probe"
+PROBE = "meshlink-probe"
 
 
 def verify(*words, expect=0):
@@ -35,7 +35,7 @@ def evidence(verdict, claim, one, two):
 
 def nothing_is_left():
     for cluster in BOTH:
-        eventually(f"no witness in {cluster.name}", lambda c=cluster: not get(c, "namespace", WITNESS), 30)
+        eventually(f"no probe in {cluster.name}", lambda c=cluster: not get(c, "namespace", PROBE), 30)
 
 
 @scenario(JOINED)
@@ -48,7 +48,7 @@ def every_address_carries_every_protocol():
         at = {a["at"] for a in asked if a["from"] == one.name and "at" in a}
         assert at == gateway_endpoints(two), at
         # By their certificates: what the asking side saw past its sidecar, and what the answering sidecar told.
-        account = f"spiffe://cluster.local/ns/{WITNESS}/sa/witness-"
+        account = f"spiffe://cluster.local/ns/{PROBE}/sa/probe-"
         seen = f"{one.name} saw {account}{two.name}, {two.name} saw {account}{one.name}"
         assert evidence(verdict, "identity", one, two) == seen, evidence(verdict, "identity", one, two)
     nothing_is_left()
@@ -99,16 +99,16 @@ def reports_hold_to_the_schemas_of_junit():
 def what_a_killed_run_leaves_the_next_takes_away():
     settings = [f"{name}={value}" for name, value in environment().items()]
     command = ["env", "-u", "KUBECONFIG", *settings, program(), "verify", *NAMES, "--traffic", "--yes"]
-    there = " && ".join(f"kubectl --context {c.name} -n {WITNESS} get deploy/meshlink-witness" for c in BOTH)
+    there = " && ".join(f"kubectl --context {c.name} -n {PROBE} get deploy/meshlink-probe" for c in BOTH)
     operator("sh", "-c", '"$@" >/dev/null 2>&1 & pid=$!; '
              f'until ({there}) >/dev/null 2>&1; do sleep 0.1; done; kill -KILL $pid', "sh", *command, seconds=90)
-    assert get(ONE, "namespace", WITNESS), "it was killed too late"
+    assert get(ONE, "namespace", PROBE), "it was killed too late"
     heard_by_the_gate()
     for cluster in BOTH:  # it would run out by itself, in half a minute
         kubectl(cluster, "delete", "lease", "meshlink", "-n", SYSTEM, "--ignore-not-found")
     assert not failed(verify("--traffic"))
     nothing_is_left()
-    return "killed with its witnesses there: they tell the gate of TLS; the next run proved everything and left nothing"
+    return "killed with its probes there: they tell the gate of TLS; the next run proved everything and left nothing"
 
 
 def heard_by_the_gate():
@@ -118,13 +118,13 @@ def heard_by_the_gate():
         return json.loads(printed)["balancers"][0]["tried"][0]["says"]
 
     def told():
-        answers = [f"{at} answered TLS as spiffe://cluster.local/ns/{WITNESS}/sa/witness-{TWO.name}"
+        answers = [f"{at} answered TLS as spiffe://cluster.local/ns/{PROBE}/sa/probe-{TWO.name}"
                    for at in gateway_endpoints(TWO)]
         return all(answer in tried() for answer in answers)
     eventually("TLS at both addresses", told, 60)
-    kubectl(TWO, "delete", "namespace", WITNESS)
+    kubectl(TWO, "delete", "namespace", PROBE)
     says = tried()
-    assert says == f"was reached, TCP only: no witness runs in {TWO.name} to answer TLS", says
+    assert says == f"was reached, TCP only: no probe runs in {TWO.name} to answer TLS", says
 
 
 @scenario("every-address-carries-every-protocol", seldom=True)

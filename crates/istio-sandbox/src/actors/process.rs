@@ -18,8 +18,8 @@ use tokio::io::DuplexStream;
 use super::{
     Cluster, Read,
     istiod::{self, Istiod},
+    probe,
     proxy::{self, Proxy},
-    witness,
 };
 use crate::{api::PortForward, faults::Fault};
 
@@ -250,7 +250,7 @@ fn open(
     let server = match (istiod, proxy, port) {
         (Some(istiod), _, 8080 | 15014) => Server::Istiod(istiod),
         (_, Some(proxy), 15000) => Server::Admin(proxy),
-        _ if witness::listens(cluster, &pod, port) => Server::Listener(pod, port),
+        _ if probe::listens(cluster, &pod, port) => Server::Listener(pod, port),
         _ => {
             return Err(format!(
                 "failed to connect to localhost:{port} inside namespace \"{namespace}\": dial tcp4 127.0.0.1:{port}: connect: connection refused"
@@ -278,7 +278,7 @@ async fn answer(cluster: &Arc<Cluster>, server: &Server, request: &Request<Incom
         Server::Istiod(istiod) => istiod::debug_page(cluster, istiod, request.uri().path()),
         Server::Admin(proxy) => proxy::admin_page(proxy, request.uri()),
         Server::Listener(pod, port) => {
-            witness::ask(cluster, pod, *port, request.uri(), request.headers()).await
+            probe::ask(cluster, pod, *port, request.uri(), request.headers()).await
         }
     }
 }

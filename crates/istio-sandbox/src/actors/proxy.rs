@@ -15,7 +15,7 @@ pub(crate) use self::admin::page as admin_page;
 use super::{
     Actor, Clock, Cluster, Read, drive,
     istiod::{self, Der, Endpoint, Istiod, Leaf, NETWORK, ServicePort, View, certificates},
-    witness,
+    probe,
 };
 
 /// One Envoy with its agent.
@@ -286,7 +286,7 @@ pub(crate) fn listens(cluster: &Cluster, pod: &Value, port: u16) -> bool {
                 .iter()
                 .flat_map(|c| c.items("/ports"));
             let open = declared.into_iter().any(|p| p["containerPort"] == port);
-            pod.text("/status/phase") == "Running" && (open || witness::listens(cluster, pod, port))
+            pod.text("/status/phase") == "Running" && (open || probe::listens(cluster, pod, port))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Trying a gateway's name from its peers, through their witnesses: during a join, and while a proof is made.
+//! Trying a gateway's name from its peers, through their probes: during a join, and while a proof is made.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     hint::Hint,
     link::Meshlink,
     name::ClusterName,
-    probe::{Absence, Dialed, Greeting, Witness},
+    probe::{Absence, Dialed, Greeting, Probe},
     verify::traffic::GATEWAY_SERVICES,
     wait::{self, Deadline, Every, Progress},
 };
@@ -51,7 +51,7 @@ impl Lack {
 }
 
 impl Gate<'_> {
-    /// Tries it from every peer that has a witness, until each gets through or time is up; from here, once, where none has.
+    /// Tries it from every peer that has a probe, until each gets through or time is up; from here, once, where none has.
     pub(super) async fn tried(self) -> (Vec<Tried>, Vec<Lack>) {
         let peers = self.link.clusters.iter();
         let peers = peers.filter(|(name, _)| *name != self.of);
@@ -70,7 +70,7 @@ impl Gate<'_> {
         (vec![here.await], vec![])
     }
 
-    /// From one peer, for as long as a witness runs there.
+    /// From one peer, for as long as a probe runs there.
     async fn until_through(
         self,
         peer: &ClusterName,
@@ -87,13 +87,13 @@ impl Gate<'_> {
         let (known, last) = (&Mutex::new(None), &Mutex::new(None));
         let absence = &absence;
         let ask = |()| async move {
-            let Ok(Some(witness)) = Witness::find(cluster).await else {
+            let Ok(Some(probe)) = Probe::find(cluster).await else {
                 *last.lock().await = None;
                 return Progress::Done(());
             };
-            let dialed = witness.dial(self.host, self.port).await;
+            let dialed = probe.dial(self.host, self.port).await;
             let (tried, lack) = match dialed {
-                Ok(Dialed::Reached) => self.greeted(peer, &witness).await,
+                Ok(Dialed::Reached) => self.greeted(peer, &probe).await,
                 Ok(dialed) => {
                     let says = dialed.as_str().to_owned();
                     let lack = match absence.note(&mut *known.lock().await, &dialed).await {
@@ -135,10 +135,10 @@ impl Gate<'_> {
     }
 
     /// What a sidecar of the peer meets behind each address; TLS counts where there is somebody to answer it.
-    async fn greeted(self, peer: &ClusterName, witness: &Witness) -> (Tried, Option<Lack>) {
+    async fn greeted(self, peer: &ClusterName, probe: &Probe) -> (Tried, Option<Lack>) {
         let link = self.link;
         let home = &link.clusters[self.of];
-        let greetings = match witness
+        let greetings = match probe
             .greet(home, self.host, self.port, &link.resolver)
             .await
         {

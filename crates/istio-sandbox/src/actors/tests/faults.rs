@@ -15,7 +15,7 @@ async fn equal_networks_push_pod_addresses_and_traffic_goes_nowhere() {
         lab.install(id, Install::new(id, "one-net", &root)).await;
     }
     lab.link_both().await;
-    let pod = lab.pod("eks-2", "meshlink-witness").unwrap();
+    let pod = lab.pod("eks-2", "meshlink-probe").unwrap();
     let address = format!("{}:8080", pod.text("/status/podIP"));
     lab.until_endpoints("eks-1", "eks-2", &[address]).await;
 }
@@ -31,7 +31,7 @@ async fn a_name_istiod_cannot_resolve_pushes_pod_addresses() {
         lab.install(id, Install::new(id, network, &root)).await;
     }
     lab.link_both().await;
-    let pod = lab.pod("eks-2", "meshlink-witness").unwrap();
+    let pod = lab.pod("eks-2", "meshlink-probe").unwrap();
     lab.until_endpoints(
         "eks-1",
         "eks-2",
@@ -72,7 +72,7 @@ async fn without_a_gateway_object_only_the_way_there_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_without_a_sidecar_is_no_endpoint_for_another_network() {
     let lab = Lab::joined().await;
-    let pod = lab.pod("eks-2", "meshlink-witness").unwrap();
+    let pod = lab.pod("eks-2", "meshlink-probe").unwrap();
     let patch = json!({"metadata": {"labels": {"security.istio.io/tlsMode": "disabled"}}});
     lab.cluster("eks-2")
         .objects
@@ -85,7 +85,7 @@ async fn a_pod_without_a_sidecar_is_no_endpoint_for_another_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dial_from_inside_tells_names_and_ports_apart() {
     let lab = Lab::joined().await;
-    let dial = async |at: &str| lab.get("eks-1", "meshlink-witness", 18080, at).await.1;
+    let dial = async |at: &str| lab.get("eks-1", "meshlink-probe", 18080, at).await.1;
     let all = lab.sandbox.balancers().list();
     let host = &all
         .iter()

@@ -109,7 +109,7 @@ impl Lab {
         }
     }
 
-    /// Two clusters on networks of their own, one root, linked both ways, with a witness in each.
+    /// Two clusters on networks of their own, one root, linked both ways, with a probe in each.
     pub(super) async fn joined() -> Self {
         let lab = Self::new(2).await;
         let root = Root::new("root");
@@ -124,7 +124,7 @@ impl Lab {
         self.link("eks-1", "eks-2").await;
         self.link("eks-2", "eks-1").await;
         for name in ["eks-1", "eks-2"] {
-            self.witness(name, &["eks-1", "eks-2"]).await;
+            self.probe(name, &["eks-1", "eks-2"]).await;
         }
     }
 
@@ -348,25 +348,25 @@ impl Lab {
             "data": {to: STANDARD.encode(kubeconfig.to_string())}})
     }
 
-    /// meshlink's own witness, as it would be applied.
-    pub(super) async fn witness(&self, cluster: &str, clusters: &[&str]) {
+    /// meshlink's own probe, as it would be applied.
+    pub(super) async fn probe(&self, cluster: &str, clusters: &[&str]) {
         let target = |c: &&str| {
-            json!({"cluster": c, "service": format!("witness-{c}"),
+            json!({"cluster": c, "service": format!("probe-{c}"),
                 "headless": format!("headless-{c}")})
         };
         let targets: Vec<_> = clusters.iter().map(target).collect();
         let facts = json!({"cluster": cluster, "targets": targets, "namespace": "meshlink-probe",
-            "account": format!("witness-{cluster}"),
+            "account": format!("probe-{cluster}"),
             "image": "registry.istio.io/release/proxyv2:1.31.0", "direct_ports": self.direct_ports()});
-        let text = include_str!("../../../../../charts/witness.yaml.tera");
+        let text = include_str!("../../../../../charts/probe.yaml.tera");
         let context = tera::Context::from_serialize(&facts).unwrap();
         let yaml = tera::Tera::one_off(text, &context, false).unwrap();
         let objects: Vec<Value> = serde_saphyr::from_multiple(&yaml).unwrap();
         for object in objects.iter().filter(|o| !o.is_null()) {
             self.apply(cluster, object).await;
         }
-        self.until("the witness is ready", || {
-            self.pod(cluster, "meshlink-witness")
+        self.until("the probe is ready", || {
+            self.pod(cluster, "meshlink-probe")
                 .is_some_and(|p| ready(&p))
         })
         .await;
@@ -428,12 +428,12 @@ impl Lab {
         serde_json::from_str(&self.get(cluster, app, port, path).await.1).unwrap()
     }
 
-    /// What a witness's sidecar holds for the witness of a cluster, as `address:port`.
+    /// What a probe's sidecar holds for the probe of a cluster, as `address:port`.
     pub(super) async fn endpoints(&self, cluster: &str, of: &str) -> Vec<String> {
         let all = self
-            .get_json(cluster, "meshlink-witness", 15000, "/clusters?format=json")
+            .get_json(cluster, "meshlink-probe", 15000, "/clusters?format=json")
             .await;
-        let name = format!("outbound|8080||witness-{of}.meshlink-probe.svc.cluster.local");
+        let name = format!("outbound|8080||probe-{of}.meshlink-probe.svc.cluster.local");
         let found = all
             .items("/cluster_statuses")
             .iter()
@@ -457,10 +457,10 @@ impl Lab {
         lb.addresses.iter().map(|a| format!("{a}:15443")).collect()
     }
 
-    /// Asks a witness for another cluster's.
+    /// Asks a probe for another cluster's.
     pub(super) async fn ask(&self, cluster: &str, of: &str) -> (u16, String) {
-        let at = format!("http://witness-{of}.meshlink-probe.svc.cluster.local:8080/");
-        self.get(cluster, "meshlink-witness", 18080, &at).await
+        let at = format!("http://probe-{of}.meshlink-probe.svc.cluster.local:8080/");
+        self.get(cluster, "meshlink-probe", 18080, &at).await
     }
 
     pub(super) fn log(&self, cluster: &str) -> String {

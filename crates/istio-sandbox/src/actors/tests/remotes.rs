@@ -7,13 +7,13 @@ use serde_json::json;
 use super::kit::{Install, Lab, Root};
 use crate::{Timeline, actors::Read, api};
 
-/// Both clusters installed on one root, nothing linked, a witness in each.
+/// Both clusters installed on one root, nothing linked, a probe in each.
 async fn unlinked() -> Lab {
     let lab = Lab::new(2).await;
     let root = Root::new("root");
     for (id, network) in [("eks-1", "net-1"), ("eks-2", "net-2")] {
         lab.install(id, Install::new(id, network, &root)).await;
-        lab.witness(id, &["eks-1", "eks-2"]).await;
+        lab.probe(id, &["eks-1", "eks-2"]).await;
     }
     lab
 }

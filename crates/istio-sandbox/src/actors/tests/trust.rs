@@ -50,7 +50,7 @@ async fn cacerts_made_after_istiod_are_not_loaded_until_it_restarts() {
             .text("/data/root-cert.pem")
             .to_owned()
     };
-    lab.witness("eks-1", &["eks-1"]).await;
+    lab.probe("eks-1", &["eks-1"]).await;
     assert_ne!(bundle(), root.pem);
     let pod = lab.pod("eks-1", "istiod").unwrap();
     objects.delete("pods", &pod).await.unwrap();
@@ -99,10 +99,10 @@ async fn half_a_cacerts_keeps_istiod_from_starting() {
     ));
 }
 
-/// The bundle in use, and the issuer of the witness's certificate.
+/// The bundle in use, and the issuer of the probe's certificate.
 async fn held(lab: &Lab) -> (usize, String) {
     let certs = lab
-        .get_json("eks-1", "meshlink-witness", 15000, "/certs")
+        .get_json("eks-1", "meshlink-probe", 15000, "/certs")
         .await;
     let entry = &certs["certificates"][0];
     (
@@ -117,7 +117,7 @@ async fn only_a_changed_bundle_makes_new_certificates() {
     let (old, new, spare) = (Root::new("old"), Root::new("new"), Root::new("spare"));
     lab.install("eks-1", Install::new("eks-1", "net-1", &old))
         .await;
-    lab.witness("eks-1", &["eks-1"]).await;
+    lab.probe("eks-1", &["eks-1"]).await;
     let (roots, issuer) = held(&lab).await;
     assert_eq!(roots, 1);
 
