@@ -10,6 +10,7 @@
 //! | `selection` | which mesh and which members a command means |
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
+//! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
@@ -39,6 +40,7 @@ pub(crate) mod charts;
 mod environment;
 mod failure;
 mod look;
+mod membership;
 pub(crate) mod reach;
 pub(crate) mod record;
 #[cfg(feature = "cli")]

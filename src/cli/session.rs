@@ -7,7 +7,7 @@ use crate::{
     cli::{
         Frame,
         args::{Target, environment::variable::DNS},
-        error::{Exit, Failure},
+        error::{self, Exit, Failure, Kind, Problem},
         output::{
             progress::Progress,
             summary::{self, After},
@@ -15,14 +15,17 @@ use crate::{
     },
     cluster::ConnectOptions,
     engine::{Sink, crashpoint::Crash, event::Event},
+    hint::Hint,
     link::{
         Change, ChartSource, Consent, Environment, Folders, Meshlink, Question,
         reach::Finder,
-        selection::{self, Named},
+        selection::{self, Named, Selected},
     },
     manifest::Texts,
+    name::ClusterName,
     report::{Report, RunOutcome},
     spec::Mesh,
+    verify,
 };
 
 #[cfg(feature = "sandbox")]
@@ -35,6 +38,10 @@ mod embedded;
 pub(crate) struct Session {
     /// The mesh, with its members connected.
     pub(crate) link: Meshlink,
+    /// Which members were named.
+    pub(crate) named: Vec<ClusterName>,
+    /// Who was named and is not a member of it.
+    pub(crate) strangers: Vec<ClusterName>,
     /// What another command must be told to find the same mesh.
     again: String,
     /// Embedded clusters of this command's own; they end with it.
@@ -60,6 +67,8 @@ pub(crate) struct Found {
     pub(crate) mesh: Mesh,
     pub(crate) environment: Environment,
     pub(crate) finder: Finder,
+    named: Vec<ClusterName>,
+    strangers: Vec<ClusterName>,
     own: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -75,12 +84,19 @@ impl Found {
         let finder = Finder::new(&environment);
         // Where meshes are recorded is told by what was typed: a running sandbox may be found by its AWS.
         let folders = frame.folders(target.sandbox)?;
-        let mesh = selection::mesh(selection, named(target, &folders), &finder).await?;
+        let selected = selection::mesh(selection, named(target, &folders), &finder).await?;
+        let Selected {
+            mesh,
+            named,
+            strangers,
+        } = selected;
         frame.hints.learn(target, &environment, &mesh, &finder);
         Ok(Self {
             mesh,
             environment,
             finder,
+            named,
+            strangers,
             own,
         })
     }
@@ -103,13 +119,36 @@ impl Session {
             mesh,
             environment,
             finder,
+            named,
+            strangers,
             own,
         } = found;
         Ok(Self {
             link: Meshlink::open_without(&dead, mesh, environment, finder).await?,
+            named,
+            strangers,
             again,
             own,
         })
+    }
+
+    /// Says who was named and is not a member, where a command has no other place for it; true if there is somebody.
+    pub(crate) fn tells_strangers(&self, frame: &Frame) -> bool {
+        let mesh = self.link.mesh();
+        let one = |name: &ClusterName| Problem {
+            causes: vec![verify::no_member(name, &mesh.id, &mesh.members())],
+            hints: vec![Hint::join_again([name])],
+        };
+        let mut failure = Failure {
+            kind: Kind::NotInTime,
+            errors: self.strangers.iter().map(one).collect(),
+        };
+        frame.hints.settle_failure(&mut failure);
+        if !failure.errors.is_empty() {
+            let text = error::render(&failure, frame.screen.err);
+            frame.screen.complain(&text);
+        }
+        !failure.errors.is_empty()
     }
 
     /// Plans a change and does it, as a person at this terminal sees it.

@@ -115,6 +115,7 @@ impl Meshlink {
             Change::Leave(leave) => self.look_to_leave(leave).await,
             Change::Verify => {
                 let (reading, desired) = self.survey(inputs).await?;
+                self.refuse_other_meshes(&reading.observed)?;
                 Ok(Look {
                     reading,
                     desired,
@@ -214,7 +215,9 @@ impl Meshlink {
 
     /// Reads everything a leave or a verification needs.
     pub(crate) async fn read(&self) -> Result<Reading, Failure> {
-        self.read_by(&self.lens()).await
+        let reading = self.read_by(&self.lens()).await?;
+        self.refuse_other_meshes(&reading.observed)?;
+        Ok(reading)
     }
 
     async fn read_by(&self, lens: &Lens<'_>) -> Result<Reading, Failure> {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Cert, CertFacts, Problem, chain,
+    Cert, CertFacts, Problem, Severity, chain,
     check::{Examined, Files, examine},
 };
 use crate::name::ClusterName;
@@ -21,6 +21,34 @@ pub struct Status {
     pub proofs: Vec<Proof>,
     /// Whether every cluster trusts what every cluster signs; none if there is nothing to compare.
     pub same_root: Option<bool>,
+}
+
+impl Status {
+    /// Whether there is something to compare, every cluster trusts what every other signs, and istiod would refuse
+    /// none of it.
+    pub fn is_well(&self) -> bool {
+        let refused = |p: &Problem| p.severity == Severity::Refused;
+        let refused = self.clusters.iter().flat_map(|r| &r.problems).any(refused);
+        self.same_root == Some(true) && !refused
+    }
+}
+
+impl Row {
+    /// For a cluster that was named and is not a member.
+    pub(crate) fn of_stranger(cluster: &ClusterName, text: String) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            signer: None,
+            roots: vec![],
+            trusts_vault_root: None,
+            days_left: None,
+            problems: vec![Problem {
+                code: "no-member",
+                severity: Severity::Refused,
+                text,
+            }],
+        }
+    }
 }
 
 /// The certificates of one cluster.

@@ -71,6 +71,7 @@ pub async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     let names: Vec<&ClusterName> = verifier.mesh.clusters.iter().map(|m| &m.name).collect();
     let all: Vec<&Member> = verifier.mesh.clusters.iter().collect();
     let mut checks = verifier.roots(&all);
+    checks.extend(verifier.alone());
     checks.extend(verifier.networks(&all));
     checks.extend(names.iter().flat_map(|name| verifier.member(name)));
     let from = names.iter().map(|from| verifier.from(from, depth));
@@ -138,6 +139,24 @@ impl Verifier<'_> {
             }
         };
         roots.iter().map(one).collect()
+    }
+
+    /// One member alone has no pair, and where there is no pair nothing is proved.
+    fn alone(&self) -> Option<Check> {
+        let [only] = self.mesh.clusters.as_slice() else {
+            return None;
+        };
+        Some(Check {
+            id: Claim::Peers,
+            from: only.name.to_string(),
+            to: None,
+            outcome: Outcome::Failed,
+            evidence: format!(
+                "{} is the only member of mesh {}: there is no pair to prove",
+                only.name, self.mesh.id
+            ),
+            hints: vec![],
+        })
     }
 
     /// Each of these members is on a network of its own, as its istiod takes it from the namespace.

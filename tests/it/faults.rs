@@ -527,7 +527,7 @@ fn hints_find_the_same_mesh_and_the_same_clusters() {
     let world = World::new(2);
     let file = json!({"mesh": "shop", "clusters": [{"name": "a", "context": "eks-1"}, {"name": "b", "context": "eks-2"}]});
     fs::write(world.user.here().join("my.yaml"), file.to_string()).unwrap();
-    let status = world.run("status -f my.yaml -o json").ends(0).json();
+    let status = world.run("status -f my.yaml -o json").ends(7).json();
     let hints = |id: &str| {
         let checks = status["checks"].as_array().unwrap().iter();
         let mut checks = checks.filter(|c| c["id"] == id && c["from"] == "a");

@@ -25,7 +25,13 @@ mod cli;
 mod crash;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod embedded;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod green;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod guide;

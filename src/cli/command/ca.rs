@@ -14,6 +14,7 @@ use crate::{
     link::selection,
     pki::{self, NewRoot, Profile, Vault},
     spec::Mesh,
+    verify,
 };
 
 /// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
@@ -71,6 +72,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
+    session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let mut held = vec![];
     for (name, cluster) in &session.link.clusters {
@@ -86,9 +88,18 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         let files = secret.map(|s| pki::secret_files(&s["data"])).transpose();
         held.push((name.clone(), files.map_err(|e| Failure::failed(&e))?));
     }
-    let status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
+    let mut status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
+    let mesh = session.link.mesh();
+    for name in &session.strangers {
+        let why = verify::no_member(name, &mesh.id, &mesh.members());
+        status.clusters.push(pki::Row::of_stranger(name, why));
+    }
     frame.screen.show(&status, |style| text(&status, style))?;
-    Ok(Exit::Done)
+    Ok(match status.is_well() {
+        _ if !session.strangers.is_empty() => Exit::NotInTime,
+        true => Exit::Done,
+        false => Exit::Ill,
+    })
 }
 
 fn text(status: &pki::Status, style: Style) -> String {

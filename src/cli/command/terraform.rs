@@ -76,9 +76,14 @@ impl Answer {
             return Some(format!("no answer from all clusters within {seconds} s"));
         }
         let failed: Vec<_> = self.verdict.failed().collect();
-        failed.first().map(|c| match failed.len() {
+        let failed = failed.first().map(|c| match failed.len() {
             1 => format!("{}: {}", c.path(), c.evidence),
             n => format!("{}: {} (and {} more)", c.path(), c.evidence, n - 1),
+        });
+        failed.or_else(|| {
+            let (from, to) = self.verdict.unproved()?;
+            let text = "no request is known to have been answered since something changed: join again, which proves it";
+            Some(format!("proved/{from}/{to}: {text}"))
         })
     }
 }
@@ -212,7 +217,8 @@ async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
     let session = Session::open(Selection::Some(&query.clusters), &query.target()?, frame).await?;
     let link = &session.link;
     let reading = link.read().await?;
-    let mut verdict = link.judge(&reading).await;
+    let verdict = link.judge(&reading).await;
+    let mut verdict = verdict.with_strangers(link.mesh(), &session.strangers);
     frame.hints.settle_verdict(&mut verdict);
     let seen = || {
         reading
@@ -270,12 +276,20 @@ mod tests {
             evidence: "istiod-0 says timeout".into(),
             hints: vec![],
         };
+        let proved = |from: &str, to: &str| Check {
+            id: Claim::Proved,
+            from: from.into(),
+            to: Some(to.into()),
+            outcome: Outcome::Ok,
+            ..check.clone()
+        };
+        let proofs = [proved("eks-1", "eks-2"), proved("eks-2", "eks-1")];
         Answer {
             mesh: "mesh".into(),
             environment: "real".into(),
             verdict: Verdict {
                 clusters: vec!["eks-1".into(), "eks-2".into()],
-                checks: vec![check],
+                checks: [vec![check], proofs.into()].concat(),
                 ..Verdict::default()
             },
             gateways: [("eks-1".to_owned(), vec!["a.elb.test".to_owned()])].into(),

@@ -55,12 +55,10 @@ impl Member<'_> {
         if claim.mesh == self.mesh.id.as_str() {
             return None;
         }
-        let reason = format!(
-            "belongs to mesh {}, not to {}: ConfigMap meshlink-root in namespace {} says so",
-            claim.mesh, self.mesh.id, self.mesh.istio.namespace
-        );
-        let hint = Hint::other_mesh(["status", "--mesh", &claim.mesh]);
-        self.refuse(reason, hint)
+        let mut refusal = Refusal::of_another_mesh(self.name, &claim.mesh, &self.mesh.id);
+        let namespace = &self.mesh.istio.namespace;
+        refusal.reason += &format!(": ConfigMap meshlink-root in namespace {namespace} says so");
+        Some(refusal)
     }
 
     /// A join that names fewer members than there are would forget the rest.
