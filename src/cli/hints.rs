@@ -76,6 +76,12 @@ impl Hints {
         };
     }
 
+    /// Takes note of whether the members are embedded, once that is known.
+    pub(crate) fn settle_where(&self, embedded: bool) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.flags.sandbox = embedded;
+    }
+
     /// What the mesh is called: as it was found, else as it was typed.
     pub(crate) fn mesh(&self, target: &Target) -> String {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@ use std::{any::Any, net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
+    aws::{Aws, Env},
     cli::{
         Frame,
         args::{Target, environment::variable::DNS},
@@ -17,7 +18,7 @@ use crate::{
     engine::{Sink, crashpoint::Crash, event::Event},
     hint::Hint,
     link::{
-        Change, ChartSource, Consent, Environment, Folders, Meshlink, Question,
+        Change, ChartSource, Consent, Environment, Folders, Meshlink, Question, Real, Sandbox,
         reach::Finder,
         selection::{self, Named, Selected},
     },
@@ -60,6 +61,8 @@ pub(crate) struct Endpoints {
     pub(crate) kubeconfig: PathBuf,
     pub(crate) charts: String,
     pub(crate) dns: SocketAddr,
+    /// A file with the environment that their AWS is used with.
+    pub(crate) aws: PathBuf,
 }
 
 /// A mesh whose members are not connected to yet.
@@ -114,7 +117,6 @@ impl Session {
             Selection::Dead(names) => typed(&found.mesh, names)?,
             _ => vec![],
         };
-        let again = target.again(found.environment.embedded);
         let Found {
             mesh,
             environment,
@@ -123,11 +125,14 @@ impl Session {
             strangers,
             own,
         } = found;
+        let link = Meshlink::open_without(&dead, mesh, environment, finder).await?;
+        let embedded = link.environment.embedded;
+        frame.hints.settle_where(embedded);
         Ok(Self {
-            link: Meshlink::open_without(&dead, mesh, environment, finder).await?,
+            link,
             named,
             strangers,
-            again,
+            again: target.again(embedded),
             own,
         })
     }
@@ -246,6 +251,17 @@ fn environment(
     let folders = frame.folders(endpoints.is_some())?;
     let (screen, clock) = (frame.screen.clone(), frame.clock());
     let environment = Environment::new(folders, vec![], move || clock());
+    let real = Real {
+        folders: frame.folders(false)?,
+        name_servers: machine.own.dns.as_deref().map_or(Ok(vec![]), dns_servers)?,
+        charts: ChartSource {
+            unpinned: false,
+            from: target.charts.clone(),
+            offline: target.offline,
+            lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
+            logins: machine.logins(),
+        },
+    };
     Ok(Environment {
         connect: ConnectOptions {
             kubeconfig,
@@ -253,28 +269,33 @@ fn environment(
             network: frame.network.clone(),
             ..ConnectOptions::default()
         },
-        aws: frame.aws.clone(),
-        name_servers: match (endpoints, machine.own.dns.as_deref()) {
-            (Some(endpoints), _) => vec![endpoints.dns],
-            (None, Some(servers)) => dns_servers(servers)?,
-            (None, None) => vec![],
+        aws: match endpoints.filter(|_| target.sandbox) {
+            Some(endpoints) => aws_of(endpoints, frame),
+            None => frame.aws.clone(),
         },
-        charts: ChartSource {
-            // The sandbox's own charts change with the program.
-            unpinned: target.charts.is_none() && endpoints.is_some(),
-            from: target
-                .charts
-                .clone()
-                .or_else(|| endpoints.map(|e| e.charts.clone())),
-            offline: target.offline,
-            lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
-            logins: machine.logins(),
+        name_servers: match endpoints {
+            Some(endpoints) => vec![endpoints.dns],
+            None => real.name_servers.clone(),
+        },
+        charts: match endpoints {
+            Some(endpoints) => ChartSource {
+                // The sandbox's own charts change with the program.
+                unpinned: target.charts.is_none(),
+                from: real.charts.from.clone().or(Some(endpoints.charts.clone())),
+                ..real.charts.clone()
+            },
+            None => real.charts.clone(),
         },
         manifests: match &machine.own.manifests {
             Some(folder) => Texts::with_folder(folder).map_err(|e| Failure::failed(&e))?,
             None => Texts::default(),
         },
         embedded: endpoints.is_some(),
+        sandbox: endpoints.map(|endpoints| Sandbox {
+            kubeconfig: endpoints.kubeconfig.clone(),
+            only: target.sandbox,
+            real,
+        }),
         timeout: target.timeout,
         operator: operator(frame),
         command: format!("meshlink {}", frame.command),
@@ -283,6 +304,17 @@ fn environment(
         crash: Crash::at(machine.own.crash.clone()),
         ..environment
     })
+}
+
+/// The AWS that embedded clusters are in, whatever the environment says of another.
+fn aws_of(endpoints: &Endpoints, frame: &Frame) -> Aws {
+    let text = std::fs::read_to_string(&endpoints.aws).unwrap_or_default();
+    let vars = text.lines().filter_map(|line| line.split_once('='));
+    let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let screen = frame.screen.clone();
+    Aws::new(Env::from_vars(vars))
+        .through(frame.network.clone())
+        .telling(move |text| screen.say(text))
 }
 
 /// Who holds a Lease, for the one who finds it held.

@@ -31,7 +31,9 @@ fn run(user: &World, at: &World, kubeconfig: &World, args: &str) -> Answer {
 fn the_aws_of_the_sandbox_makes_no_cluster_embedded() {
     let (ours, theirs) = (World::new(2), others(&["eks-1", "eks-2"]));
     let before = (all(&ours), all(&theirs));
-    let answer = run(&ours, &ours, &theirs, "join eks-1 eks-2 --mesh docs");
+    let charts = &ours.endpoints().charts;
+    let join = format!("join eks-1 eks-2 --mesh docs --charts {charts}");
+    let answer = run(&ours, &ours, &theirs, &join);
     answer.ends(2).says("--yes");
     assert!(before == (all(&ours), all(&theirs)), "something is changed");
     // Its keys are not those of the sandbox.
