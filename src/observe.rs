@@ -23,7 +23,7 @@ mod lens;
 pub(crate) use facts::RENDERED;
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, is_ours, istio_crds,
-    istio_version, keepers, label_digest, published_root, record,
+    istio_version, keepers, label_digest, published_roots, record,
 };
 pub use lens::{Lens, Tokens, Unseen};
 
@@ -66,8 +66,8 @@ pub struct Seen {
     pub record: Option<Record>,
     /// The Secret `cacerts`.
     pub cacerts: Option<CacertsSeen>,
-    /// Hash of the root istiod publishes; it is what istiod really runs with.
-    pub published_root: Option<String>,
+    /// The roots istiod publishes, by their public keys; it is what istiod really runs with.
+    pub published_roots: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
@@ -138,8 +138,8 @@ impl Layout {
 /// The Secret `cacerts`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CacertsSeen {
-    /// Hash of the root's public key, where one can be read.
-    pub root: Option<String>,
+    /// The roots, by their public keys: one, unless somebody has put others beside it.
+    pub roots: Vec<String>,
     /// Fingerprint of the signing certificate.
     pub signer: Option<String>,
     /// Until when the signing certificate is valid.
@@ -266,9 +266,9 @@ pub fn proof_digest(mesh: &Mesh, cluster: &ClusterName, seen: &Seen) -> String {
         .iter()
         .map(|(name, r)| (name.as_str(), r.revision))
         .collect();
-    let root = seen.cacerts.as_ref().and_then(|c| c.root.as_deref());
+    let roots = seen.cacerts.as_ref().map(|c| &c.roots);
     let facts = serde_json::json!({
-        "mesh": mesh.id, "root": root, "links": links, "releases": releases,
+        "mesh": mesh.id, "roots": roots, "links": links, "releases": releases,
     });
     crate::digest::sha256_hex(facts.to_string().as_bytes())
 }

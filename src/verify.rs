@@ -18,6 +18,7 @@ use crate::{
 pub mod istiod;
 mod mesh;
 pub mod pair;
+mod roots;
 pub mod service;
 mod token;
 pub mod traffic;
@@ -265,8 +266,11 @@ impl Verdict {
 
     /// Takes over what a proof has found, in the place of what was known of the same before.
     pub fn take(&mut self, proof: Self) {
-        let shows = |id| id == Claim::Endpoints || Claim::TRAFFIC.contains(&id);
-        for check in proof.checks.into_iter().filter(|c| shows(c.id)) {
+        let shows = |check: &Check| {
+            let of_proxy = check.id == Claim::SameRoot && check.outcome == Outcome::Failed;
+            of_proxy || check.id == Claim::Endpoints || Claim::TRAFFIC.contains(&check.id)
+        };
+        for check in proof.checks.into_iter().filter(shows) {
             self.checks.retain(|c| c.path() != check.path());
             self.checks.push(check);
         }

@@ -247,8 +247,9 @@ impl<'a> Lens<'a> {
             claim: facts::named(&maps, facts::CLAIM).map(facts::claim),
             record: facts::named(&maps, facts::RECORD).and_then(facts::record),
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now)),
-            published_root: facts::named(&maps, "istio-ca-root-cert")
-                .and_then(facts::published_root),
+            published_roots: facts::named(&maps, "istio-ca-root-cert")
+                .map(facts::published_roots)
+                .unwrap_or_default(),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
             gateway: GatewaySeen {
                 opened: opened.iter().any(facts::opens),

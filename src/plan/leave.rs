@@ -331,7 +331,7 @@ impl<'a> LeavePlanner<'a> {
         if seen.releases.contains_key("istio-base") || crds {
             plan.add(base.clone(), before.clone(), "asked for by --uninstall");
         }
-        if seen.cacerts.is_some() || seen.published_root.is_some() || seen.claim.is_some() {
+        if seen.cacerts.is_some() || !seen.published_roots.is_empty() || seen.claim.is_some() {
             plan.add(cacerts.clone(), before.clone(), "asked for by --uninstall");
         }
         before.extend([base, cacerts]);

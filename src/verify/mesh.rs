@@ -8,7 +8,7 @@ use std::{
 use futures::future;
 use jiff::Timestamp;
 
-use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, traffic::Traffic};
+use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, roots, traffic::Traffic};
 use crate::{
     causes,
     cluster::{self, Cluster, ConnectOptions, Token},
@@ -94,51 +94,19 @@ impl Verifier<'_> {
         self.observed.clusters.get(name)
     }
 
-    /// These members publish one root: what istiod says, not what the Secret says.
+    /// These members trust one root, and no other beside it: by what istiod publishes, and by the Secret it reads.
     fn roots(&self, members: &[&Member]) -> Vec<Check> {
-        let roots = members.iter().map(|m| {
-            (
-                &m.name,
-                self.seen(&m.name).and_then(|s| s.published_root.as_deref()),
-            )
-        });
-        let roots: Vec<_> = roots.collect();
-        let first = roots.iter().find_map(|(_, root)| *root);
-        let short = |root: &str| root.get(..12).unwrap_or(root).to_owned();
-        let one = |(name, root): &(&ClusterName, Option<&str>)| {
-            let (outcome, evidence) = match (root, first) {
-                (None, _) => (
-                    Outcome::Failed,
-                    format!("istiod in {name} publishes no root"),
-                ),
-                (Some(root), Some(first)) if *root != first => (
-                    Outcome::Failed,
-                    format!(
-                        "{name} publishes root {}, the first member {}",
-                        short(root),
-                        short(first)
-                    ),
-                ),
-                (Some(root), _) => (
-                    Outcome::Ok,
-                    format!("{name} publishes root {}", short(root)),
-                ),
-            };
-            let hints = if outcome == Outcome::Ok {
-                vec![]
-            } else {
-                vec![Hint::meshlink(["ca", "status"])]
-            };
-            Check {
-                id: Claim::SameRoot,
-                from: name.to_string(),
-                to: None,
-                outcome,
-                evidence,
-                hints,
-            }
+        let seen = members
+            .iter()
+            .filter_map(|m| Some((&m.name, self.seen(&m.name)?)));
+        let seen: Vec<_> = seen.collect();
+        let mesh = seen.iter().find_map(|(_, seen)| root_of(seen));
+        let of_none = Seen::default();
+        let one = |m: &&Member| {
+            let seen = self.seen(&m.name).unwrap_or(&of_none);
+            roots::judge(&m.name, seen, mesh)
         };
-        roots.iter().map(one).collect()
+        members.iter().map(one).collect()
     }
 
     /// One member alone has no pair, and where there is no pair nothing is proved.
@@ -157,6 +125,15 @@ impl Verifier<'_> {
             ),
             hints: vec![],
         })
+    }
+
+    /// What is wrong with the roots that the proxy of a member's probe trusts.
+    async fn bundle(&self, from: &ClusterName, probe: &Probe) -> Option<Check> {
+        let mut seen = self.mesh.clusters.iter().filter_map(|m| self.seen(&m.name));
+        let mesh = seen.find_map(root_of)?;
+        // A proxy that does not say what it trusts is told by the requests it cannot send.
+        let held = probe.roots().await.ok()?;
+        roots::judge_proxy(from, &held, mesh)
     }
 
     /// Each of these members is on a network of its own, as its istiod takes it from the namespace.
@@ -466,6 +443,11 @@ impl Verifier<'_> {
         };
         let of = |way| held.get(&way).map(Vec::as_slice).unwrap_or_default();
         let mut checks = vec![pair::endpoints(from, name, of(Way::Http), &gateway)];
+        // A proxy trusts the same whoever is asked: it is looked at once.
+        let first = self.mesh.clusters.iter().find(|m| m.name != *from);
+        if view.depth == Depth::Every && first.is_some_and(|m| m.name == *name) {
+            checks.extend(self.bundle(from, probe).await);
+        }
         let asked = match view.depth {
             Depth::Every => {
                 // What the proxy holds and what istiod knows may differ: each is tried.
@@ -493,6 +475,12 @@ impl Verifier<'_> {
             ..Verdict::default()
         }
     }
+}
+
+/// The root of the mesh, as far as a member knows it: the one it is bound to, else the one it publishes.
+fn root_of(seen: &Seen) -> Option<&str> {
+    let bound = seen.claim.as_ref().map(|claim| claim.root.as_str());
+    bound.or_else(|| seen.published_roots.first().map(String::as_str))
 }
 
 /// Every way, through the proxies and at each address by itself, side by side.

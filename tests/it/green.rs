@@ -1,9 +1,10 @@
 //! Green is earned: what was named and is no member, what belongs to another mesh and what nobody tried never pass.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
-    kit::{Answer, World, join},
+    kit::{Answer, World, foreign_cacerts, join},
     verify::failed,
 };
 
@@ -183,4 +184,36 @@ fn a_mesh_that_is_ill_has_an_exit_code_of_its_own() {
     world.run("status -o json").ends(7);
     world.delete("eks-2", &crate::kit::istio("secrets", "cacerts"));
     world.run("ca status").ends(7).says("eks-2");
+}
+
+#[test]
+fn a_second_root_in_cacerts_is_named_and_taken_out_again() {
+    let world = World::joined(2);
+    let path = crate::kit::istio("secrets", "cacerts");
+    let text = |data: &Value| {
+        let bytes = STANDARD.decode(data["root-cert.pem"].as_str().unwrap());
+        String::from_utf8(bytes.unwrap()).unwrap()
+    };
+    let ours = text(&world.get("eks-1", &path)["data"]);
+    let both = ours + &text(&foreign_cacerts("eks-1", true));
+    let data = json!({"data": {"root-cert.pem": STANDARD.encode(both)}});
+    world.merge("eks-1", &path, &data);
+    let status = world.run("ca status -o json").ends(7).json();
+    let other = status["clusters"][0]["roots"][1]["spki_sha256"].clone();
+    let other = &other.as_str().unwrap()[..12];
+    world.run("ca status").ends(7).says(other);
+    for command in ["verify", "verify --traffic"] {
+        let answer = world.run(&format!("{command} -o json")).ends(4);
+        assert_eq!(failed(&answer), ["same-root/eks-1"], "{answer}");
+        answer.says(&format!("trusts root {other}"));
+    }
+    world.run("status").ends(7).says(other);
+    world
+        .run("plan eks-1 eks-2")
+        .ends(10)
+        .says("install-cacerts/eks-1")
+        .says(other);
+    world.run(&join(2)).ends(0);
+    world.run("verify --traffic").ends(0);
+    world.run("ca status").ends(0);
 }

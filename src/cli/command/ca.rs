@@ -30,10 +30,10 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
     let facts = root.facts();
     frame.screen.show(facts, |_| {
         format!(
-            "Root of mesh {}: {}\n  fingerprint {}\n  valid until {}\n  rests in {}\n",
+            "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  rests in {}\n",
             mesh.id,
             facts.subject,
-            facts.sha256,
+            facts.spki_sha256,
             facts.not_after.strftime("%Y-%m-%d"),
             places.vault.display()
         )
@@ -109,7 +109,8 @@ fn text(status: &pki::Status, style: Style) -> String {
             let until = root.not_after.strftime("%Y-%m-%d");
             let _ = writeln!(
                 text,
-                "Root in the vault: {}, valid until {until}\n",
+                "Root in the vault: {} ({}), valid until {until}\n",
+                pki::short(&root.spki_sha256),
                 root.subject
             );
         }
@@ -147,11 +148,15 @@ fn cells(row: &pki::Row) -> [String; 5] {
     let signer = row.signer.as_ref();
     [
         row.cluster.to_string(),
-        signer.map_or_else(none, |s| s.sha256.chars().take(12).collect()),
+        signer.map_or_else(none, |s| pki::short(&s.spki_sha256).to_owned()),
         signer.map_or_else(none, |s| s.not_after.strftime("%Y-%m-%d").to_string()),
         row.days_left.map_or_else(none, |d| d.to_string()),
-        row.roots
-            .first()
-            .map_or_else(none, |r| r.spki_sha256.chars().take(12).collect()),
+        match row.roots.as_slice() {
+            [] => none(),
+            roots => {
+                let roots = roots.iter().map(|r| pki::short(&r.spki_sha256));
+                roots.collect::<Vec<_>>().join(" ")
+            }
+        },
     ]
 }

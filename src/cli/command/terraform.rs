@@ -234,7 +234,12 @@ async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
             .map(|(name, seen)| (name, seen.gateway.addresses.clone()))
             .collect(),
         roots: seen()
-            .map(|(name, seen)| (name, seen.published_root.clone()))
+            .map(|(name, seen)| {
+                (
+                    name,
+                    (seen.published_roots.len() == 1).then(|| seen.published_roots[0].clone()),
+                )
+            })
             .collect(),
         verdict,
         late: None,

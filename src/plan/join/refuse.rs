@@ -118,7 +118,7 @@ impl Member<'_> {
 
     fn foreign_root(&self) -> Option<Refusal> {
         let CacertsSeen {
-            root,
+            roots,
             problems,
             ours,
             ..
@@ -130,8 +130,11 @@ impl Member<'_> {
             );
             return self.refuse(reason, self.look_at_cacerts());
         }
-        let root = root.as_ref()?;
-        if self.observed.vault.root.as_ref() == Some(root) || !problems.is_empty() {
+        let mesh = self.observed.vault.root.as_ref();
+        // What somebody has put beside the mesh's root in a Secret of ours is taken out again.
+        let is_ours = *ours && roots.iter().any(|root| Some(root) == mesh);
+        let root = roots.iter().find(|root| Some(*root) != mesh)?;
+        if is_ours || !problems.is_empty() {
             return None;
         }
         let reason = format!(
