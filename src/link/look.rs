@@ -68,7 +68,7 @@ impl Inputs {
         }
         let (exposure, findings) = link.exposure().await?;
         let additions = Additions {
-            istiod: charts::istiod_values(&link.mesh.istio.values)?,
+            istiod: charts::istiod_values(&link.mesh)?,
             gateway: charts::owner_values(&link.mesh.gateway.values)?,
             exposure,
         };

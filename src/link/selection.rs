@@ -83,6 +83,7 @@ pub(crate) async fn mesh(
                 "a mesh file names its clusters itself: give the file or names",
             ));
         }
+        (Some(path), Selection::All(_)) => several(read(path)?, path)?,
         (Some(path), _) => read(path)?,
         (None, Selection::All(names)) => named(names)?,
         (None, Selection::Some([])) => written_down(by)?,
@@ -107,6 +108,18 @@ pub(crate) async fn mesh(
         }
     }
     Ok(selected)
+}
+
+/// A mesh file that can be joined: it names two members at least.
+fn several(mesh: Mesh, path: &Path) -> Result<Mesh, Failure> {
+    match mesh.clusters.as_slice() {
+        [only] => {
+            let (path, only) = (path.display(), &only.name);
+            let text = format!("a mesh needs at least two clusters, and {path} names only {only}");
+            Err(Failure::from_causes(Failed::InvalidMesh, vec![text]))
+        }
+        _ => Ok(mesh),
+    }
 }
 
 /// Gives a mesh the name it was asked for by; a file says its own.
@@ -240,7 +253,7 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
 }
 
 /// The mesh as the last join wrote it down on this machine.
-fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
+pub(crate) fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
     let (id, path) = place(by)?;
     if !path.exists() {
         return Err(Failure::usage(format!(

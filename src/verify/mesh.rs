@@ -80,6 +80,7 @@ pub async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
         checks.extend(found.checks);
         traffic.extend(found.traffic);
     }
+    let mut checks = worst(checks);
     checks.sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
     Verdict {
         clusters: names.iter().map(ToString::to_string).collect(),
@@ -256,6 +257,9 @@ impl Verifier<'_> {
         let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
         let pairs = others.map(|to| self.look(from, to, &view));
         let mut all = Verdict::default();
+        if depth != Depth::Configuration {
+            all.checks.extend(self.alike(cluster, seen).await);
+        }
         for found in future::join_all(pairs).await {
             all.checks.extend(found.checks);
             all.traffic.extend(found.traffic);
@@ -354,13 +358,39 @@ impl Verifier<'_> {
         seen: &Seen,
     ) -> Result<Vec<istiod::Replica>, cluster::Error> {
         let namespace = &self.mesh.istio.namespace;
-        future::try_join_all(
-            seen.istiod
-                .pods
-                .iter()
-                .map(|pod| istiod::ask(cluster, namespace, pod)),
-        )
-        .await
+        let pods = &seen.istiod.pods;
+        let asked = pods.iter().map(|pod| istiod::ask(cluster, namespace, pod));
+        let mut replicas = vec![];
+        let mut first = None;
+        for (pod, asked) in pods.iter().zip(future::join_all(asked).await) {
+            replicas.push(asked.unwrap_or_else(|error| {
+                let unasked = Some(causes::line(&error));
+                first.get_or_insert(error);
+                istiod::Replica {
+                    pod: pod.clone(),
+                    unasked,
+                    ..istiod::Replica::default()
+                }
+            }));
+        }
+        // One that is silent does not hide what the others say.
+        match first {
+            Some(error) if replicas.iter().all(|r| r.unasked.is_some()) => Err(error),
+            _ => Ok(replicas),
+        }
+    }
+
+    /// What tells the replicas of a member's istiod apart by the certificates they sign with.
+    async fn alike(&self, cluster: &Cluster, seen: &Seen) -> Option<Check> {
+        let pods = &seen.istiod.pods;
+        if pods.len() < 2 {
+            return None;
+        }
+        let namespace = self.mesh.istio.namespace.as_str();
+        let ends = pods
+            .iter()
+            .map(|pod| async move { (pod.as_str(), istiod::ends(cluster, namespace, pod).await) });
+        istiod::alike(cluster.name(), &future::join_all(ends).await)
     }
 
     fn configured(&self, from: &ClusterName, to: &ClusterName) -> Vec<Check> {
@@ -475,6 +505,22 @@ impl Verifier<'_> {
             ..Verdict::default()
         }
     }
+}
+
+/// One check for each claim: the worst of what was found, with the evidence of all that is as bad.
+fn worst(checks: Vec<Check>) -> Vec<Check> {
+    let mut kept: BTreeMap<String, Check> = BTreeMap::new();
+    for check in checks {
+        match kept.get_mut(&check.path()) {
+            Some(known) if known.outcome == check.outcome => {
+                known.evidence = format!("{}; {}", known.evidence, check.evidence);
+                known.hints.extend(check.hints);
+            }
+            Some(known) if known.outcome > check.outcome => {}
+            _ => drop(kept.insert(check.path(), check)),
+        }
+    }
+    kept.into_values().collect()
 }
 
 /// The root of the mesh, as far as a member knows it: the one it is bound to, else the one it publishes.

@@ -32,7 +32,9 @@ fn the_aws_of_the_sandbox_makes_no_cluster_embedded() {
     let (ours, theirs) = (World::new(2), others(&["eks-1", "eks-2"]));
     let before = (all(&ours), all(&theirs));
     let charts = &ours.endpoints().charts;
-    let join = format!("join eks-1 eks-2 --mesh docs --charts {charts}");
+    let file = "mesh: docs\nclusters:\n- {name: eks-1, peerServer: 'https://192.0.2.1'}\n- {name: eks-2, peerServer: 'https://192.0.2.2'}\n";
+    fs::write(ours.user.here().join("mesh.yaml"), file).unwrap();
+    let join = format!("join -f mesh.yaml --charts {charts}");
     let answer = run(&ours, &ours, &theirs, &join);
     answer.ends(2).says("--yes");
     assert!(before == (all(&ours), all(&theirs)), "something is changed");

@@ -209,7 +209,7 @@ fn a_second_root_in_cacerts_is_named_and_taken_out_again() {
     }
     world.run("status").ends(7).says(other);
     world
-        .run("plan eks-1 eks-2")
+        .run("plan eks-1 eks-2 -v")
         .ends(10)
         .says("install-cacerts/eks-1")
         .says(other);

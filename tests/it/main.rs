@@ -40,6 +40,9 @@ mod house;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod json;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

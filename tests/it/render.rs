@@ -152,7 +152,7 @@ fn a_check_says_what_is_out_of_date_and_writes_nothing() {
     // Fewer members: what was ours goes, what was not stays.
     fs::write(
         world.user.here().join("mesh.yaml"),
-        "clusters:\n- name: eks-1\n",
+        "clusters:\n- name: eks-1\n- name: eks-3\n",
     )
     .unwrap();
     world

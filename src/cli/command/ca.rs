@@ -1,21 +1,39 @@
 //! `meshlink ca`.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     cli::{
         Frame,
         args::{CaInit, CaStatus},
         error::{Exit, Failure},
-        output::{Style, table::Table},
+        output::{Style, json::Document, table::Table},
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
     link::selection,
-    pki::{self, NewRoot, Profile, Vault},
+    pki::{self, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
 };
+
+/// `meshlink ca init -o json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Made {
+    /// The mesh.
+    mesh: String,
+    /// The folder it rests in.
+    vault: PathBuf,
+    /// The root's certificate.
+    root: CertFacts,
+}
+
+impl Document for Made {
+    const SCHEMA: &'static str = "ca-init";
+}
 
 /// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
 pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
@@ -27,8 +45,13 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
         Some(root) => root,
         None => create(&mesh, &vault, args.target.sandbox, frame)?,
     };
-    let facts = root.facts();
-    frame.screen.show(facts, |_| {
+    let made = Made {
+        mesh: mesh.id.to_string(),
+        vault: places.vault.clone(),
+        root: root.facts().clone(),
+    };
+    let facts = &made.root;
+    frame.screen.show(&made, |_| {
         format!(
             "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  rests in {}\n",
             mesh.id,

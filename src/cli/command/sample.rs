@@ -12,7 +12,7 @@ use crate::{
         Frame,
         args::{Sample as Args, SampleCommand, SampleTarget, SampleUp, Target},
         error::{Exit, Failure},
-        output::{Style, table::Table},
+        output::{Style, json::Document, table::Table},
         session::{Selection, Session, typed},
     },
     cluster::Cluster,
@@ -34,6 +34,10 @@ pub(crate) struct Samples {
     pub(crate) clusters: Vec<State>,
 }
 
+impl Document for Samples {
+    const SCHEMA: &'static str = "sample";
+}
+
 /// Answers of `sample call`, by cluster.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Calls {
@@ -41,6 +45,10 @@ pub(crate) struct Calls {
     pub(crate) versions: Vec<String>,
     /// What each cluster's client was answered.
     pub(crate) calls: Vec<Called>,
+}
+
+impl Document for Calls {
+    const SCHEMA: &'static str = "sample-call";
 }
 
 /// Runs it.

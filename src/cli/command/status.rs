@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
     let say = |reason: &str| frame.screen.say(&format!("waiting: {reason}"));
     let looked = tokio::select! {
         looked = crate::wait::until(look, Every::fixed(AGAIN), deadline, say) => looked,
-        () = frame.cancel.cancelled() => return Ok(Exit::Interrupted),
+        () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     let exit = match looked {
         Ok(_) if !strangers.is_empty() => Exit::NotInTime,

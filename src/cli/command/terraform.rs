@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
         Frame,
         args::Target,
         error::{Exit, Failure, Kind},
+        output::json,
         session::{Selection, Session},
     },
     hint::Hint,
@@ -66,6 +69,34 @@ pub(crate) struct Answer {
     roots: BTreeMap<String, Option<String>>,
     /// It did not come within this time.
     late: Option<Duration>,
+}
+
+/// The same as Terraform takes it: every value is a string, its own version too.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Told {
+    /// The version of this schema.
+    schema_version: String,
+    /// `true` if nothing is wrong and every pair is proved.
+    ready: String,
+    /// Why it is not ready.
+    reason: String,
+    /// The mesh.
+    mesh: String,
+    /// `embedded` for the sandbox, else `real`.
+    environment: String,
+    /// SHA-256 of the public key of the root, if all members publish the same.
+    root_sha256: String,
+    /// The members, as JSON.
+    clusters_json: String,
+    /// Gateway addresses by cluster, as JSON.
+    gateways_json: String,
+    /// The claims, as JSON.
+    checks_json: String,
+}
+
+/// The schema of the answer.
+pub(crate) fn schema() -> (&'static str, Value) {
+    ("terraform", json::of::<Told>())
 }
 
 impl Answer {
@@ -255,15 +286,16 @@ fn result(answer: &Answer) -> Value {
             .values()
             .all(|root| root.as_ref() == Some(*first))
     });
-    json!({
-        "ready": reason.is_none().to_string(),
-        "reason": reason.unwrap_or_default(),
-        "mesh": answer.mesh,
-        "environment": answer.environment,
-        "root_sha256": root.cloned().unwrap_or_default(),
-        "clusters_json": json!(answer.verdict.clusters).to_string(),
-        "gateways_json": json!(answer.gateways).to_string(),
-        "checks_json": json!(answer.verdict.checks).to_string(),
+    json!(Told {
+        schema_version: json::VERSION.to_string(),
+        ready: reason.is_none().to_string(),
+        reason: reason.unwrap_or_default(),
+        mesh: answer.mesh.clone(),
+        environment: answer.environment.clone(),
+        root_sha256: root.cloned().unwrap_or_default(),
+        clusters_json: json!(answer.verdict.clusters).to_string(),
+        gateways_json: json!(answer.gateways).to_string(),
+        checks_json: json!(answer.verdict.checks).to_string(),
     })
 }
 

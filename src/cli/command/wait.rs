@@ -12,7 +12,7 @@ use crate::{
         Frame,
         args::WaitNlb,
         error::{Exit, Failure, hinted},
-        output::Style,
+        output::{Style, json::Document},
         session::{Selection, Session},
     },
     hint::Hint,
@@ -31,6 +31,10 @@ pub(crate) struct Waited {
     ready: bool,
     /// Each of them.
     balancers: Vec<Balancer>,
+}
+
+impl Document for Waited {
+    const SCHEMA: &'static str = "wait-nlb";
 }
 
 /// The load balancer of one gateway.
@@ -88,7 +92,7 @@ pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
     let all = future::join_all(wait);
     let balancers = tokio::select! {
         balancers = all => balancers,
-        () = frame.cancel.cancelled() => return Ok(Exit::Interrupted),
+        () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     let (blind, balancers): (Vec<_>, Vec<_>) = balancers.into_iter().partition(Result::is_err);
     if let Some(failure) = blind
