@@ -15,16 +15,16 @@ use crate::{
     spec::Mesh,
 };
 
-pub mod istiod;
+pub(crate) mod istiod;
 mod mesh;
-pub mod pair;
+pub(crate) mod pair;
 mod roots;
-pub mod service;
+pub(crate) mod service;
 mod token;
-pub mod traffic;
+pub(crate) mod traffic;
 
-pub use mesh::{Depth, Verifier, verify};
-pub use traffic::Asked;
+pub(crate) use mesh::{Depth, Verifier, verify};
+pub(crate) use traffic::Asked;
 
 /// What was found about one claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -13,7 +13,7 @@ use crate::name::ClusterName;
 
 /// The certificates of a mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Status {
+pub(crate) struct Status {
     /// The root in this machine's vault, if it is here.
     pub root: Option<CertFacts>,
     /// One row per cluster.
@@ -27,7 +27,7 @@ pub struct Status {
 impl Status {
     /// Whether there is something to compare, every cluster trusts what every other signs and nothing else, and istiod
     /// would refuse none of it.
-    pub fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         let grave = |p: &Problem| p.severity == Severity::Refused || p.code == SECOND_ROOT;
         let grave = self.clusters.iter().flat_map(|r| &r.problems).any(grave);
         self.same_root == Some(true) && !grave
@@ -74,7 +74,7 @@ impl Row {
 
 /// The certificates of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Row {
+pub(crate) struct Row {
     /// The cluster.
     pub cluster: ClusterName,
     /// What its istiod signs with; none if there is no readable `cacerts`.
@@ -91,7 +91,7 @@ pub struct Row {
 
 /// Whether what one cluster signs is trusted in another, checked along the signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Proof {
+pub(crate) struct Proof {
     /// The cluster that signs.
     pub signer: ClusterName,
     /// The cluster that verifies.
@@ -104,19 +104,11 @@ pub struct Proof {
     pub why: Option<String>,
 }
 
-/// The roots two bundles share, by their public keys; none means that the two cannot trust each other.
-pub fn same_root(a: &[CertFacts], b: &[CertFacts]) -> Vec<String> {
-    let shared = a
-        .iter()
-        .filter(|cert| b.iter().any(|other| other.spki_sha256 == cert.spki_sha256));
-    shared.map(|cert| cert.spki_sha256.clone()).collect()
-}
-
 /// A cluster trusts another root beside that of the mesh.
 const SECOND_ROOT: &str = "second-root";
 
 /// Lays out the certificates of a mesh: the root here, and the Secret `cacerts` of each cluster, if it has one.
-pub fn status(
+pub(crate) fn status(
     root: Option<&CertFacts>,
     clusters: &[(ClusterName, Option<Files>)],
     now: Timestamp,
