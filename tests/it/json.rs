@@ -65,7 +65,7 @@ fn snake_case(name: &str, schema: &Value) {
 }
 
 /// Every command that prints a document, with its code and the name of its schema; in an order in which they can run.
-const RUNS: [(&str, i32, &str); 45] = [
+const RUNS: [(&str, i32, &str); 44] = [
     ("ca init", 0, "ca-init"),
     ("ca status", 0, "ca-status"),
     ("plan eks-1 eks-2", 10, "plan"),
@@ -81,9 +81,9 @@ const RUNS: [(&str, i32, &str); 45] = [
     ("verify --traffic", 0, "verdict"),
     ("verify eks-1 eks-3", 4, "verdict"),
     ("ca status", 0, "ca-status"),
-    ("ca status eks-3", 4, "ca-status"),
+    ("ca status eks-1 eks-3", 4, "ca-status"),
     ("wait nlb", 0, "wait-nlb"),
-    ("wait nlb eks-3", 4, "wait-nlb"),
+    ("wait nlb eks-1 eks-3", 4, "wait-nlb"),
     ("sample status", 0, "sample"),
     ("sample call", 4, "sample-call"),
     ("sample up", 0, "sample"),
@@ -109,7 +109,6 @@ const RUNS: [(&str, i32, &str); 45] = [
     ("wait nlb eks-1 --mesh none", 5, "wait-nlb"),
     ("sample call --namespace Bad", 2, "sample-call"),
     ("leave eks-9", 1, "report"),
-    ("leave eks-3", 2, "report"),
     ("leave eks-2", 0, "report"),
     ("status", 7, "verdict"),
 ];
@@ -192,10 +191,8 @@ fn what_needs_no_mesh_is_what_its_schema_says() {
         schemas.judge(&answer.ends(code), schema);
     }
     schemas.judge(&world.user.run("schema nothing -o json").ends(2), "failure");
-    let running = world.user.start("sandbox -o json");
     // It runs already: that is a failure, and a document.
-    running.interrupt();
-    schemas.judge(&running.end(), "sandbox");
+    schemas.judge(&world.user.run("sandbox -o json").ends(1), "sandbox");
     let program = env!("CARGO_BIN_EXE_meshlink");
     for (query, code) in [
         (json!({"clusters": "eks-1,eks-2", "sandbox": "true"}), 0),

@@ -66,6 +66,9 @@ mod secrets;
 mod service;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod silent;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod terminal;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

@@ -346,3 +346,42 @@ mod tests {
         assert_eq!(news, [true, false, true, true]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_skipped_for_one_cause_is_one_line() {
+        let skipped = |step: &str, because| Event {
+            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            run: "r".into(),
+            kind: Kind::StepSkipped {
+                step: step.into(),
+                because,
+            },
+        };
+        let needs = |step: &str| Because::Needs(step.into());
+        let mut run = Run {
+            skipped: vec![
+                skipped("claim-root/b", needs("claim-root/a")),
+                skipped("issue-intermediate/b", needs("claim-root/b")),
+                skipped("stop-probe/b", Because::Interrupted),
+            ],
+            ..Run::default()
+        };
+        let told: Vec<_> = run
+            .skips()
+            .into_iter()
+            .map(|event| event.to_string())
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "2 steps: skipped: needs claim-root/a",
+                "stop-probe/b: skipped: interrupted"
+            ]
+        );
+        assert!(run.skips().is_empty());
+    }
+}
