@@ -122,9 +122,9 @@ impl Mesh {
     /// ```
     /// use meshlink::spec::Mesh;
     ///
-    /// let text = "clusters: [eks-1]\nistio: {verison: \"1.31.0\"}";
+    /// let text = "clusters:\n- name: east\n- name: west\nistio: {verison: \"1.31.0\"}";
     /// let problems = Mesh::read(text, "mesh.yaml".as_ref()).unwrap_err();
-    /// assert_eq!(problems.list[0].line, 2);
+    /// assert_eq!(problems.list[0].line, 4);
     /// ```
     pub fn read(text: &str, file: &Path) -> Result<Self, Problems> {
         read::mesh(text, file)
