@@ -19,8 +19,9 @@ use crate::{
     manifest::Texts,
     name::ClusterName,
     observe::Layout,
+    owner::Owner,
     pki::Vault,
-    plan::{Desired, leave::Leave},
+    plan::{Deletion, Desired, Step, leave::Leave},
     resolve::Resolver,
     spec::Mesh,
     verify::Depth,
@@ -44,6 +45,7 @@ pub use lock::{Lock, Stop, lock};
 pub use readings::Readings;
 pub use recorder::{Recorder, Sink};
 pub use run::run;
+pub(crate) use survey::look_into_releases;
 pub use survey::{Failed, survey};
 
 /// Tells the time.
@@ -73,6 +75,10 @@ pub struct RunContext {
     pub connect: ConnectOptions,
     /// The members are embedded.
     pub embedded: bool,
+    /// For whom objects are made in each member.
+    pub(crate) owners: BTreeMap<ClusterName, Owner>,
+    /// What each step deletes, by the plan.
+    pub(crate) deletions: BTreeMap<Step, Vec<Deletion>>,
     /// How far a leave goes; says nothing in a join.
     pub leave: Leave,
     /// Where the leavers' gateways answered before: no proxy may hold that at the end.

@@ -38,6 +38,7 @@ pub mod manifest;
 pub mod name;
 pub mod net;
 pub mod observe;
+mod owner;
 pub mod pki;
 pub mod plan;
 pub mod probe;

@@ -11,6 +11,7 @@ mod secret;
 mod tried;
 mod update;
 
+pub use crate::owner::MANAGED_BY;
 pub(crate) use facts::tokens;
 pub use facts::{Problem, RemoteSecretFacts, TokenFacts, parse, token_facts};
 pub use reader::{account, account_names, objects, roles, token_secret};
@@ -25,5 +26,3 @@ pub use update::{Update, update};
 pub const ISTIO_SYSTEM: &str = "istio-system";
 /// The label on everything made for a peer: its cluster name.
 pub const PEER_LABEL: &str = "meshlink/peer";
-/// The label by which our objects are found again.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");
