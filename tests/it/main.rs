@@ -46,6 +46,9 @@ mod one_root;
 mod ownership;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod ownership_matrix;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod plan;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
