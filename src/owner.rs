@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::name::{ClusterName, MeshId};
 
 /// The label by which our objects are found again. It proves nothing.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");
 /// The annotation that says what an object was made for.
 pub(crate) const MARK: &str = "meshlink/owner";
 /// The annotation by which a person hands an object over to a mesh.

@@ -17,15 +17,15 @@ use crate::{
     spec::Mesh,
 };
 
-pub mod desire;
-pub mod join;
-pub mod leave;
+pub(crate) mod desire;
+pub(crate) mod join;
+pub(crate) mod leave;
 pub(crate) mod ownership;
 mod refresh;
-pub mod step;
+pub(crate) mod step;
 
-pub use desire::{Desired, Wanted};
-pub use step::Step;
+pub(crate) use desire::{Desired, Wanted};
+pub(crate) use step::Step;
 
 /// What is to be done, in an order that respects every need.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
@@ -86,14 +86,14 @@ pub struct Planned {
     /// Field by field, where objects differ from what they should be.
     pub changes: Vec<ObjectChange>,
     /// The objects it deletes, as far as they can be told before.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
-    pub deletes: Vec<Deletion>,
+    pub(crate) deletes: Vec<Deletion>,
 }
 
 /// An object that a step deletes, and no other of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deletion {
+pub(crate) struct Deletion {
     /// Which.
     pub object: Ref,
     /// Its UID.
@@ -129,7 +129,7 @@ pub struct ObjectChange {
 /// A reason to change nothing at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}{reason}", cluster.as_ref().map(|c| format!("cluster {c}: ")).unwrap_or_default())]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The cluster that stands against it, if it is one.
     pub cluster: Option<ClusterName>,
     /// What is in the way.
@@ -150,7 +150,7 @@ impl Refusal {
 }
 
 /// The sample apps of every member, put in or taken out.
-pub fn sample(mesh: &Mesh, install: bool) -> Plan {
+pub(crate) fn sample(mesh: &Mesh, install: bool) -> Plan {
     let mut plan = Plan::default();
     for member in &mesh.clusters {
         let name = member.name.clone();

@@ -39,7 +39,7 @@ const WORKLOADS: [&Kind; 5] = [
 
 /// Why a sample could not be put in or taken out.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The cluster refused, or could not be reached.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
@@ -86,7 +86,7 @@ impl Error {
     }
 
     /// What to do about it.
-    pub fn hints(&self) -> Vec<Hint> {
+    pub(crate) fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotOurs { .. } => vec![Hint::note("choose another namespace with --namespace")],
             Self::Foreign(refusal) => refusal.hints.clone(),
@@ -111,24 +111,24 @@ pub struct Sample {
 
 /// What one cluster has of the sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct State {
+pub(crate) struct State {
     /// The cluster.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Its server's version, if it has one.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Whether server and client are available.
-    pub ready: bool,
+    pub(crate) ready: bool,
 }
 
 /// What one cluster's client was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Called {
+pub(crate) struct Called {
     /// Where the client is.
-    pub from: String,
+    pub(crate) from: String,
     /// How often which version answered.
-    pub answers: BTreeMap<String, usize>,
+    pub(crate) answers: BTreeMap<String, usize>,
     /// How often something else came back, and what.
-    pub others: BTreeMap<String, usize>,
+    pub(crate) others: BTreeMap<String, usize>,
 }
 
 impl Sample {
@@ -267,7 +267,7 @@ impl Sample {
     }
 
     /// What a cluster has of it.
-    pub async fn state(&self, cluster: &Cluster) -> Result<State, Error> {
+    pub(crate) async fn state(&self, cluster: &Cluster) -> Result<State, Error> {
         let (key, value) = access::MANAGED_BY;
         let label = format!("{key}={value}");
         let all = cluster
@@ -292,7 +292,7 @@ impl Sample {
     }
 
     /// Asks the server from a cluster's client so many times.
-    pub async fn call(&self, cluster: &Cluster, times: usize) -> Result<Called, Error> {
+    pub(crate) async fn call(&self, cluster: &Cluster, times: usize) -> Result<Called, Error> {
         let mut called = Called {
             from: cluster.name().to_string(),
             answers: BTreeMap::new(),

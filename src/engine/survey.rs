@@ -18,7 +18,7 @@ use crate::{
 
 /// Why a survey failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub(crate) enum Failed {
     /// The members could not be read.
     #[error(transparent)]
     Unseen(#[from] Unseen),
@@ -28,7 +28,7 @@ pub enum Failed {
 }
 
 /// What is there, and what should be. The lens goes on to answer from what it has read.
-pub async fn survey(
+pub(crate) async fn survey(
     lens: &Lens<'_>,
     charts: &Charts,
     additions: &Additions,

@@ -116,6 +116,14 @@ impl Meshlink {
             Change::Verify => {
                 let (reading, desired) = self.survey(inputs).await?;
                 self.refuse_strangers(&reading)?;
+                let names = self.clusters.keys();
+                let observed = &reading.observed;
+                let probes = names
+                    .filter_map(|n| plan::ownership::probe_in_the_way(&self.mesh, observed, n));
+                let probes: Vec<_> = probes.collect();
+                if !probes.is_empty() {
+                    return Err(refused(probes));
+                }
                 Ok(Look {
                     reading,
                     desired,

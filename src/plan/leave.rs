@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     name::ClusterName,
     observe::{Observed, Seen, proof_digest},
-    plan::{Plan, Refusal, Step, refresh},
+    plan::{Plan, Refusal, Step, ownership, refresh},
     spec::Mesh,
 };
 
@@ -41,7 +41,7 @@ impl Leave {
 }
 
 /// The steps of a leave, or every reason against it at once.
-pub fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<Refusal>> {
+pub(crate) fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<Refusal>> {
     let refusals = refuse::refusals(mesh, observed, how);
     if !refusals.is_empty() {
         return Err(refusals);
@@ -64,6 +64,13 @@ pub fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<
         }
     }
     planner.prove(&mut plan);
+    let probes = observed.clusters.keys();
+    let probes = probes.filter(|name| plan.holds(&Step::StartProbe((*name).clone())));
+    let refusals = probes.filter_map(|name| ownership::probe_in_the_way(mesh, observed, name));
+    let refusals: Vec<_> = refusals.collect();
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
     planner.sweep(&mut plan);
     plan.notes.extend(planner.notes());
     dedup(&mut plan);

@@ -26,6 +26,7 @@ use crate::{
     name::ClusterName,
     observe::{CLAIM, Observed, Seen},
     owner::{ADOPT, Owner, RENDERED, maker},
+    probe,
     spec::Mesh,
 };
 
@@ -99,8 +100,8 @@ pub(super) fn refusal(
             Some(in_the_way(object, whose, Some(release)))
         }));
     }
-    foreign.extend(secrets(mesh, seen));
-    (!foreign.is_empty()).then(|| refuse(mesh, name, &foreign))
+    foreign.extend(secrets(mesh, wanted, seen));
+    (!foreign.is_empty()).then(|| refuse(mesh, name, "a join would write", &foreign))
 }
 
 fn in_the_way(object: Ref, whose: String, release: Option<&Release>) -> Foreign<'_> {
@@ -130,7 +131,7 @@ fn labels<'a>(wanted: &'a Wanted, seen: &Seen, owner: &Owner) -> Vec<Foreign<'a>
 }
 
 /// A remote secret for a member under another name: istiod takes only one of two.
-fn secrets(mesh: &Mesh, seen: &Seen) -> Vec<Foreign<'static>> {
+fn secrets(mesh: &Mesh, wanted: &Wanted, seen: &Seen) -> Vec<Foreign<'static>> {
     let members = mesh.clusters.iter().map(|m| m.name.as_str());
     let mut names = BTreeSet::new();
     let found = members.filter_map(|name| seen.remote_secrets.get(name));
@@ -138,7 +139,7 @@ fn secrets(mesh: &Mesh, seen: &Seen) -> Vec<Foreign<'static>> {
     let found = found.filter(|(s, _)| names.insert(s.name().to_owned()));
     let istio = mesh.istio.namespace.as_str();
     found
-        .filter(|(s, _)| !s.name().starts_with("istio-remote-secret"))
+        .filter(|(s, _)| !wanted.own.iter().any(|r| r.name == s.name()))
         .map(|(s, whose)| {
             let object = Ref::namespaced(&Kind::SECRET, istio, s.name());
             in_the_way(object, whose, None)
@@ -146,7 +147,7 @@ fn secrets(mesh: &Mesh, seen: &Seen) -> Vec<Foreign<'static>> {
         .collect()
 }
 
-fn refuse(mesh: &Mesh, name: &ClusterName, foreign: &[Foreign<'_>]) -> Refusal {
+fn refuse(mesh: &Mesh, name: &ClusterName, who: &str, foreign: &[Foreign<'_>]) -> Refusal {
     let shown = foreign.iter().take(20);
     let mut list: Vec<_> = shown
         .map(|f| format!("{} ({})", f.object, f.whose))
@@ -155,7 +156,7 @@ fn refuse(mesh: &Mesh, name: &ClusterName, foreign: &[Foreign<'_>]) -> Refusal {
         list.push(format!("{} more", foreign.len() - list.len()));
     }
     let reason = format!(
-        "holds what a join would write and is not meshlink's: {}",
+        "holds what {who} and is not meshlink's: {}",
         list.join(", ")
     );
     let mut hints: Vec<_> = foreign
@@ -229,6 +230,19 @@ pub(crate) fn unbound(mesh: &Mesh, observed: &Observed, name: &ClusterName) -> O
         mesh.id,
         short(&root)
     ))
+}
+
+/// Why a proof cannot bring its probe to a member: its namespace is somebody else's.
+pub(crate) fn probe_in_the_way(
+    mesh: &Mesh,
+    observed: &Observed,
+    name: &ClusterName,
+) -> Option<Refusal> {
+    let seen = observed.clusters.get(name)?;
+    let object = Ref::cluster(&Kind::NAMESPACE, probe::NAMESPACE);
+    let whose = seen.owner(&mesh.id, name).whose(seen.live.get(&object)?)?;
+    let foreign = in_the_way(object, whose, None);
+    Some(refuse(mesh, name, "a proof would write", &[foreign]))
 }
 
 /// Every member that a command would write to and that does not say itself that it is one.

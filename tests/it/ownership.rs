@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use meshlink::chart::release::Record;
+use helm_engine::release::Record;
 use serde_json::{Value, json};
 
 use crate::kit::{World, istio, join};

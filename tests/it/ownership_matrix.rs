@@ -19,25 +19,101 @@ enum Rule {
 
 /// What a join of eks-1 and eks-2 puts into eks-1: what it is called, where it is, and whose rule it goes by.
 const TABLE: &[(&str, &str, Rule)] = &[
-    ("ConfigMap istio-system/meshlink-root", "/api/v1/namespaces/istio-system/configmaps/meshlink-root", Rule::Mark),
-    ("ConfigMap istio-system/meshlink", "/api/v1/namespaces/istio-system/configmaps/meshlink", Rule::Mark),
-    ("Secret istio-system/cacerts", "/api/v1/namespaces/istio-system/secrets/cacerts", Rule::Used),
-    ("Secret istio-system/istio-remote-secret-eks-2", "/api/v1/namespaces/istio-system/secrets/istio-remote-secret-eks-2", Rule::Mark),
-    ("ServiceAccount istio-system/meshlink-reader-eks-2", "/api/v1/namespaces/istio-system/serviceaccounts/meshlink-reader-eks-2", Rule::Mark),
-    ("Secret istio-system/meshlink-reader-eks-2-token", "/api/v1/namespaces/istio-system/secrets/meshlink-reader-eks-2-token", Rule::Mark),
-    ("Role istio-system/meshlink-reader", "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/roles/meshlink-reader", Rule::Mark),
-    ("RoleBinding istio-system/meshlink-reader-eks-2", "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/rolebindings/meshlink-reader-eks-2", Rule::Mark),
-    ("ClusterRole meshlink-reader", "/apis/rbac.authorization.k8s.io/v1/clusterroles/meshlink-reader", Rule::Mark),
-    ("ClusterRoleBinding meshlink-reader-eks-2", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/meshlink-reader-eks-2", Rule::Mark),
-    ("Gateway istio-ingress/cross-network-gateway", "/apis/networking.istio.io/v1/namespaces/istio-ingress/gateways/cross-network-gateway", Rule::Mark),
-    ("Namespace istio-system", "/api/v1/namespaces/istio-system", Rule::Used),
-    ("Namespace istio-ingress", "/api/v1/namespaces/istio-ingress", Rule::Used),
-    ("CustomResourceDefinition gateways.networking.istio.io", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gateways.networking.istio.io", Rule::Helm),
-    ("Deployment istio-system/istiod", "/apis/apps/v1/namespaces/istio-system/deployments/istiod", Rule::Helm),
-    ("Service istio-system/istiod", "/api/v1/namespaces/istio-system/services/istiod", Rule::Helm),
-    ("ServiceAccount istio-system/istiod", "/api/v1/namespaces/istio-system/serviceaccounts/istiod", Rule::Helm),
-    ("Service istio-ingress/istio-eastwestgateway", "/api/v1/namespaces/istio-ingress/services/istio-eastwestgateway", Rule::Helm),
-    ("Deployment istio-ingress/istio-eastwestgateway", "/apis/apps/v1/namespaces/istio-ingress/deployments/istio-eastwestgateway", Rule::Helm),
+    (
+        "ConfigMap istio-system/meshlink-root",
+        "/api/v1/namespaces/istio-system/configmaps/meshlink-root",
+        Rule::Mark,
+    ),
+    (
+        "ConfigMap istio-system/meshlink",
+        "/api/v1/namespaces/istio-system/configmaps/meshlink",
+        Rule::Mark,
+    ),
+    (
+        "Secret istio-system/cacerts",
+        "/api/v1/namespaces/istio-system/secrets/cacerts",
+        Rule::Used,
+    ),
+    (
+        "Secret istio-system/istio-remote-secret-eks-2",
+        "/api/v1/namespaces/istio-system/secrets/istio-remote-secret-eks-2",
+        Rule::Mark,
+    ),
+    (
+        "ServiceAccount istio-system/meshlink-reader-eks-2",
+        "/api/v1/namespaces/istio-system/serviceaccounts/meshlink-reader-eks-2",
+        Rule::Mark,
+    ),
+    (
+        "Secret istio-system/meshlink-reader-eks-2-token",
+        "/api/v1/namespaces/istio-system/secrets/meshlink-reader-eks-2-token",
+        Rule::Mark,
+    ),
+    (
+        "Role istio-system/meshlink-reader",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/roles/meshlink-reader",
+        Rule::Mark,
+    ),
+    (
+        "RoleBinding istio-system/meshlink-reader-eks-2",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/rolebindings/meshlink-reader-eks-2",
+        Rule::Mark,
+    ),
+    (
+        "ClusterRole meshlink-reader",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/meshlink-reader",
+        Rule::Mark,
+    ),
+    (
+        "ClusterRoleBinding meshlink-reader-eks-2",
+        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/meshlink-reader-eks-2",
+        Rule::Mark,
+    ),
+    (
+        "Gateway istio-ingress/cross-network-gateway",
+        "/apis/networking.istio.io/v1/namespaces/istio-ingress/gateways/cross-network-gateway",
+        Rule::Mark,
+    ),
+    (
+        "Namespace istio-system",
+        "/api/v1/namespaces/istio-system",
+        Rule::Used,
+    ),
+    (
+        "Namespace istio-ingress",
+        "/api/v1/namespaces/istio-ingress",
+        Rule::Used,
+    ),
+    (
+        "CustomResourceDefinition gateways.networking.istio.io",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gateways.networking.istio.io",
+        Rule::Helm,
+    ),
+    (
+        "Deployment istio-system/istiod",
+        "/apis/apps/v1/namespaces/istio-system/deployments/istiod",
+        Rule::Helm,
+    ),
+    (
+        "Service istio-system/istiod",
+        "/api/v1/namespaces/istio-system/services/istiod",
+        Rule::Helm,
+    ),
+    (
+        "ServiceAccount istio-system/istiod",
+        "/api/v1/namespaces/istio-system/serviceaccounts/istiod",
+        Rule::Helm,
+    ),
+    (
+        "Service istio-ingress/istio-eastwestgateway",
+        "/api/v1/namespaces/istio-ingress/services/istio-eastwestgateway",
+        Rule::Helm,
+    ),
+    (
+        "Deployment istio-ingress/istio-eastwestgateway",
+        "/apis/apps/v1/namespaces/istio-ingress/deployments/istio-eastwestgateway",
+        Rule::Helm,
+    ),
 ];
 
 const MARK: &str = "meshlink/owner";
@@ -75,7 +151,10 @@ fn refused(world: &World, state: &str) {
         let _ = rule;
         assert!(said.contains(&words(row)), "{row} × {state}: {answer}");
     }
-    assert!(before == world.inventory("eks-1"), "{state}: something was changed");
+    assert!(
+        before == world.inventory("eks-1"),
+        "{state}: something was changed"
+    );
 }
 
 #[test]
@@ -86,13 +165,18 @@ fn foreign_of_another_mesh_and_foreign_at_a_leave() {
         .map(|(row, path, _)| (*row, known(&world, path)))
         .collect();
     for (row, path, _) in TABLE {
-        assert!(!all[row].as_object().unwrap().is_empty(), "{row} × ours: no mark");
-        let other = each(&all[row], |mark| match serde_json::from_str::<Value>(mark) {
-            Ok(mut mark) => {
-                mark["mesh"] = json!("other");
-                json!(mark.to_string())
+        assert!(
+            !all[row].as_object().unwrap().is_empty(),
+            "{row} × ours: no mark"
+        );
+        let other = each(&all[row], |mark| {
+            match serde_json::from_str::<Value>(mark) {
+                Ok(mut mark) => {
+                    mark["mesh"] = json!("other");
+                    json!(mark.to_string())
+                }
+                Err(_) => json!("other"),
             }
-            Err(_) => json!("other"),
         });
         annotate(&world, path, &other);
     }
@@ -139,7 +223,10 @@ fn foreign_with_our_labels_copied() {
             }
             // Whoever finds it takes it for a remote secret, which is refused by its own test.
             "Secret" if row.contains("remote-secret") => {
-                copy["metadata"]["labels"].as_object_mut().unwrap().remove("istio/multiCluster");
+                copy["metadata"]["labels"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("istio/multiCluster");
             }
             _ => {}
         }
@@ -154,7 +241,10 @@ fn foreign_with_our_labels_copied() {
     for (row, original, copy) in copies {
         assert!(world.find("eks-1", &copy).is_some(), "{row} × copied");
         let used = row.starts_with("Namespace");
-        assert!(used || world.find("eks-1", original).is_none(), "{row} × ours");
+        assert!(
+            used || world.find("eks-1", original).is_none(),
+            "{row} × ours"
+        );
     }
 }
 
@@ -178,11 +268,18 @@ fn ours_but_changed_and_absent() {
     world.run(&join(2)).ends(0);
     for (row, path, rule) in rows().filter(|(row, ..)| compared(row)) {
         let label = world.get("eks-1", path)["metadata"]["labels"][label].clone();
-        let want = if *rule == Rule::Mark { "meshlink" } else { "Helm" };
+        let want = if *rule == Rule::Mark {
+            "meshlink"
+        } else {
+            "Helm"
+        };
         assert_eq!(label, want, "{row} × ours but changed");
     }
     // With the CRD all Gateways go, and with a Service its load balancer: each comes back by itself, tried elsewhere.
-    let kept = ["ConfigMap istio-system/meshlink-root", "CustomResourceDefinition"];
+    let kept = [
+        "ConfigMap istio-system/meshlink-root",
+        "CustomResourceDefinition",
+    ];
     for (row, path, _) in rows().filter(|(row, ..)| !kept.iter().any(|k| row.starts_with(k))) {
         let _ = row;
         world.delete("eks-1", path);

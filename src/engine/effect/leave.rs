@@ -352,7 +352,8 @@ impl StepContext<'_> {
             return Ok("the gateway and its load balancer are gone".into());
         };
         let names: Vec<_> = keepers(&found).into_iter().map(|k| k.finalizer).collect();
-        let free = json!({"metadata": {"finalizers": null}});
+        let uid = &found["metadata"]["uid"];
+        let free = json!({"metadata": {"uid": uid, "finalizers": null}});
         cluster.merge(service, &free).await?;
         wait::until(cluster, service, self.deadline, wait::gone, self.say).await?;
         Ok(format!(
