@@ -53,6 +53,7 @@ pub mod measure;
 mod name;
 mod net;
 mod observe;
+mod owner;
 mod pki;
 mod plan;
 mod probe;

@@ -42,6 +42,8 @@ pub const ISTIO_VERSION: &str = "1.31.0";
 pub const OFFICIAL_CHARTS: &str = "https://istio-release.storage.googleapis.com/charts";
 
 /// The port on which every east-west gateway lets other networks in.
+pub(crate) const OPENER: &str = "cross-network-gateway";
+/// The port of the east-west gateway.
 pub const GATEWAY_PORT: u16 = 15443;
 /// The one namespace istiod is installed to.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
