@@ -53,6 +53,7 @@ pub mod measure;
 mod name;
 mod net;
 mod observe;
+mod owner;
 mod pki;
 mod plan;
 mod probe;
@@ -64,7 +65,7 @@ pub mod spec;
 mod verify;
 mod wait;
 
-pub use aws::{Aws, Env as AwsEnv};
+pub use aws::{Aws, Env as AwsEnv, env::Service as AwsService};
 pub use cluster::ConnectOptions;
 pub use engine::{Sink, event::Event, sample::Sample};
 pub use hint::Hint;

@@ -42,6 +42,8 @@ pub const ISTIO_VERSION: &str = "1.31.0";
 pub const OFFICIAL_CHARTS: &str = "https://istio-release.storage.googleapis.com/charts";
 
 /// The port on which every east-west gateway lets other networks in.
+pub(crate) const OPENER: &str = "cross-network-gateway";
+/// The port of the east-west gateway.
 pub const GATEWAY_PORT: u16 = 15443;
 /// The one namespace istiod is installed to.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
@@ -127,8 +129,9 @@ impl Mesh {
     /// ```
     /// use meshlink::spec::Mesh;
     ///
-    /// let problems = Mesh::read("clusters: [eks-1]\nistio: {verison: \"1.31.0\"}", "mesh.yaml".as_ref()).unwrap_err();
-    /// assert!(problems.to_string().contains("did you mean version?"));
+    /// let text = "clusters:\n- name: east\n- name: west\nistio: {verison: \"1.31.0\"}";
+    /// let problems = Mesh::read(text, "mesh.yaml".as_ref()).unwrap_err();
+    /// assert_eq!(problems.list[0].line, 4);
     /// ```
     pub fn read(text: &str, file: &Path) -> Result<Self, Problems> {
         read::mesh(text, file)

@@ -345,11 +345,6 @@ mod tests {
         let news = ["a", "a", "b", "a"].map(|reason| run.update(&wait(reason)));
         assert_eq!(news, [true, false, true, true]);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn what_was_skipped_for_one_cause_is_one_line() {
