@@ -30,7 +30,7 @@
 //! | [`wait`] | watches with a deadline and a reason |
 //! | [`access`] | reader accounts and remote secrets |
 //! | [`forward`] | HTTP to a pod, through the API server |
-//! | [`lease`] | one run at a time |
+//! | `lease`, `fence` | one run at a time, and nobody else writes meanwhile |
 //! | [`preflight`] | the rights a command needs |
 //! | [`subset`] | is what we want what is there? |
 
@@ -46,15 +46,16 @@ use crate::{hint::Hint, name::ClusterName, wait::Reason};
 pub mod access;
 pub mod connect;
 pub mod failure;
+mod fence;
 pub mod forward;
 pub mod identity;
 pub mod kind;
-pub mod lease;
+pub(crate) mod lease;
 pub mod object;
 pub mod preflight;
 pub mod subset;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;
@@ -63,6 +64,7 @@ mod wire;
 
 pub use connect::ConnectOptions;
 pub use failure::{Failure, Recover, Transport};
+pub(crate) use fence::Fence;
 pub use identity::{Access, Identity, Token};
 pub use kind::{Kind, Ref};
 pub use object::{Applied, Created, Delete, Deleted, Manager};
@@ -70,7 +72,7 @@ pub use wire::Counts;
 
 /// A connected cluster; cheap to clone.
 #[derive(Clone)]
-pub struct Cluster(Arc<Inner>);
+pub struct Cluster(Arc<Inner>, Option<Fence>);
 
 struct Inner {
     name: ClusterName,
@@ -99,6 +101,16 @@ impl Cluster {
     /// The certificates the API server is trusted by, as PEM; none where the system's are used.
     pub fn ca(&self) -> Option<&[u8]> {
         self.0.ca.as_deref()
+    }
+
+    /// The same cluster for a run that holds Leases: it is written to only while they are fresh.
+    pub(crate) fn fenced(&self, fence: &Fence) -> Self {
+        Self(self.0.clone(), Some(fence.clone()))
+    }
+
+    /// What holds back writes, if anything.
+    pub(crate) fn fence(&self) -> Option<&Fence> {
+        self.1.as_ref()
     }
 
     /// The client below, counted like everything else.

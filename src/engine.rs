@@ -39,11 +39,11 @@ mod run;
 pub mod sample;
 mod survey;
 
-pub use error::Error;
-pub use lock::{Lock, Stop, lock};
+pub use error::{Busy, Error};
+pub(crate) use lock::{Lock, Patience, Stop, lock};
 pub use readings::Readings;
 pub use recorder::{Recorder, Sink};
-pub use run::run;
+pub(crate) use run::run;
 pub use survey::{Failed, survey};
 
 /// Tells the time.

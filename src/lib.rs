@@ -34,6 +34,7 @@ mod file;
 pub mod fuzzing;
 pub mod hint;
 mod link;
+mod machine;
 pub mod manifest;
 pub mod name;
 pub mod net;

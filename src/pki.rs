@@ -49,6 +49,7 @@ pub mod vault;
 
 use jiff::Timestamp;
 
+pub(crate) use self::authority::random_id;
 pub use self::{
     authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
     check::{Files, Problem, Severity, check_cacerts, secret_files},

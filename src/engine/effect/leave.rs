@@ -47,7 +47,7 @@ impl StepContext<'_> {
                 .is_some_and(|data| data.len() == 1)
             {
                 cluster
-                    .delete(&place, &Delete::background().only(secret))
+                    .delete(&place, &Delete::background().exactly(secret))
                     .await?;
                 evidence.push(format!("{place} deleted"));
             } else {
@@ -58,7 +58,7 @@ impl StepContext<'_> {
                 // Others may be taken out at the same time: whoever takes out the last, takes it away.
                 if left["data"].as_object().is_none_or(|data| data.is_empty()) {
                     cluster
-                        .delete(&place, &Delete::background().only(&left))
+                        .delete(&place, &Delete::background().exactly(&left))
                         .await?;
                 }
                 evidence.push(format!("{from} taken out of {place}"));
@@ -469,6 +469,13 @@ impl StepContext<'_> {
             .iter()
             .filter_map(|n| n["metadata"]["name"].as_str().map(str::to_owned))
             .collect();
+        // The Lease goes with its namespace: this is the last that is done here.
+        if let Some(fence) = cluster
+            .fence()
+            .filter(|_| names.iter().any(|n| n == self.istio()))
+        {
+            fence.leave(name);
+        }
         self.delete_all(
             cluster,
             names
