@@ -6,6 +6,7 @@
 //! credentials controller cannot be switched off in the versions known.
 
 mod facts;
+mod pack;
 mod reader;
 mod secret;
 mod tried;
@@ -13,10 +14,10 @@ mod update;
 
 pub(crate) use facts::tokens;
 pub use facts::{Problem, RemoteSecretFacts, TokenFacts, parse, token_facts};
+pub(crate) use pack::Shards;
 pub use reader::{account, account_names, objects, roles, token_secret};
 pub use secret::{
     Layout, Link, SHARD, packed_name, packed_patch, packed_secret, remote_name, remote_secret,
-    shard_for,
 };
 pub use tried::{Refused, try_kubeconfig};
 pub use update::{Update, update};

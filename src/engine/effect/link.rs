@@ -1,9 +1,8 @@
 //! Reader accounts and remote secrets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{Evidence, StepContext, seen};
@@ -71,29 +70,9 @@ impl StepContext<'_> {
                     .await?;
                 access::remote_name(from)
             }
-            Layout::Packed => self.pack(cluster, from, &link).await?,
+            Layout::Packed => self.run.readings.shards(to).pack(cluster, &link).await?,
         };
         seen(format!("{place} opens {}", link.server))
-    }
-
-    /// Adds one entry to a shard; the others in it are not touched.
-    async fn pack(&self, cluster: &Cluster, from: &ClusterName, link: &Link) -> Result<Ref, Error> {
-        let placed = shards(cluster, self.istio()).await?;
-        let shard = access::shard_for(from, &placed);
-        let place = access::packed_name(shard);
-        if placed.contains_key(&shard) {
-            cluster
-                .merge(&place, &access::packed_patch(from, Some(link)))
-                .await?;
-        } else if let crate::cluster::Created::Exists(_) = cluster
-            .create(&access::packed_secret(shard, std::slice::from_ref(link)))
-            .await?
-        {
-            cluster
-                .merge(&place, &access::packed_patch(from, Some(link)))
-                .await?;
-        }
-        Ok(place)
     }
 
     /// What `to`'s istiod needs to read `from`.
@@ -235,30 +214,6 @@ impl StepContext<'_> {
         )
         .await
     }
-}
-
-/// Which clusters each packed Secret holds.
-pub(super) async fn shards(
-    cluster: &Cluster,
-    namespace: &str,
-) -> Result<BTreeMap<usize, Vec<ClusterName>>, Error> {
-    let secrets = cluster
-        .list(
-            &Kind::SECRET,
-            Some(namespace),
-            Some("istio/multiCluster=true"),
-        )
-        .await?;
-    let shard = |secret: &Value| {
-        let name = secret["metadata"]["name"].as_str()?;
-        let number = name.strip_prefix("istio-remote-secrets-")?.parse().ok()?;
-        let keys = secret["data"].as_object().into_iter().flatten();
-        Some((
-            number,
-            keys.filter_map(|(key, _)| key.parse().ok()).collect(),
-        ))
-    };
-    Ok(secrets.iter().filter_map(shard).collect())
 }
 
 /// Host and port of an API server's URL.
