@@ -42,7 +42,7 @@ impl fmt::Debug for Fence {
 /// The run has no right to write any more.
 #[derive(Debug, thiserror::Error)]
 #[error("the run has lost its lease")]
-pub struct Closed;
+pub(crate) struct Closed;
 
 impl Fence {
     /// Without a Lease yet, it holds nothing back.

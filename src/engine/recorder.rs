@@ -22,7 +22,7 @@ impl<F: Fn(&Event) + Send + Sync> Sink for F {
 }
 
 /// Writes events down and hands them on.
-pub struct Recorder {
+pub(crate) struct Recorder {
     journal: Mutex<Option<Journal>>,
     /// Why the journal is not whole.
     trouble: Mutex<Option<String>>,
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Recorder {
 
 impl Recorder {
     /// A recorder for one run. Without a journal, nothing outlives the process.
-    pub fn new(
+    pub(crate) fn new(
         run: String,
         clock: Clock,
         journal: Option<Journal>,
@@ -60,7 +60,7 @@ impl Recorder {
 
     /// Records an event. What lasts rests on the disk before anybody hears of it. A journal that cannot be written is
     /// given up: nothing is decided from it, and what a run has begun it must be able to end.
-    pub fn record(&self, kind: Kind) {
+    pub(crate) fn record(&self, kind: Kind) {
         let event = Event {
             at: (self.clock)(),
             run: self.run.clone(),
@@ -80,18 +80,13 @@ impl Recorder {
     }
 
     /// What lasts of this run so far.
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         of(&self.seen).clone()
     }
 
     /// Why the journal does not hold all of it.
     pub(crate) fn trouble(&self) -> Option<String> {
         of(&self.trouble).clone()
-    }
-
-    /// The run's name.
-    pub fn run(&self) -> &str {
-        &self.run
     }
 }
 

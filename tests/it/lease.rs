@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use meshlink::{Agreed, Change, Environment, Event, Failure, Meshlink, report::Report};
+use meshlink::{Agreed, Change, Environment, Event, Failure, Meshlink, Report};
 use serde_json::{Value, json};
 
 use crate::kit::{World, istio, join};
