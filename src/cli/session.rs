@@ -6,7 +6,7 @@ pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
     cli::{
         Frame,
-        args::{Target, environment::variable::DNS},
+        args::{Others, Target, environment::variable::DNS},
         error::{Exit, Failure},
         output::{
             progress::Progress,
@@ -112,6 +112,14 @@ impl Session {
         })
     }
 
+    /// What is to be done where another run is at work.
+    pub(crate) fn beside(mut self, others: &Others) -> Self {
+        let environment = &mut self.link.environment;
+        environment.wait_lock = others.wait_lock;
+        environment.break_lease = others.break_lease;
+        self
+    }
+
     /// Plans a change and does it, as a person at this terminal sees it.
     pub(crate) async fn apply(
         &self,
@@ -164,9 +172,12 @@ impl Consent for Asked<'_> {
     fn ask(&self, question: &Question<'_>) -> Result<bool, Failure> {
         let names: Vec<_> = question.members.iter().map(|(n, _)| n.as_str()).collect();
         let names = names.join(", ");
-        let text = match question.again {
-            false => format!("Change clusters {names}?"),
-            true => format!(
+        let text = match (question.breaks, question.again) {
+            (Some((cluster, holder)), _) => format!(
+                "The lease of {cluster} is held by {holder}. What that run is doing at this moment is not undone. Take it away?"
+            ),
+            (None, false) => format!("Change clusters {names}?"),
+            (None, true) => format!(
                 "The clusters have changed since: {} steps now. Change clusters {names}?",
                 question.plan.steps.len()
             ),

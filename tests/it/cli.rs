@@ -194,6 +194,8 @@ fn the_manual_documents_every_exit_code() {
     refused, to protect something that is not ours
     \fB6\fR
     partly done; the clusters that are not are named
+    \fB7\fR
+    another run is changing the mesh; --wait-lock waits for it
     \fB10\fR
     plan: something would change
     \fB130\fR

@@ -37,6 +37,9 @@ mod join;
 mod kit;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod lease;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod leave;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
