@@ -26,7 +26,7 @@ pub(crate) use self::{
     check::{Problem, Severity, check_cacerts, secret_files},
     key::Key,
     profile::Profile,
-    read::{Algorithm, Cert, CertFacts},
+    read::{Algorithm, Cert, CertFacts, roots, short},
     status::{Row, Status, status},
     vault::Vault,
 };

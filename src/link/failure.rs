@@ -103,6 +103,12 @@ impl Failure {
         Self::from_causes(Kind::Usage, vec![text.into()])
     }
 
+    /// It was asked to stop while it only looked.
+    #[cfg(feature = "cli")]
+    pub(crate) fn interrupted() -> Self {
+        Self::from_causes(Kind::Interrupted, vec!["interrupted".into()])
+    }
+
     /// Adds what to do about the last error.
     #[must_use]
     pub fn hint(mut self, hint: Hint) -> Self {

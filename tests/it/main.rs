@@ -25,7 +25,13 @@ mod cli;
 mod crash;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod embedded;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod green;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod guide;
@@ -33,6 +39,9 @@ mod guide;
 mod house;
 #[cfg(test)]
 mod join;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod json;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
@@ -64,6 +73,9 @@ mod secrets;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod service;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod silent;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod terminal;

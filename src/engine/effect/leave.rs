@@ -18,7 +18,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{
-        CLAIM, Keeper, RECORD, claim, is_election, keepers, published_root, record, strangers,
+        CLAIM, Keeper, RECORD, claim, is_election, keepers, published_roots, record, strangers,
     },
     plan::{Deletion, Step},
     spec::OPENER,
@@ -441,8 +441,9 @@ impl StepContext<'_> {
         )?;
         let is_ours = |map: &&Value| {
             map["metadata"]["name"] == "istio-ca-root-cert"
-                && root.is_some()
-                && published_root(map) == root
+                && root
+                    .as_ref()
+                    .is_some_and(|root| published_roots(map).contains(root))
         };
         let elections = elections.iter().chain(&leases).filter(|o| is_election(o));
         let all = published.iter().filter(is_ours).chain(elections);
