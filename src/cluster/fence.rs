@@ -154,8 +154,8 @@ mod tests {
         format!("eks-{n}").parse().unwrap()
     }
 
-    #[test]
-    fn a_write_begins_only_while_the_lease_is_fresh() {
+    #[tokio::test(start_paused = true)]
+    async fn a_write_begins_only_while_the_lease_is_fresh() {
         let (fence, clock) = fence();
         let pass = |n| fence.pass(&eks(n)).now_or_never().transpose().unwrap();
         fence.renewed(&eks(1), secs(1000));

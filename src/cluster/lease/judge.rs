@@ -79,7 +79,8 @@ pub(super) fn below<'a>(value: &'a mut Value, key: &str) -> &'a mut Value {
 }
 
 fn erase(lease: &mut Value) {
-    if let Some(annotations) = lease["metadata"]["annotations"].as_object_mut() {
+    let annotations = lease.pointer_mut("/metadata/annotations");
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
         annotations.remove(PROCESS);
     }
 }
