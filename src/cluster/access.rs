@@ -12,13 +12,14 @@ mod secret;
 mod tried;
 mod update;
 
+pub(crate) use crate::owner::MANAGED_BY;
 #[cfg(test)]
 pub(crate) use facts::token_facts;
 pub(crate) use facts::tokens;
 pub(crate) use facts::{Problem, parse};
-pub(crate) use pack::Shards;
+pub(crate) use pack::{Packed, Shards};
 pub(crate) use reader::{account_names, objects, roles, token_secret};
-pub(crate) use secret::{Link, SHARD, packed_patch, remote_name, remote_secret};
+pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
 pub(crate) use tried::{Refused, try_kubeconfig};
 pub(crate) use update::{Update, update};
 
@@ -26,5 +27,3 @@ pub(crate) use update::{Update, update};
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";
 /// The label on everything made for a peer: its cluster name.
 pub(crate) const PEER_LABEL: &str = "meshlink/peer";
-/// The label by which our objects are found again.
-pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");

@@ -21,7 +21,7 @@ mod tests;
 pub(crate) use judge::{Holder, Identity, Now, Rule, Sighting, Watch};
 
 /// The Lease's name.
-const NAME: &str = "meshlink";
+pub(crate) const NAME: &str = "meshlink";
 /// How long it lasts without a renewal.
 pub(crate) const DURATION: Duration = Duration::from_secs(30);
 /// Two runs that meet on the same version, and a write whose answer is lost, try again this often.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -20,6 +21,8 @@ use crate::{
     },
     name::ClusterName,
     observe::Observed,
+    owner::Owner,
+    spec::Mesh,
     wait::{self, Deadline, Every, Progress, Unmet},
 };
 
@@ -98,7 +101,7 @@ pub(crate) struct Lock {
 pub(crate) async fn lock(
     clusters: &BTreeMap<ClusterName, Cluster>,
     observed: &Observed,
-    namespace: &str,
+    mesh: &Mesh,
     terms: &Arc<Terms>,
     patience: &Patience<'_>,
 ) -> Result<Lock, Error> {
@@ -111,10 +114,13 @@ pub(crate) async fn lock(
     };
     let deadline = Deadline::after(patience.wait);
     for (name, cluster) in order {
+        let seen = observed.clusters.get(name);
+        let owner = seen.map(|s| s.owner(&mesh.id, name));
+        let space = space(mesh, owner.as_ref());
         let taken = tokio::select! {
             biased;
             () = patience.cancel.cancelled() => Err(Error::Interrupted),
-            taken = take(cluster, namespace, terms, deadline, patience.say) => taken,
+            taken = take(cluster, &space, terms, deadline, patience.say) => taken,
         };
         match taken {
             Ok(held) => lock.keep(name, held),
@@ -127,10 +133,20 @@ pub(crate) async fn lock(
     Ok(lock)
 }
 
+/// The Lease needs its namespace, which is the first thing a join would make anyway.
+fn space(mesh: &Mesh, owner: Option<&Owner>) -> Value {
+    let name = mesh.istio.namespace.as_str();
+    let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    match owner {
+        Some(owner) => owner.stamped(&space, None),
+        None => space,
+    }
+}
+
 /// The Lease, at the latest when time is up.
 async fn take(
     cluster: &Cluster,
-    namespace: &str,
+    space: &Value,
     terms: &Arc<Terms>,
     deadline: Deadline,
     say: &(dyn Fn(&str) + Sync),
@@ -142,7 +158,7 @@ async fn take(
         Progress::NotYet(reason.into())
     };
     let ask = |()| async move {
-        match attempt(cluster, namespace, terms, &mut *watch.lock().await).await {
+        match attempt(cluster, space, terms, &mut *watch.lock().await).await {
             Ok(Outcome::Held(held)) => Progress::Done(*held),
             Ok(Outcome::HeldBy(seen)) => {
                 let busy = Busy {
@@ -177,16 +193,13 @@ async fn take(
 /// Tries to take the Lease; its namespace is made for it where there is none.
 async fn attempt(
     cluster: &Cluster,
-    namespace: &str,
+    space: &Value,
     terms: &Arc<Terms>,
     watch: &mut Watch,
 ) -> Result<Outcome, cluster::Error> {
-    // The Lease needs its namespace, which is the first thing a join would make anyway.
-    let made = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
-        {"name": namespace, "labels": {"meshlink/made": "true"}}});
     match lease::acquire(cluster, terms, watch).await {
         Err(error) if error.failure().and_then(cluster::Failure::code) == Some(404) => {
-            cluster.create(&made).await?;
+            cluster.create(space).await?;
             lease::acquire(cluster, terms, watch).await
         }
         other => other,

@@ -8,7 +8,10 @@
 //! 6. **release**: the Leases are given up, whatever happened;
 //! 7. **verdict**: what stands is looked at, with what was proved on the way.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Meshlink, PlannedChange,
@@ -24,7 +27,7 @@ use crate::{
     machine::{self, Process},
     observe::Observed,
     pki,
-    plan::{Note, Plan},
+    plan::{Note, Plan, leave::Leave},
     report::{Report, RunOutcome},
     verify::{Depth, Verdict},
     wait::Deadline,
@@ -42,6 +45,40 @@ impl PlannedChange<'_> {
     ///
     /// The members are looked at again when their Leases are held. What is done is the plan of that look; if it holds
     /// a step that the first plan did not, it is asked for consent again.
+    ///
+    /// # Example
+    ///
+    /// Consent may be anything that looks at the plan; here, on embedded clusters, whoever would delete something is
+    /// refused.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    /// use std::sync::Arc;
+    ///
+    /// use meshlink::{Change, Environment, Event, Meshlink, Question, RunOutcome, Step, spec::Mesh};
+    /// # use meshlink::sandbox::{Options, Sandbox};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let sandbox = Sandbox::start(Options::count(2, folder.path())).await?;
+    /// # let environment = Environment::of_sandbox(sandbox.endpoints(), jiff::Timestamp::now);
+    ///
+    /// let mesh = Mesh::named(&["eks-1".into(), "eks-2".into()])?;
+    /// let link = Meshlink::open(mesh, environment).await?;
+    /// let gentle = |question: &Question<'_>| {
+    ///     let mut steps = question.plan.steps.iter();
+    ///     Ok(!steps.any(|planned| matches!(planned.step, Step::RemoveNamespaces(_))))
+    /// };
+    /// let change = link.plan(Change::Join).await?;
+    /// let report = change.apply(&gentle, Arc::new(|event: &Event| println!("{event}"))).await?;
+    /// assert_eq!(report.outcome, RunOutcome::Done);
+    /// assert!(link.verdict(Some(&report)).await?.is_proved());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sandbox"))]
+    /// # fn main() {}
+    /// ```
     pub async fn apply(
         self,
         consent: &dyn Consent,
@@ -101,10 +138,21 @@ impl PlannedChange<'_> {
                 report.notes.clear();
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
-            Change::Leave(leave) => link.forget(leave)?,
+            Change::Leave(leave) => link.forget(&self.gone(leave))?,
             Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
         }
         Ok(report)
+    }
+
+    /// A leave with those who never were members, as they say themselves: they are not written down any more.
+    fn gone(&self, leave: &Leave) -> Leave {
+        let mut gone = leave.clone();
+        let observed = &self.look.reading.observed.clusters;
+        let members = self.link.mesh.clusters.iter().map(|m| &m.name);
+        let strangers =
+            members.filter(|n| !leave.leavers.contains(n) && !observed.contains_key(*n));
+        gone.leavers.extend(strangers.cloned());
+        gone
     }
 
     /// What stands at the end.
@@ -113,8 +161,9 @@ impl PlannedChange<'_> {
         let verdict = match &self.change {
             Change::Join => self.link.final_verdict(report).await,
             Change::Leave(leave) if finished => {
-                self.link.forget(leave)?;
-                let rest = self.link.without(&leave.leavers);
+                let gone = self.gone(leave);
+                self.link.forget(&gone)?;
+                let rest = self.link.without(&gone.leavers);
                 if rest.clusters.len() < 2 {
                     return Ok(());
                 }
@@ -175,10 +224,13 @@ impl Meshlink {
             cancel: &environment.cancel,
             say: &*environment.notices,
         };
-        let (observed, namespace) = (&look.reading.observed, self.mesh.istio.namespace.as_str());
+        let observed = &look.reading.observed;
+        // Nothing is written where nothing is to be done.
+        let mut clusters = self.clusters.clone();
+        clusters.retain(|name, _| observed.clusters.contains_key(name));
         loop {
             let shared = Arc::new(terms.clone());
-            let lock = engine::lock(&self.clusters, observed, namespace, &shared, &patience);
+            let lock = engine::lock(&clusters, observed, &self.mesh, &shared, &patience);
             match lock.await {
                 Ok(lock) => return Ok(lock),
                 Err(engine::Error::Busy(busy)) if environment.break_lease => {
@@ -231,7 +283,9 @@ impl Meshlink {
         let recorder = Arc::new(recorder);
         let plan = look.plan;
         let run = self.run(change, &look.reading.observed, look.desired, stop);
-        let run = Arc::new(run.await);
+        let mut run = run.await;
+        run.deletions = plan.deletions();
+        let run = Arc::new(run);
         engine::run(&environment.command, &plan, &run, &recorder, stop).await;
         let trouble = recorder.trouble().map(|why| {
             let text = format!("the journal does not hold this run to its end: {why}");
@@ -253,7 +307,12 @@ impl Meshlink {
         stop: &Stop,
     ) -> RunContext {
         let (environment, leave) = (&self.environment, change.leave());
-        let mesh = leave.rest(&self.mesh);
+        let mut mesh = leave.rest(&self.mesh);
+        mesh.clusters
+            .retain(|m| observed.clusters.contains_key(&m.name));
+        let owners = observed.clusters.iter();
+        let owners = owners.map(|(name, seen)| (name.clone(), seen.owner(&mesh.id, name)));
+        let owners = owners.collect();
         let found = |m: &crate::spec::Member| (m.name.clone(), super::record::found_by(&m.reach));
         let mut left = BTreeSet::new();
         let seen = super::look::Reading {
@@ -280,6 +339,8 @@ impl Meshlink {
             aws: self.asked_aws(),
             connect: environment.connect.clone(),
             embedded: environment.embedded,
+            owners,
+            deletions: BTreeMap::new(),
             leave,
             left,
             sample: change.sample(),

@@ -9,7 +9,10 @@ use super::{
     ISTIO_SYSTEM, Link, SHARD,
     secret::{Shard, packed_name, packed_patch, packed_secret, shard_for},
 };
-use crate::cluster::{Cluster, Created, Error, Failure, Kind, Ref};
+use crate::{
+    cluster::{Cluster, Created, Error, Failure, Kind, Ref},
+    owner::Owner,
+};
 
 /// Whoever writes the same Secrets beside this run is met with this often: it may fill a whole one first.
 const TRIES: usize = 2 * SHARD;
@@ -18,22 +21,45 @@ const TRIES: usize = 2 * SHARD;
 #[derive(Debug, Default)]
 pub(crate) struct Shards(Mutex<Option<Seen>>);
 
+/// Where an entry was put.
+#[derive(Debug)]
+pub(crate) enum Packed {
+    /// Into this Secret.
+    In(Ref),
+    /// Nowhere: the Secret that it belongs in is somebody else's.
+    Foreign {
+        /// The Secret, as it would have been.
+        secret: Value,
+        /// Whose it is.
+        whose: String,
+    },
+}
+
 /// By number; nothing before they are read.
 type Seen = BTreeMap<usize, Shard>;
 
 impl Shards {
     /// Adds one entry to a shard with room; the others in it are not touched. A shard that somebody else has changed
     /// meanwhile is looked at again: it may be full by now.
-    pub(crate) async fn pack(&self, cluster: &Cluster, link: &Link) -> Result<Ref, Error> {
+    pub(crate) async fn pack(
+        &self,
+        cluster: &Cluster,
+        owner: &Owner,
+        link: &Link,
+    ) -> Result<Packed, Error> {
         let mut seen = self.0.lock().await;
         let mut tries = 1;
         loop {
             let mut placed = match seen.take() {
                 Some(placed) => placed,
-                None => read(cluster).await?,
+                None => read(cluster, owner).await?,
             };
             let number = shard_for(link, &placed);
             let place = packed_name(number);
+            let secret = packed_secret(number, std::slice::from_ref(link));
+            if let Some(whose) = placed.get(&number).and_then(|shard| shard.whose.clone()) {
+                return Ok(Packed::Foreign { secret, whose });
+            }
             let written = match placed.get(&number) {
                 Some(shard) => {
                     let mut patch = packed_patch(&link.cluster, Some(link));
@@ -44,8 +70,8 @@ impl Shards {
                         .map(|done| Some(done.object))
                 }
                 None => {
-                    let secret = packed_secret(number, std::slice::from_ref(link));
-                    cluster.create(&secret).await.map(|done| match done {
+                    let made = cluster.create(&owner.stamped(&secret, None)).await;
+                    made.map(|done| match done {
                         Created::Created(object) => Some(object),
                         Created::Exists(_) => None,
                     })
@@ -53,9 +79,9 @@ impl Shards {
             };
             match written {
                 Ok(Some(object)) => {
-                    placed.insert(number, Shard::of(&object));
+                    placed.insert(number, Shard::of(&object, owner));
                     *seen = Some(placed);
-                    return Ok(place);
+                    return Ok(Packed::In(place));
                 }
                 Err(error) if tries == TRIES || !is_other_by_now(&error) => return Err(error),
                 _ => tries += 1,
@@ -71,7 +97,7 @@ fn is_other_by_now(error: &Error) -> bool {
 }
 
 /// What each packed Secret holds.
-async fn read(cluster: &Cluster) -> Result<Seen, Error> {
+async fn read(cluster: &Cluster, owner: &Owner) -> Result<Seen, Error> {
     let label = Some("istio/multiCluster=true");
     let secrets = cluster
         .list(&Kind::SECRET, Some(ISTIO_SYSTEM), label)
@@ -79,7 +105,7 @@ async fn read(cluster: &Cluster) -> Result<Seen, Error> {
     let shard = |secret: &Value| {
         let name = secret["metadata"]["name"].as_str()?;
         let number = name.strip_prefix("istio-remote-secrets-")?.parse().ok()?;
-        Some((number, Shard::of(secret)))
+        Some((number, Shard::of(secret, owner)))
     };
     Ok(secrets.iter().filter_map(shard).collect())
 }
@@ -110,9 +136,15 @@ mod tests {
             .apply(&space, Manager::Meshlink, false)
             .await
             .unwrap();
+        let owner = Owner {
+            mesh: "mesh".parse().unwrap(),
+            member: name.clone(),
+            cluster: "uid".into(),
+        };
         let runs = [Shards::default(), Shards::default()];
         let share = |n: usize| {
             let (cluster, ca, run) = (cluster.clone(), vec![b'x'; ca], &runs[n % 2]);
+            let owner = &owner;
             async move {
                 let link = Link {
                     cluster: format!("c{n}").parse().unwrap(),
@@ -121,11 +153,11 @@ mod tests {
                     token: Token::new("t".into()),
                     tls_server_name: None,
                 };
-                run.pack(&cluster, &link).await.unwrap();
+                run.pack(&cluster, owner, &link).await.unwrap();
             }
         };
         join_all((0..peers).map(share)).await;
-        let placed = read(&cluster).await.unwrap();
+        let placed = read(&cluster, &owner).await.unwrap();
         let counts: Vec<_> = placed.values().map(|shard| shard.entries.len()).collect();
         assert_eq!(counts.iter().sum::<usize>(), peers, "{counts:?}");
         counts

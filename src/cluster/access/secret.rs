@@ -9,6 +9,7 @@ use super::{ISTIO_SYSTEM, MANAGED_BY};
 use crate::{
     cluster::{Kind, Ref, Token},
     name::ClusterName,
+    owner::Owner,
 };
 
 /// How many clusters one packed Secret holds: at about 3 KB each, far below the limit of 1 MiB.
@@ -136,10 +137,12 @@ pub(crate) fn packed_patch(cluster: &ClusterName, link: Option<&Link>) -> Value 
 pub(super) struct Shard {
     pub(super) version: Option<String>,
     pub(super) entries: BTreeMap<String, usize>,
+    /// Somebody else's, and whose.
+    pub(super) whose: Option<String>,
 }
 
 impl Shard {
-    pub(super) fn of(secret: &Value) -> Self {
+    pub(super) fn of(secret: &Value, owner: &Owner) -> Self {
         let size = |value: &Value| value.as_str().unwrap_or_default().len() / 4 * 3;
         let data = secret["data"].as_object().into_iter().flatten();
         let version = secret["metadata"]["resourceVersion"].as_str();
@@ -148,6 +151,7 @@ impl Shard {
             entries: data
                 .map(|(key, value)| (key.clone(), size(value)))
                 .collect(),
+            whose: owner.whose(secret),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{
-        Cluster, Kind, Manager, Ref, Token,
+        Cluster, Kind, Ref, Token,
         access::{self, Link},
         wait,
     },
@@ -34,7 +34,7 @@ impl StepContext<'_> {
             .map(Vec::as_slice)
             .unwrap_or_default();
         for object in objects {
-            cluster.apply(object, Manager::Meshlink, true).await?;
+            self.write(cluster, object).await?;
         }
         let secret = access::token_secret(peer);
         wait::until(
@@ -65,12 +65,18 @@ impl StepContext<'_> {
         let cluster = self.cluster(to)?;
         let place = match self.run.layout {
             Layout::PerPeer => {
-                cluster
-                    .apply(&access::remote_secret(&link), Manager::Meshlink, true)
-                    .await?;
+                self.write(cluster, &access::remote_secret(&link)).await?;
                 access::remote_name(from)
             }
-            Layout::Packed => self.run.readings.shards(to).pack(cluster, &link).await?,
+            Layout::Packed => {
+                let (shards, owner) = (self.run.readings.shards(to), self.owner(cluster)?);
+                match shards.pack(cluster, owner, &link).await? {
+                    access::Packed::In(place) => place,
+                    access::Packed::Foreign { secret, whose } => {
+                        return Err(super::own::foreign(cluster, &secret, &whose).into());
+                    }
+                }
+            }
         };
         seen(format!("{place} opens {}", link.server))
     }

@@ -133,14 +133,8 @@ impl Operator {
             say: &|_| (),
         };
         let terms = self.terms(run);
-        let held = lock(
-            &self.clusters,
-            &self.observed,
-            "istio-system",
-            &terms,
-            &patience,
-        )
-        .await?;
+        let mesh = Mesh::named(&["a".into(), "b".into()]).unwrap();
+        let held = lock(&self.clusters, &self.observed, &mesh, &terms, &patience).await?;
         let clusters = self.clusters.values();
         let clusters: Vec<_> = match self.rules.fenced {
             true => clusters.map(|c| c.fenced(held.fence())).collect(),
