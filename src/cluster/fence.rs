@@ -1,4 +1,4 @@
-//! The fence around a run: it writes only while each of its Leases was prolonged a short while ago.
+//! The fence around a run: it writes to a cluster only while its Lease there was prolonged a short while ago.
 //!
 //! Whoever takes a Lease over has seen it stand still for its whole duration. A write that begins earlier, by more than
 //! it may take, has ended by then; so two runs never write at once, whichever of them was asleep.
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::lease::DURATION;
@@ -39,10 +39,16 @@ impl fmt::Debug for Fence {
     }
 }
 
-/// The run has no right to write any more.
-#[derive(Debug, thiserror::Error)]
-#[error("the run has lost its lease")]
-pub(crate) struct Closed;
+/// Why a write may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    /// For good.
+    #[error("the run has lost its lease")]
+    Closed,
+    /// The cluster is away; it may come back.
+    #[error("the lease could not be renewed for {} s", DURATION.as_secs())]
+    Stale,
+}
 
 impl Fence {
     /// Without a Lease yet, it holds nothing back.
@@ -98,28 +104,29 @@ impl Fence {
         self.0.closed.cancelled().await;
     }
 
-    /// Waits until every Lease is fresh; how long a write may take that begins now.
-    pub(crate) async fn pass(&self) -> Result<Duration, Closed> {
-        loop {
-            let renewed = self.0.renewed.notified();
-            if self.0.closed.is_cancelled() {
-                return Err(Closed);
+    /// Waits until the Lease of a cluster is fresh; how long a write to it may take that begins now. Other clusters' do
+    /// not matter: who shares them with this run meets it there.
+    pub(crate) async fn pass(&self, cluster: &ClusterName) -> Result<Duration, Denied> {
+        let fresh = async {
+            loop {
+                let renewed = self.0.renewed.notified();
+                if let Some(left) = self.left(cluster) {
+                    return left;
+                }
+                renewed.await;
             }
-            if let Some(left) = self.left() {
-                return Ok(left);
-            }
-            tokio::select! {
-                biased;
-                () = self.closed() => return Err(Closed),
-                () = renewed => {}
-            }
+        };
+        tokio::select! {
+            biased;
+            () = self.closed() => Err(Denied::Closed),
+            left = timeout(DURATION, fresh) => left.map_err(|_| Denied::Stale),
         }
     }
 
-    fn left(&self) -> Option<Duration> {
+    fn left(&self, cluster: &ClusterName) -> Option<Duration> {
         let now = (self.0.uptime)();
-        let oldest = self.leases().values().min().copied();
-        let age = now.saturating_sub(oldest.unwrap_or(now));
+        let begun = self.leases().get(cluster).copied();
+        let age = now.saturating_sub(begun.unwrap_or(now));
         (age <= DURATION - MARGIN).then(|| DURATION - DRIFT - age)
     }
 }
@@ -147,39 +154,42 @@ mod tests {
         format!("eks-{n}").parse().unwrap()
     }
 
-    #[test]
-    fn a_write_begins_only_while_every_lease_is_fresh() {
+    #[tokio::test(start_paused = true)]
+    async fn a_write_begins_only_while_the_lease_is_fresh() {
         let (fence, clock) = fence();
-        let pass = || fence.pass().now_or_never().transpose().unwrap();
+        let pass = |n| fence.pass(&eks(n)).now_or_never().transpose().unwrap();
         fence.renewed(&eks(1), secs(1000));
         fence.renewed(&eks(2), secs(1005));
-        clock.store(1010, Relaxed);
-        // The oldest decides, and a write has ended before that Lease may be taken.
-        assert_eq!(pass(), Some(secs(19)));
-        clock.store(1020, Relaxed);
-        assert_eq!(pass(), Some(secs(9)));
-        clock.store(1021, Relaxed);
-        assert_eq!(pass(), None, "waits");
-        fence.renewed(&eks(1), secs(1020));
-        assert_eq!(pass(), Some(secs(13)));
-        clock.store(1030, Relaxed);
-        assert_eq!(pass(), None);
+        // It has ended before the Lease may be taken.
+        for (now, one, two) in [
+            (1010, Some(19), Some(24)),
+            (1020, Some(9), Some(14)),
+            (1025, None, Some(9)),
+            (1026, None, None),
+        ] {
+            clock.store(now, Relaxed);
+            assert_eq!([pass(1), pass(2)], [one, two].map(|s| s.map(secs)), "{now}");
+        }
+        fence.renewed(&eks(1), secs(1025));
+        assert_eq!(pass(1), Some(secs(28)));
         fence.leave(&eks(2));
-        assert_eq!(pass(), Some(secs(19)));
+        assert_eq!(pass(2), Some(secs(29)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_waits_hears_of_a_renewal_and_of_a_loss() {
         let (fence, clock) = fence();
-        fence.renewed(&eks(1), secs(1000));
+        let one = &eks(1);
+        fence.renewed(one, secs(1000));
         clock.store(1100, Relaxed);
-        let (waits, ()) = tokio::join!(fence.pass(), async { fence.renewed(&eks(1), secs(1100)) });
-        assert_eq!(waits.unwrap(), secs(29));
+        assert_eq!(fence.pass(one).await, Err(Denied::Stale));
+        let (waits, ()) = tokio::join!(fence.pass(one), async { fence.renewed(one, secs(1100)) });
+        assert_eq!(waits, Ok(secs(29)));
         clock.store(1200, Relaxed);
-        let (waits, ()) = tokio::join!(fence.pass(), async { fence.lose(vec!["x".into()]) });
-        waits.unwrap_err();
-        fence.renewed(&eks(1), secs(1200));
-        fence.pass().await.unwrap_err();
+        let (waits, ()) = tokio::join!(fence.pass(one), async { fence.lose(vec!["x".into()]) });
+        assert_eq!(waits, Err(Denied::Closed));
+        fence.renewed(one, secs(1200));
+        assert_eq!(fence.pass(one).await, Err(Denied::Closed));
         assert_eq!(fence.lost(), Some(&["x".to_owned()][..]));
     }
 }

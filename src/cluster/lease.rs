@@ -97,12 +97,14 @@ impl Terms {
             let before = lease["spec"]["leaseTransitions"].as_i64().unwrap_or(-1);
             // It is a number of 32 bits, and one more than the greatest would be refused for ever.
             let next = before.max(-1).saturating_add(1).min(i32::MAX.into());
-            lease["spec"]["leaseTransitions"] = json!(next);
-            lease["spec"]["acquireTime"] = json!(now);
+            let spec = judge::below(&mut lease, "spec");
+            spec["leaseTransitions"] = json!(next);
+            spec["acquireTime"] = json!(now);
         }
         self.identity.sign(&mut lease);
-        lease["spec"]["leaseDurationSeconds"] = json!(DURATION.as_secs());
-        lease["spec"]["renewTime"] = json!(now);
+        let spec = judge::below(&mut lease, "spec");
+        spec["leaseDurationSeconds"] = json!(DURATION.as_secs());
+        spec["renewTime"] = json!(now);
         lease
     }
 }
@@ -190,11 +192,6 @@ impl Held {
     /// When the request began that took or prolonged it last, by this machine's clock.
     pub(crate) fn begun(&self) -> Duration {
         self.begun
-    }
-
-    /// It may have been taken by now.
-    pub(crate) fn ran_out(&self) -> bool {
-        (self.terms.uptime)().saturating_sub(self.begun) >= DURATION
     }
 
     /// Prolongs the Lease; an error if somebody else took it meanwhile, or it is gone.

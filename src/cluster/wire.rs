@@ -202,7 +202,7 @@ impl Cluster {
     async fn limit(&self, call: &Call<'_>) -> Result<Duration, Failure> {
         let asks = call.method == Method::GET || call.path.contains("/authorization.k8s.io/");
         match self.fence().filter(|_| !asks) {
-            Some(fence) => Ok(fence.pass().await?.min(self.0.timeout)),
+            Some(fence) => Ok(fence.pass(self.name()).await?.min(self.0.timeout)),
             None => Ok(self.0.timeout),
         }
     }

@@ -258,25 +258,18 @@ async fn keep(
             done.cancelled().await;
             return Ok(held);
         }
-        pause = AGAIN;
-        let why = match renewed {
+        pause = match renewed {
             Ok(Ok(())) => {
                 fence.renewed(&name, held.begun());
-                pause = RENEW;
-                continue;
+                RENEW
             }
             Ok(Err(error)) if matches!(error, cluster::Error::LeaseLost { .. }) => {
                 fence.lose(causes(&error));
                 return Err(error);
             }
-            Ok(Err(error)) => causes(&error),
-            Err(_) => vec![format!("no answer within {} s", REQUEST.as_secs())],
+            // A cluster may be away for a while. Nothing is written to it meanwhile; when it is back, it is seen whether
+            // somebody else has taken the Lease.
+            Ok(Err(_)) | Err(_) => AGAIN,
         };
-        // A cluster may be away for a while; a Lease that could be taken any moment ends the run.
-        if held.ran_out() {
-            let what = format!("cluster {name}: the lease ran out, it could not be renewed");
-            fence.lose([vec![what], why].concat());
-            return Ok(held);
-        }
     }
 }

@@ -110,8 +110,8 @@ async fn read(cluster: &Cluster, owner: &Owner) -> Result<Seen, Error> {
     Ok(secrets.iter().filter_map(shard).collect())
 }
 
-#[cfg(test)]
 #[cfg(feature = "sandbox")]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 

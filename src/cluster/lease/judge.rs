@@ -50,24 +50,37 @@ impl Identity {
 
     /// Writes this run into a Lease.
     pub(super) fn sign(&self, lease: &mut Value) {
-        lease["spec"]["holderIdentity"] = json!(self.text());
+        below(lease, "spec")["holderIdentity"] = json!(self.text());
         erase(lease);
         if let Some(process) = self.process.clone() {
             let run = self.run.clone();
             let mark = json!(Mark { run, process }).to_string();
-            lease["metadata"]["annotations"][PROCESS] = json!(mark);
+            below(below(lease, "metadata"), "annotations")[PROCESS] = json!(mark);
         }
     }
 }
 
 /// A Lease that is nobody's.
 pub(super) fn unsign(lease: &mut Value) {
-    lease["spec"]["holderIdentity"] = json!("");
+    below(lease, "spec")["holderIdentity"] = json!("");
     erase(lease);
 }
 
+/// A part of an object to write to, whatever an API server has put in its place.
+pub(super) fn below<'a>(value: &'a mut Value, key: &str) -> &'a mut Value {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    let part = &mut value[key];
+    if !part.is_object() {
+        *part = json!({});
+    }
+    part
+}
+
 fn erase(lease: &mut Value) {
-    if let Some(annotations) = lease["metadata"]["annotations"].as_object_mut() {
+    let annotations = lease.pointer_mut("/metadata/annotations");
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
         annotations.remove(PROCESS);
     }
 }

@@ -44,6 +44,25 @@ fn a_claim_counts_hands_not_renewals() {
 }
 
 #[test]
+fn what_is_no_lease_is_made_one() {
+    let clock = Clock::default();
+    for odd in [
+        json!({"metadata": {"annotations": "x"}, "spec": 7}),
+        json!({"metadata": [], "spec": "x"}),
+        json!([7]),
+    ] {
+        assert!(judge::holder(&odd).is_none());
+        let this = crate::machine::Process::this();
+        let mut terms = Terms::clone(&terms("me", &clock));
+        terms.identity = Identity::new("me", "id-of-me".into(), this);
+        let mut lease = terms.claim(Some(odd.clone()));
+        assert_eq!(judge::holder(&lease).unwrap().to_string(), "me", "{odd}");
+        judge::unsign(&mut lease);
+        judge::unsign(&mut odd.clone());
+    }
+}
+
+#[test]
 fn times_have_six_decimals() {
     assert_eq!(
         micro(Timestamp::new(1_800_000_000, 5_000).unwrap()),
