@@ -20,6 +20,7 @@ pub(crate) mod vault;
 
 use jiff::Timestamp;
 
+pub(crate) use self::authority::random_id;
 pub(crate) use self::{
     authority::{Intermediate, NewIntermediate, NewRoot, Root},
     check::{Problem, Severity, check_cacerts, secret_files},

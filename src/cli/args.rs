@@ -173,6 +173,18 @@ fn flag(name: &str, value: &Option<String>) -> Option<String> {
     value.as_ref().map(|v| format!("{name} {}", word(v)))
 }
 
+/// What to do where another run is changing the mesh.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Mesh")]
+pub(crate) struct Others {
+    /// How long to wait for another run that is changing the mesh
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(crate) wait_lock: Duration,
+    /// Take the Lease of another run away from it; only if that run is dead for certain
+    #[arg(long)]
+    pub(crate) break_lease: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -228,6 +240,8 @@ pub(crate) struct Join {
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink leave`.
@@ -250,6 +264,8 @@ pub(crate) struct Leave {
     pub(crate) abandon_load_balancer: bool,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink plan`.
@@ -295,6 +311,8 @@ pub(crate) struct Verify {
     pub(crate) junit: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink sample`.
@@ -314,7 +332,7 @@ pub(crate) enum SampleCommand {
     /// Ask helloworld from every member, and count who answers
     Call(SampleTarget),
     /// Take it all out again
-    Down(SampleTarget),
+    Down(SampleDown),
 }
 
 /// Which sample.
@@ -341,6 +359,17 @@ pub(crate) struct SampleUp {
     pub(crate) client_image: Option<String>,
     #[command(flatten)]
     pub(crate) target: SampleTarget,
+    #[command(flatten)]
+    pub(crate) others: Others,
+}
+
+/// `meshlink sample down`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SampleDown {
+    #[command(flatten)]
+    pub(crate) target: SampleTarget,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink wait`.

@@ -230,9 +230,8 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Verify(args) => Some(&args.target),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
-            SampleCommand::Status(target)
-            | SampleCommand::Call(target)
-            | SampleCommand::Down(target) => &target.target,
+            SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,
+            SampleCommand::Down(down) => &down.target.target,
         }),
         Command::Wait(Wait::Nlb(args)) => Some(&args.target),
         Command::Render(args) => Some(&args.target),

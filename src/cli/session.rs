@@ -7,7 +7,7 @@ use crate::{
     aws::{Aws, Env},
     cli::{
         Frame,
-        args::{Target, environment::variable::DNS},
+        args::{Others, Target, environment::variable::DNS},
         error::{self, Exit, Failure, Kind, Problem},
         output::{
             progress::Progress,
@@ -137,6 +137,14 @@ impl Session {
         })
     }
 
+    /// What is to be done where another run is at work.
+    pub(crate) fn beside(mut self, others: &Others) -> Self {
+        let environment = &mut self.link.environment;
+        environment.wait_lock = others.wait_lock;
+        environment.break_lease = others.break_lease;
+        self
+    }
+
     /// Says who was named and is not a member, where a command has no other place for it; true if there is somebody.
     pub(crate) fn tells_strangers(&self, frame: &Frame) -> bool {
         let mesh = self.link.mesh();
@@ -208,9 +216,12 @@ impl Consent for Asked<'_> {
     fn ask(&self, question: &Question<'_>) -> Result<bool, Failure> {
         let names: Vec<_> = question.members.iter().map(|(n, _)| n.as_str()).collect();
         let names = names.join(", ");
-        let text = match question.again {
-            false => format!("Change clusters {names}?"),
-            true => format!(
+        let text = match (question.breaks, question.again) {
+            (Some((cluster, holder)), _) => format!(
+                "The lease of {cluster} is held by {holder}. What that run is doing at this moment is not undone. Take it away?"
+            ),
+            (None, false) => format!("Change clusters {names}?"),
+            (None, true) => format!(
                 "The clusters have changed since: {} steps now. Change clusters {names}?",
                 question.plan.steps.len()
             ),

@@ -37,8 +37,12 @@ pub struct Environment {
     pub ignored_checks: Vec<String>,
     /// How long anything may take to become ready.
     pub timeout: Duration,
-    /// Who runs this, for whoever finds a Lease held.
+    /// Who runs this, for whoever finds a Lease held. Two that are called the same exclude each other all the same.
     pub operator: String,
+    /// How long to wait for another run to end; not at all by default.
+    pub wait_lock: Duration,
+    /// Another run's Lease is taken away from it, after asking for consent. Whatever that run still does is not undone.
+    pub break_lease: bool,
     /// The command, for the journal. It must hold no secret.
     pub command: String,
     /// Cancelled to stop early: what is under way is given up, nothing new is begun.
@@ -164,6 +168,8 @@ impl Environment {
             ignored_checks: vec![],
             timeout: Duration::from_secs(15 * 60),
             operator: format!("process {}", std::process::id()),
+            wait_lock: Duration::ZERO,
+            break_lease: false,
             command: "library".to_owned(),
             cancel: CancellationToken::new(),
             clock: Arc::new(clock),

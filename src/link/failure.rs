@@ -26,6 +26,8 @@ pub enum Kind {
     NotInTime,
     /// Refused, to protect something that is not ours.
     Refused,
+    /// Another run is changing the mesh; nothing was changed.
+    Busy,
     /// Some clusters were done, others were not.
     PartlyDone,
     /// Interrupted; running again is safe.

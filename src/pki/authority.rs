@@ -310,6 +310,15 @@ fn is_dns(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
+/// 128 random bits as text: no two runs have the same.
+pub(crate) fn random_id() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Error::Generate {
+        algorithm: "random id".into(),
+    })?;
+    Ok(hex::encode(bytes))
+}
+
 /// 126 random bits: positive, and of the same length for everybody.
 fn serial() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];

@@ -197,6 +197,8 @@ fn the_manual_documents_every_exit_code() {
     partly done; the clusters that are not are named
     \fB7\fR
     status, ca status: something that was looked at is not well
+    \fB8\fR
+    another run is changing the mesh; --wait-lock waits for it
     \fB10\fR
     plan: something would change
     \fB130\fR

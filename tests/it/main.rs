@@ -46,6 +46,9 @@ mod json;
 mod kit;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod lease;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod leave;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

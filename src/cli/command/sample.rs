@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::{
     cli::{
         Frame,
-        args::{Sample as Args, SampleCommand, SampleTarget, SampleUp, Target},
+        args::{Sample as Args, SampleCommand, SampleDown, SampleTarget, SampleUp, Target},
         error::{Exit, Failure},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session, typed},
@@ -122,7 +122,7 @@ async fn change(
 }
 
 async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
-    let session = open(&args.target, frame).await?;
+    let session = open(&args.target, frame).await?.beside(&args.others);
     typed(session.link.mesh(), &args.target.clusters)?;
     let sample = Sample {
         server: args.server_image,
@@ -134,8 +134,9 @@ async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
     show(&session, &sample, frame).await
 }
 
-async fn down(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
-    let session = open(args, frame).await?;
+async fn down(args: &SampleDown, frame: &Frame) -> Result<Exit, Failure> {
+    let (args, others) = (&args.target, &args.others);
+    let session = open(args, frame).await?.beside(others);
     typed(session.link.mesh(), &args.clusters)?;
     let sample = sample(&session, args);
     let down = Change::SampleDown(sample.clone());

@@ -83,6 +83,7 @@ fn unproved(from: &str, to: &str) -> Failure {
 /// Everything that was asked for: traffic first, which takes time, then what stands.
 async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failure> {
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
+    let session = session.beside(&args.others);
     let report = match args.traffic {
         true => session.apply(Change::Verify, &args.target, frame).await?,
         false => session.link.report(),
