@@ -430,7 +430,7 @@ fn status_proves_who_trusts_whom() {
     assert_eq!(found.same_root, Some(true));
     assert_eq!(found.proofs.len(), 2);
     assert_eq!(found.proofs[0].way.len(), 2);
-    assert_eq!(found.proofs[0].way[1], ours.facts().sha256);
+    assert_eq!(found.proofs[0].way[1], ours.facts().spki_sha256);
     assert_eq!(found.clusters[0].trusts_vault_root, Some(true));
     assert_eq!(found.clusters[0].days_left, Some(365));
 
@@ -450,7 +450,7 @@ fn status_proves_who_trusts_whom() {
     assert_eq!(found.clusters[1].trusts_vault_root, Some(false));
     assert_eq!(found.clusters[2].problems[0].code, "empty");
     let text = serde_json::to_string(&found).unwrap();
-    assert!(text.contains("\"sameRoot\":false") && !text.contains("PRIVATE"));
+    assert!(text.contains("\"same_root\":false") && !text.contains("PRIVATE"));
 
     assert_eq!(status(None, &[(east, None)], NOW).same_root, None);
 }
