@@ -84,12 +84,6 @@ fn who_is_to_be_added_is_named_with_the_others() {
 #[test]
 fn one_cause_is_said_once() {
     let world = World::new(5);
-    let answer = world.run(&format!("{} --timeout 0s", join(5)));
-    let lines = answer.stdout.lines().chain(answer.stderr.lines()).count();
-    assert!(
-        answer.code != Some(0) && lines < 120,
-        "{lines} lines: {answer}"
-    );
     // Every check of a mesh that is not there fails in the same way.
     let answer = world.run("status eks-1 eks-2 eks-3 eks-4 eks-5").ends(7);
     let answer = answer.says("more checks failed in the same way; -v shows all");
