@@ -54,7 +54,7 @@ pub(crate) mod object;
 pub(crate) mod preflight;
 pub(crate) mod subset;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;
