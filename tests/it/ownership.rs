@@ -388,3 +388,23 @@ fn no_probe_and_no_sample_goes_into_a_namespace_with_our_label_alone() {
         assert!(world.find("eks-1", &path).is_some(), "{name}");
     }
 }
+
+#[test]
+fn a_second_remote_secret_for_a_member_stands_in_the_way() {
+    let world = World::joined(2);
+    let mut second = copy(&world.get("eks-1", &istio("secrets", "istio-remote-secret-eks-2")));
+    second["metadata"]["name"] = json!("mine");
+    let secrets = "/api/v1/namespaces/istio-system/secrets";
+    world.create("eks-1", secrets, &second);
+    world
+        .run(&join(2))
+        .ends(5)
+        .says("Secret istio-system/mine")
+        .says("a copy of Secret istio-system/istio-remote-secret-eks-2");
+    world
+        .run("leave eks-2")
+        .ends(5)
+        .says("-n istio-system delete secret mine");
+    world.delete("eks-1", &format!("{secrets}/mine"));
+    world.run("leave eks-2").ends(0);
+}
