@@ -6,7 +6,13 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::error::Failure;
-use crate::{hint::word, name::MeshId};
+use crate::{
+    aws::{arn::is_region, preflight::CHECKS},
+    hint::{Hint, word},
+    link::record::found_by,
+    name::MeshId,
+    spec::Mesh,
+};
 
 pub(crate) mod chart;
 pub(crate) mod complete;
@@ -167,6 +173,18 @@ fn flag(name: &str, value: &Option<String>) -> Option<String> {
     value.as_ref().map(|v| format!("{name} {}", word(v)))
 }
 
+/// What to do where another run is changing the mesh.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Mesh")]
+pub(crate) struct Others {
+    /// How long to wait for another run that is changing the mesh
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(crate) wait_lock: Duration,
+    /// Take the Lease of another run away from it; only if that run is dead for certain
+    #[arg(long)]
+    pub(crate) break_lease: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -218,10 +236,12 @@ pub(crate) struct Join {
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// Go on though this check of AWS fails, for example aws-webhook; may be repeated
-    #[arg(long, value_name = "CHECK")]
+    #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink leave`.
@@ -244,6 +264,8 @@ pub(crate) struct Leave {
     pub(crate) abandon_load_balancer: bool,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink plan`.
@@ -253,7 +275,7 @@ pub(crate) struct Plan {
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// Go on though this check of AWS fails, for example aws-webhook; may be repeated
-    #[arg(long, value_name = "CHECK")]
+    #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
@@ -289,6 +311,8 @@ pub(crate) struct Verify {
     pub(crate) junit: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink sample`.
@@ -308,7 +332,7 @@ pub(crate) enum SampleCommand {
     /// Ask helloworld from every member, and count who answers
     Call(SampleTarget),
     /// Take it all out again
-    Down(SampleTarget),
+    Down(SampleDown),
 }
 
 /// Which sample.
@@ -335,6 +359,17 @@ pub(crate) struct SampleUp {
     pub(crate) client_image: Option<String>,
     #[command(flatten)]
     pub(crate) target: SampleTarget,
+    #[command(flatten)]
+    pub(crate) others: Others,
+}
+
+/// `meshlink sample down`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SampleDown {
+    #[command(flatten)]
+    pub(crate) target: SampleTarget,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink wait`.
@@ -373,7 +408,8 @@ pub(crate) struct AwsPolicy {
         value_name = "REGION",
         env = "AWS_REGION",
         hide_env = true,
-        default_value = "us-east-1"
+        default_value = "us-east-1",
+        value_parser = region
     )]
     pub(crate) region: String,
 }
@@ -472,8 +508,8 @@ impl Ca {
 }
 
 impl Command {
-    /// What the parser alone cannot see.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    /// What the parser alone cannot see; `known` is the mesh that is recorded here.
+    pub(crate) fn check(&self, known: impl Fn(&Target) -> Option<Mesh>) -> Result<(), Failure> {
         let (Self::Join(Join {
             clusters, target, ..
         })
@@ -487,11 +523,55 @@ impl Command {
             return Ok(());
         };
         match clusters.as_slice() {
-            [one] if target.file.is_none() => Err(Failure::usage(format!(
-                "a mesh needs at least two clusters, and only {one} was named"
-            ))),
+            [one] if target.file.is_none() => {
+                let text = format!("a mesh needs at least two clusters, and only {one} was named");
+                let failure = Failure::usage(text);
+                let known = known(target).filter(|mesh| !mesh.clusters.is_empty());
+                Err(match known {
+                    // What is to be added to a mesh is named with all that it has.
+                    Some(mesh) => {
+                        let others = mesh.clusters.iter().map(|m| found_by(&m.reach));
+                        let others = others.filter(|other| other != one);
+                        let hint = Hint::join(others.chain([one.clone()]));
+                        failure.hint(hint.remark(format!("adds {one} to mesh {}", mesh.id)))
+                    }
+                    None => failure,
+                })
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// A check of AWS that there is.
+fn known_check(text: &str) -> Result<String, String> {
+    match CHECKS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "there is no such check: there are {}",
+            CHECKS.join(", ")
+        )),
+    }
+}
+
+/// A text that has the shape of a region's name.
+fn region(text: &str) -> Result<String, String> {
+    match is_region(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write it like eu-west-1".to_owned()),
+    }
+}
+
+/// A version of Kubernetes: `v1.36`, `1.36.2`.
+fn kubernetes(text: &str) -> Result<String, String> {
+    let parts: Vec<_> = text.trim_start_matches('v').split('.').collect();
+    let is_number = |part: &&str| {
+        let digits = part.split(['-', '+']).next().unwrap_or_default();
+        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    match (2..=3).contains(&parts.len()) && parts.iter().all(is_number) {
+        true => Ok(text.to_owned()),
+        false => Err("write it like 1.36 or v1.36.2".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use serde::Serialize;
+use json::Document;
 
 use super::{
     args::{Color, Environment, Format, Output},
@@ -119,7 +119,9 @@ impl Screen {
             let columns = environment
                 .columns()
                 .or_else(|| terminal.then(seen).flatten());
-            columns.filter(|columns| *columns >= 20).unwrap_or(80)
+            // What goes into a file or a pipe is searched and cut by others: it is not wrapped.
+            let default = if terminal { 80 } else { usize::MAX };
+            columns.filter(|columns| *columns >= 20).unwrap_or(default)
         };
         let style = |terminal: bool| Style {
             color: match output.color {
@@ -148,15 +150,15 @@ impl Screen {
     }
 
     /// A result: as text for people, or the same value for programs.
-    pub(crate) fn show<T: Serialize>(
+    pub(crate) fn show<D: Document>(
         &self,
-        value: &T,
+        document: &D,
         text: impl FnOnce(Style) -> String,
     ) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.print(&text(self.out)),
-            Format::Json => self.print(&json::json(value)?),
-            Format::Yaml => self.print(&json::yaml(value)?),
+            Format::Json => self.print(&json::document(document)?),
+            Format::Yaml => self.print(&json::yaml(document)?),
         }
     }
 

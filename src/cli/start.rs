@@ -2,16 +2,16 @@
 
 use std::{env::ArgsOs, io, process::ExitCode};
 
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueEnum};
 use clap_complete::env::CompleteEnv;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{
-    args::{Args, Environment, environment::variable},
-    error::Exit,
-    output::Screen,
+    args::{Args, Environment, Format, Output, environment::variable},
+    error::{Exit, Failure},
+    output::{Screen, json::Failed},
 };
 
 /// A panic says where, never what: its message could hold anything. It ends the process here, in the
@@ -48,14 +48,53 @@ pub(crate) fn complete(words: ArgsOs, environment: &Environment) -> Option<ExitC
     }
 }
 
-/// Help and version are results; anything else is a usage error.
-pub(crate) fn not_parsed(error: &clap::Error) -> ExitCode {
+/// Help and version are results; anything else is a usage error, which a program that listens is told too.
+pub(crate) fn not_parsed(
+    error: &clap::Error,
+    words: ArgsOs,
+    environment: &Environment,
+) -> ExitCode {
     // A reader that has gone away has seen enough.
     let _ = error.print();
-    match error.use_stderr() {
-        true => Exit::Usage.code().into(),
-        false => ExitCode::SUCCESS,
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
     }
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let output = Output {
+        format: form(words),
+        ..Output::default()
+    };
+    if output.format != Format::Table {
+        let text = error.render().to_string();
+        let text = text.trim_start_matches("error: ");
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let failure = Failure::usage(first.trim());
+        let failed = Failed {
+            exit_code: Exit::Usage.code(),
+            failure: &failure,
+        };
+        let _ = Screen::new(&output, environment).show(&failed, |_| String::new());
+    }
+    Exit::Usage.code().into()
+}
+
+/// The form that was asked for, by words of which not all are understood.
+fn form(mut words: impl Iterator<Item = String>) -> Format {
+    let mut form = Format::Table;
+    while let Some(word) = words.next() {
+        let given = match word.as_str() {
+            "--" => break,
+            "-o" | "--output" | "-vo" | "-qo" => words.next(),
+            word => {
+                let given = word.strip_prefix("--output=");
+                let given = given.or_else(|| word.strip_prefix("-o"));
+                given.map(|given| given.trim_start_matches('=').to_owned())
+            }
+        };
+        let known = given.and_then(|given| Format::from_str(&given, false).ok());
+        form = known.unwrap_or(form);
+    }
+    form
 }
 
 /// Logs are for looking into a run that went wrong. Other crates never log below `debug`: what they

@@ -47,6 +47,9 @@ pub(crate) enum Failure {
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// It was not sent: the run has lost its right to write.
+    #[error("{0}, so it was not sent")]
+    Closed(#[from] super::fence::Closed),
     /// An answer that could not be understood.
     #[error("the answer is not what was asked for: {0}")]
     Answer(String),
@@ -177,7 +180,7 @@ impl Failure {
                 ..
             } => Recover::Never,
             Self::Transport { .. } | Self::Timeout(_) => Recover::Backoff,
-            Self::Answer(_) => Recover::Never,
+            Self::Answer(_) | Self::Closed(_) => Recover::Never,
         }
     }
 }

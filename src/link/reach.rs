@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Environment,
+    environment::Sandbox,
     failure::{Failure, Kind},
+    look::refused,
     record,
 };
 use crate::{
@@ -35,6 +37,13 @@ pub(crate) enum Unreached {
     Eks(eks::Error),
     /// What the kubeconfig says.
     Cluster(cluster::Error),
+    /// Only embedded clusters are meant, and none is called so.
+    NotEmbedded {
+        /// As it was asked.
+        text: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
 }
 
 impl From<Unreached> for Failure {
@@ -48,6 +57,11 @@ impl From<Unreached> for Failure {
                 let failure = Self::failed(&error);
                 error.hint().into_iter().fold(failure, Self::hint)
             }
+            Unreached::NotEmbedded { text, there } => {
+                let there = there.join(", ");
+                let text = format!("no embedded cluster is called {text:?}: there are {there}");
+                Self::from_causes(Kind::Failed, vec![text])
+            }
         }
     }
 }
@@ -57,6 +71,9 @@ pub(crate) struct Finder {
     options: ConnectOptions,
     kubeconfig: Option<Kubeconfig>,
     contexts: Vec<ContextFacts>,
+    /// The API servers of the embedded clusters, each with its CA; and whether only these are meant.
+    embedded: Vec<(String, Option<Vec<u8>>)>,
+    only: bool,
     aws: Aws,
     clock: Clock,
 }
@@ -65,7 +82,12 @@ impl Finder {
     /// Reads the kubeconfig. One that cannot be read is missed only by those who need it.
     pub(crate) fn new(environment: &Environment) -> Self {
         let kubeconfig = Kubeconfig::read(&environment.connect.kubeconfig).ok();
+        let sandbox = environment.sandbox.as_ref();
+        let of_sandbox = |s: &Sandbox| Kubeconfig::read(std::slice::from_ref(&s.kubeconfig)).ok();
+        let of_sandbox = sandbox.and_then(of_sandbox);
         Self {
+            embedded: of_sandbox.iter().flat_map(Kubeconfig::servers).collect(),
+            only: sandbox.is_some_and(|s| s.only),
             contexts: kubeconfig.iter().flat_map(Kubeconfig::contexts).collect(),
             kubeconfig,
             options: environment.connect.clone(),
@@ -128,6 +150,23 @@ impl Finder {
         Ok(connected)
     }
 
+    /// What holds for these members, of which each is found to be embedded or not by its API server.
+    pub(super) fn settle(
+        &self,
+        environment: Environment,
+        clusters: &BTreeMap<ClusterName, Cluster>,
+    ) -> Result<Environment, Failure> {
+        let is_embedded = |cluster: &Cluster| {
+            let mut servers = self.embedded.iter();
+            servers.any(|(at, ca)| at == cluster.server() && ca.as_deref() == cluster.ca())
+        };
+        let (embedded, real): (Vec<_>, Vec<_>) = clusters
+            .keys()
+            .partition(|name| clusters.get(*name).is_some_and(is_embedded));
+        let settled = environment.for_members(&embedded, &real);
+        settled.map_err(|refusal| refused(vec![refusal]))
+    }
+
     /// Connects to one cluster, by context or by what EKS says of it.
     pub(super) async fn reach(
         &self,
@@ -143,7 +182,7 @@ impl Finder {
             Reach::Auto(text) => {
                 let (who, contexts) = (Identity::default(), self.eks_contexts());
                 let found = eks::resolve(&self.aws, &who, text, &BTreeMap::new(), &contexts).await;
-                found.map_err(Unreached::Eks)?
+                found.map_err(|error| self.unresolved(text, error))?
             }
             Reach::Eks(cluster) => {
                 let who = Identity {
@@ -153,7 +192,7 @@ impl Finder {
                 };
                 let text = record::eks_text(cluster);
                 let found = eks::resolve(&self.aws, &who, &text, &BTreeMap::new(), &[]).await;
-                found.map_err(Unreached::Eks)?
+                found.map_err(|error| self.unresolved(&text, error))?
             }
         };
         match resolved {
@@ -161,6 +200,18 @@ impl Finder {
             eks::Resolved::Eks(facts) => eks::enter(&facts, name, &self.options, self.now()),
         }
         .map_err(Unreached::Cluster)
+    }
+
+    fn unresolved(&self, text: &str, error: eks::Error) -> Unreached {
+        match error {
+            eks::Error::NotFound { .. } | eks::Error::NotAName { .. } if self.only => {
+                Unreached::NotEmbedded {
+                    text: text.to_owned(),
+                    there: self.contexts.iter().map(|c| c.name.clone()).collect(),
+                }
+            }
+            error => Unreached::Eks(error),
+        }
     }
 
     /// Connects to a kubeconfig context. A program that would sign an EKS token is not run: it is signed here.
@@ -222,7 +273,7 @@ impl Finder {
         };
         let cluster = match self.reach(name, &member.reach).await {
             Ok(cluster) => cluster,
-            Err(Unreached::Eks(eks::Error::NotFound { .. }))
+            Err(Unreached::Eks(eks::Error::NotFound { .. }) | Unreached::NotEmbedded { .. })
             | Err(Unreached::Cluster(cluster::Error::NoContext { .. })) => return None,
             Err(unreached) => return unsure(unreached.into()),
         };

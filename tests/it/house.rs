@@ -200,7 +200,7 @@ const ROOMS: [&[&str]; 13] = [
     &["pki", "chart", "cluster", "resolve", "manifest"],
     &["spec", "owner"],
     &["wait"],
-    &["name", "digest", "hint", "causes", "file", "net"],
+    &["name", "digest", "hint", "causes", "file", "machine", "net"],
 ];
 
 fn depth(room: &str) -> Option<usize> {

@@ -25,7 +25,13 @@ mod cli;
 mod crash;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod embedded;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod green;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod guide;
@@ -34,7 +40,13 @@ mod house;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod json;
+#[cfg(test)]
 mod kit;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod lease;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod leave;
@@ -61,6 +73,9 @@ mod secrets;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod service;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod silent;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod terminal;

@@ -13,7 +13,8 @@ use crate::{
 
 /// Runs it.
 pub(crate) async fn run(args: Join, frame: &Frame) -> Result<Exit, Failure> {
-    let mut session = Session::open(Selection::All(&args.clusters), &args.target, frame).await?;
+    let session = Session::open(Selection::All(&args.clusters), &args.target, frame).await?;
+    let mut session = session.beside(&args.others);
     session.link.environment.ignored_checks = args.ignore;
     let report = session.apply(Change::Join, &args.target, frame).await?;
     let next: &[&str] = match report.outcome {

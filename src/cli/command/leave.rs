@@ -18,6 +18,7 @@ pub(crate) async fn run(args: args::Leave, frame: &Frame) -> Result<Exit, Failur
         false => Selection::Some(&args.clusters),
     };
     let session = Session::open(selection, &args.target, frame).await?;
+    let session = session.beside(&args.others);
     let leave = Leave {
         leavers: typed(session.link.mesh(), &args.clusters)?,
         uninstall: args.uninstall,
