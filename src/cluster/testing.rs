@@ -12,25 +12,25 @@ use super::{Cluster, connect};
 
 /// A request as a test wants to see it.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) method: Method,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
     /// Path and query.
-    pub(super) uri: String,
-    pub(super) headers: http::HeaderMap,
-    pub(super) body: Value,
+    pub(crate) uri: String,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Value,
 }
 
 /// What to answer: a status, a body, and what else.
-pub(super) struct Reply {
-    pub(super) code: u16,
-    pub(super) body: Vec<Bytes>,
-    pub(super) retry_after: Option<u64>,
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) body: Vec<Bytes>,
+    pub(crate) retry_after: Option<u64>,
     /// After the body, the answer stays open: a watch with nothing new.
-    pub(super) open: bool,
+    pub(crate) open: bool,
 }
 
 impl Reply {
-    pub(super) fn json(code: u16, body: Value) -> Self {
+    pub(crate) fn json(code: u16, body: Value) -> Self {
         Self {
             code,
             body: vec![body.to_string().into()],
@@ -39,7 +39,7 @@ impl Reply {
         }
     }
 
-    pub(super) fn status(code: u16, reason: &str) -> Self {
+    pub(crate) fn status(code: u16, reason: &str) -> Self {
         Self::json(
             code,
             serde_json::json!({"kind": "Status", "code": code, "reason": reason, "message": reason}),
@@ -47,7 +47,7 @@ impl Reply {
     }
 
     /// A watch: its events, then silence (`open`) or the end.
-    pub(super) fn events(events: &[Value], open: bool) -> Self {
+    pub(crate) fn events(events: &[Value], open: bool) -> Self {
         let body = events
             .iter()
             .map(|event| format!("{event}\n").into())
@@ -62,10 +62,10 @@ impl Reply {
 }
 
 /// Everything that was asked, in order.
-pub(super) type Log = Arc<Mutex<Vec<Seen>>>;
+pub(crate) type Log = Arc<Mutex<Vec<Seen>>>;
 
 /// A cluster answered by `serve`, and the log of what it was asked.
-pub(super) fn cluster(serve: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> (Cluster, Log) {
+pub(crate) fn cluster(serve: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> (Cluster, Log) {
     let log = Log::default();
     let (serve, written) = (Arc::new(serve), log.clone());
     let service = tower::service_fn(move |request: Request<Body>| {

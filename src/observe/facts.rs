@@ -250,10 +250,11 @@ pub(super) fn opens(gateway: &Value) -> bool {
     })
 }
 
-pub(super) fn readers(secrets: &[Value]) -> BTreeMap<String, ReaderSeen> {
+pub(super) fn readers(secrets: &[Value], owner: &Owner) -> BTreeMap<String, ReaderSeen> {
     let tokens = secrets
         .iter()
-        .filter(|s| s["type"] == "kubernetes.io/service-account-token");
+        .filter(|s| s["type"] == "kubernetes.io/service-account-token")
+        .filter(|s| owner.whose(s).is_none());
     let hash = |secret: &Value, key: &str| {
         let bytes = STANDARD.decode(secret["data"][key].as_str()?).ok()?;
         (!bytes.is_empty()).then(|| sha256_hex(&bytes))
@@ -284,7 +285,11 @@ pub(crate) fn remote_secrets(
         let uid = secret["metadata"]["uid"].as_str().unwrap_or_default();
         parsed.map(move |e| (e, changed, foreign.clone(), uid.to_owned()))
     });
+    let mut entries: Vec<_> = entries.collect();
+    // Of two for one cluster, that of somebody else is what stands in the way.
+    entries.sort_by_key(|(_, _, foreign, _)| foreign.is_some());
     entries
+        .into_iter()
         .map(|(e, changed, foreign, uid)| {
             let parts = (&e.server, &e.ca_sha256, &e.token_sha256);
             let digest = sha256_hex(format!("{parts:?}").as_bytes());

@@ -315,7 +315,7 @@ impl<'a> Lens<'a> {
                     gateway,
                 )
             },
-            readers: facts::readers(&ours),
+            readers: facts::readers(&ours, &owner),
             remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
             serves_gateway_api: gateway_api.is_some(),
             probe: facts::named(&spaces, crate::probe::NAMESPACE)

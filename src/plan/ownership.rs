@@ -253,3 +253,84 @@ pub(crate) fn strangers(mesh: &Mesh, observed: &Observed) -> Vec<Refusal> {
     };
     names.filter_map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::observe::{Claim, VaultSeen};
+
+    fn mesh() -> Mesh {
+        Mesh::named(&["a".into(), "b".into()]).unwrap()
+    }
+
+    #[test]
+    fn every_state_of_an_object_has_its_name() {
+        let owner = Seen {
+            uid: "uid-a".into(),
+            ..Seen::default()
+        }
+        .owner(&"mesh".parse().unwrap(), &"a".parse().unwrap());
+        let wanted = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"},
+            "metadata": {"name": "meshlink", "namespace": "istio-system"}});
+        let made = owner.stamped(&wanted, None);
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut live = made.clone();
+            change(&mut live);
+            ownership(&wanted, Some(&live), &owner)
+        };
+        let foreign = |state| matches!(state, Ownership::Foreign { .. });
+        assert_eq!(ownership(&wanted, None, &owner), Ownership::Absent);
+        assert_eq!(with(&|_| ()), Ownership::Ours);
+        let changed = with(&|live| live["data"]["k"] = json!("w"));
+        assert_eq!(changed, Ownership::OursChanged);
+        let adopted = with(&|live| live["metadata"]["annotations"] = json!({ADOPT: "mesh"}));
+        assert_eq!(adopted, Ownership::OursChanged, "the mark is missing");
+        assert!(foreign(with(
+            &|live| live["metadata"]["annotations"] = json!({})
+        )));
+        assert!(foreign(with(
+            &|live| live["metadata"]["name"] = json!("copy")
+        )));
+        let other = |live: &mut Value| {
+            let mark = live["metadata"]["annotations"]["meshlink/owner"].clone();
+            let mark = mark
+                .as_str()
+                .unwrap()
+                .replace(r#""mesh":"mesh""#, r#""mesh":"other""#);
+            live["metadata"]["annotations"]["meshlink/owner"] = json!(mark);
+        };
+        assert!(foreign(with(&other)));
+    }
+
+    #[test]
+    fn a_member_is_one_by_its_own_claim_of_this_mesh_and_root() {
+        let (mesh, name) = (mesh(), "a".parse().unwrap());
+        let why = |claim: Option<(&str, &str)>, vault: Option<&str>| {
+            let claim = claim.map(|(mesh, root)| Claim {
+                mesh: mesh.into(),
+                root: root.into(),
+            });
+            let seen = Seen {
+                claim,
+                ..Seen::default()
+            };
+            let vault = VaultSeen {
+                root: vault.map(str::to_owned),
+                ..VaultSeen::default()
+            };
+            let clusters = [("a".parse().unwrap(), seen)].into();
+            unbound(&mesh, &Observed { vault, clusters }, &name).unwrap_or_default()
+        };
+        assert_eq!(why(Some(("mesh", "r")), Some("r")), "");
+        assert_eq!(
+            why(Some(("mesh", "r")), None),
+            "",
+            "who lost the key can leave"
+        );
+        assert!(why(None, Some("r")).contains("is not bound to mesh mesh"));
+        assert!(why(Some(("other", "r")), Some("r")).contains("belongs to mesh other"));
+        assert!(why(Some(("mesh", "of-another-one")), Some("r")).contains("is bound to root"));
+    }
+}

@@ -354,3 +354,57 @@ fn a_join_refuses_everything_that_is_somebody_elses_at_once() {
     );
     assert_eq!(before, [world.inventory("eks-1"), world.inventory("eks-2")]);
 }
+
+#[test]
+fn no_probe_and_no_sample_goes_into_a_namespace_with_our_label_alone() {
+    let world = World::joined(2);
+    let label = json!({"app.kubernetes.io/managed-by": "meshlink"});
+    for name in ["meshlink-probe", "sample"] {
+        let gone = || {
+            let path = format!("{SPACES}/{name}");
+            world.find("eks-1", &path).is_none().then_some(())
+        };
+        assert!(world.wait(gone).is_some(), "{name}");
+        let space = json!({"metadata": {"name": name, "labels": label}});
+        world.create("eks-1", SPACES, &space);
+        world.create(
+            "eks-1",
+            &format!("{SPACES}/{name}/secrets"),
+            &secret("mine"),
+        );
+    }
+    world
+        .run("verify --traffic")
+        .ends(5)
+        .says("Namespace meshlink-probe")
+        .says("meshlink/adopt=mesh");
+    world
+        .run("sample up")
+        .ends(5)
+        .says("meshlink did not make it");
+    world.run("sample down").ends(0);
+    for name in ["meshlink-probe", "sample"] {
+        let path = format!("{SPACES}/{name}/secrets/mine");
+        assert!(world.find("eks-1", &path).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_second_remote_secret_for_a_member_stands_in_the_way() {
+    let world = World::joined(2);
+    let mut second = copy(&world.get("eks-1", &istio("secrets", "istio-remote-secret-eks-2")));
+    second["metadata"]["name"] = json!("mine");
+    let secrets = "/api/v1/namespaces/istio-system/secrets";
+    world.create("eks-1", secrets, &second);
+    world
+        .run(&join(2))
+        .ends(5)
+        .says("Secret istio-system/mine")
+        .says("a copy of Secret istio-system/istio-remote-secret-eks-2");
+    world
+        .run("leave eks-2")
+        .ends(5)
+        .says("-n istio-system delete secret mine");
+    world.delete("eks-1", &format!("{secrets}/mine"));
+    world.run("leave eks-2").ends(0);
+}

@@ -212,7 +212,8 @@ impl StepContext<'_> {
                 Some(access::PEER_LABEL),
             )
             .await?;
-        if accounts.is_empty() {
+        let owner = self.owner(cluster)?;
+        if !accounts.iter().any(|a| owner.whose(a).is_none()) {
             for role in access::roles(false) {
                 if let Some(reference) = Ref::of(&role) {
                     self.remove(cluster, &reference).await?;
@@ -369,6 +370,13 @@ impl StepContext<'_> {
         let count = self
             .uninstall(name, ("istiod", self.istio()), &step)
             .await?;
+        let planned = self.planned(&step).iter();
+        if !planned
+            .map(|d| &d.object.kind)
+            .any(|k| *k == Kind::DEPLOYMENT)
+        {
+            return seen(format!("{count} objects of release istiod are gone"));
+        }
         // As long as one runs, it writes again what is taken away next.
         let ours = Some("app=istiod,istio.io/rev=default");
         let pods = cluster.names(&Kind::POD, Some(self.istio()), ours);

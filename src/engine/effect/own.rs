@@ -127,3 +127,96 @@ impl StepContext<'_> {
         planned.map(Vec::as_slice).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::cluster::testing::{Reply, cluster};
+
+    fn owner() -> Owner {
+        Owner {
+            mesh: "mesh".parse().unwrap(),
+            member: "eks-1".parse().unwrap(),
+            cluster: "uid-of-eks-1".into(),
+        }
+    }
+
+    fn map(uid: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"},
+            "metadata": {"name": "meshlink", "namespace": "istio-system", "uid": uid}})
+    }
+
+    /// What is asked of an API server that holds `live` and answers a change with `changed`.
+    async fn asked(live: Value, changed: u16) -> (Result<Value, Unwritten>, Vec<(Method, Value)>) {
+        let (cluster, log) = cluster(move |seen| match seen.method {
+            Method::POST => Reply::status(409, "AlreadyExists"),
+            Method::GET => Reply::json(200, live.clone()),
+            _ if changed == 200 => Reply::json(200, seen.body.clone()),
+            _ => Reply::status(changed, "Conflict"),
+        });
+        let mut wanted = map("");
+        wanted["metadata"].as_object_mut().unwrap().remove("uid");
+        let written = write(&cluster, &owner(), &wanted).await;
+        let log = log.lock().unwrap();
+        let asked = log.iter().map(|s| (s.method.clone(), s.body.clone()));
+        (written, asked.collect())
+    }
+
+    #[tokio::test]
+    async fn what_somebody_has_put_there_since_the_look_is_not_written() {
+        let (written, asked) = asked(map("theirs"), 200).await;
+        let Err(Unwritten::Foreign(refusal)) = written else {
+            panic!("it was written")
+        };
+        let text = refusal.to_string();
+        assert!(text.contains("ConfigMap istio-system/meshlink"), "{text}");
+        let methods: Vec<_> = asked.into_iter().map(|(method, _)| method).collect();
+        assert_eq!(methods, [Method::POST, Method::GET]);
+    }
+
+    #[tokio::test]
+    async fn ours_is_changed_only_as_the_object_that_was_seen() {
+        let mut ours = owner().stamped(&map("1"), None);
+        let (_, seen) = asked(ours.clone(), 200).await;
+        assert_eq!(seen.len(), 2, "it is as it should be: nothing is written");
+        ours["data"]["k"] = json!("w");
+        let (written, seen) = asked(ours.clone(), 200).await;
+        assert!(written.is_ok());
+        let (method, body) = seen.last().unwrap();
+        assert_eq!(
+            (method, &body["metadata"]["uid"]),
+            (&Method::PATCH, &json!("1"))
+        );
+        // Deleted and made anew between the two: the API server says no, and nothing else is tried.
+        let (written, seen) = asked(ours, 409).await;
+        assert!(matches!(written, Err(Unwritten::Cluster(_))));
+        assert_eq!(seen.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_new_namespace_is_told_its_uid() {
+        let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+        let (cluster, log) = cluster(|seen| {
+            let mut made = seen.body.clone();
+            made["kind"] = json!("Namespace");
+            made["apiVersion"] = json!("v1");
+            made["metadata"]["name"] = json!("n");
+            made["metadata"]["uid"] = json!("7");
+            Reply::json(
+                if seen.method == Method::POST {
+                    201
+                } else {
+                    200
+                },
+                made,
+            )
+        });
+        let made = write(&cluster, &owner(), &space).await.ok().unwrap();
+        let mark = made["metadata"]["annotations"]["meshlink/owner"].as_str();
+        assert!(mark.unwrap().contains(r#""uid":"7""#), "{mark:?}");
+        let log = log.lock().unwrap();
+        assert_eq!(log[1].body["metadata"]["uid"], "7", "only this one");
+    }
+}

@@ -135,7 +135,10 @@ impl LeavePlanner<'_> {
 
     /// An istiod that meshlink did not install goes on, and needs what it signs with.
     pub(super) fn istiod_stays(&self, seen: &Seen) -> bool {
-        seen.istiod.present && !self.made(seen, "istiod")
+        let is_istiod =
+            |d: Deletion| d.object.kind == Kind::DEPLOYMENT && d.object.name == "istiod";
+        let goes = self.made(seen, "istiod") && held(seen, "istiod").any(is_istiod);
+        seen.istiod.present && !goes
     }
 
     /// The namespaces that meshlink made and nobody else uses; the claim by itself, where its namespace stays.

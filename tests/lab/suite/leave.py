@@ -118,7 +118,8 @@ def endpoints_that_would_outlive_their_secret_go_with_the_leave():
     def put(kubeconfig):
         data = {TWO.name: base64.b64encode(kubeconfig.encode()).decode()}
         thing = {"apiVersion": "v1", "kind": "Secret", "data": data,
-                 "metadata": {"name": SECRET, "namespace": SYSTEM, "labels": good["metadata"]["labels"]}}
+                 "metadata": {"name": SECRET, "namespace": SYSTEM, "labels": good["metadata"]["labels"],
+                              "annotations": good["metadata"]["annotations"]}}
         kubectl(ONE, "apply", "--server-side", "--force-conflicts", "--field-manager=meshlink", "-f", "-",
                 stdin=json.dumps(thing))
     put(wrong)
