@@ -76,8 +76,13 @@ struct Inner {
     name: ClusterName,
     server: String,
     ca: Option<Vec<u8>>,
+    insecure: Option<connect::Insecure>,
     client: kube::Client,
     timeout: Duration,
+    /// It has answered something since this program knows it.
+    answered: std::sync::atomic::AtomicBool,
+    /// What time it last said it was, and when that was.
+    date: Mutex<Option<(jiff::Timestamp, tokio::time::Instant)>>,
     counters: Arc<wire::Counters>,
     /// Kinds outside the static table, found by discovery once.
     kinds: Mutex<HashMap<Kind, kind::Place>>,
@@ -99,6 +104,17 @@ impl Cluster {
     /// The certificates the API server is trusted by, as PEM; none where the system's are used.
     pub fn ca(&self) -> Option<&[u8]> {
         self.0.ca.as_deref()
+    }
+
+    /// What keeps others from reading or changing what is said to it, if that is missing.
+    pub fn insecure(&self) -> Option<connect::Insecure> {
+        self.0.insecure
+    }
+
+    /// What time it is there, as far as it has said so.
+    pub(crate) fn server_time(&self) -> Option<jiff::Timestamp> {
+        let (date, heard) = (*self.0.date.lock().ok()?)?;
+        date.checked_add(heard.elapsed()).ok()
     }
 
     /// The client below, counted like everything else.

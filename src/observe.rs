@@ -18,6 +18,7 @@ use crate::{
 
 mod facts;
 mod lens;
+mod unreachable;
 
 #[cfg(feature = "cli")]
 pub(crate) use facts::RENDERED;
@@ -26,14 +27,17 @@ pub(crate) use facts::{
     istio_version, keepers, label_digest, published_root, record,
 };
 pub use lens::{Lens, Tokens, Unseen};
+pub use unreachable::Unreachable;
 
 /// Everything the plan is made from.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// The vault on this machine.
     pub vault: VaultSeen,
-    /// Each member, by name.
+    /// Each member that could be read, by name.
     pub clusters: BTreeMap<ClusterName, Seen>,
+    /// Each member that could not be read, by name.
+    pub unreachable: BTreeMap<ClusterName, Unreachable>,
 }
 
 /// What the vault on this machine holds for the mesh.

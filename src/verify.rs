@@ -46,6 +46,8 @@ pub struct Check {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
+    /// The member's API server answers, and could be read. Said only where that is not so.
+    Reachable,
     /// The members' istiods publish one and the same root.
     SameRoot,
     /// istiod is available.
@@ -130,6 +132,7 @@ impl Claim {
     /// The name as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Reachable => "reachable",
             Self::SameRoot => "same-root",
             Self::IstiodReady => "istiod-ready",
             Self::GatewayReady => "gateway-ready",
@@ -256,6 +259,7 @@ impl Verdict {
     /// Whether something is wrong that was read, not asked: only another reading can show it right.
     pub(crate) fn rests_on_what_was_read(&self) -> bool {
         let read = [
+            Claim::Reachable,
             Claim::SameRoot,
             Claim::IstiodReady,
             Claim::GatewayReady,

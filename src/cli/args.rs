@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::error::Failure;
-use crate::{hint::word, name::MeshId};
+use crate::{hint::word, name::{ClusterName, MeshId}};
 
 pub(crate) mod chart;
 pub(crate) mod complete;
@@ -114,6 +114,9 @@ pub(crate) struct Target {
     /// Change real clusters without asking
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// A cluster to change although its API server is spoken to in clear text or unchecked; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) insecure_cluster: Vec<ClusterName>,
 }
 
 impl Target {
@@ -131,6 +134,7 @@ impl Target {
             mesh: self.mesh.as_ref().map(ToString::to_string),
             kubeconfig: path(&self.kubeconfig),
             sandbox: embedded,
+            insecure: self.insecure_cluster.clone(),
         }
     }
 }
@@ -146,6 +150,8 @@ pub(crate) struct Flags {
     pub(crate) kubeconfig: Option<String>,
     /// `--sandbox`.
     pub(crate) sandbox: bool,
+    /// `--insecure-cluster`.
+    pub(crate) insecure: Vec<ClusterName>,
 }
 
 impl Flags {
@@ -159,7 +165,9 @@ impl Flags {
     pub(crate) fn place(&self) -> Vec<String> {
         let sandbox = self.sandbox.then(|| "--sandbox".to_owned());
         let place = [flag("--kubeconfig", &self.kubeconfig), sandbox];
-        place.into_iter().flatten().collect()
+        let insecure = self.insecure.iter();
+        let insecure = insecure.map(|name| format!("--insecure-cluster {name}"));
+        place.into_iter().flatten().chain(insecure).collect()
     }
 }
 
@@ -507,8 +515,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()
         .map_err(|_| "write it like 15m or 1h30m".to_owned())?;
-    Duration::try_from(parsed).map_err(|_| "it cannot be negative".into())
+    let time = Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())?;
+    // What is added to the time of day must not leave the calendar.
+    match time <= LONGEST {
+        true => Ok(time),
+        false => Err("at most 30 days: write 720h".into()),
+    }
 }
+
+/// The longest that anything is waited for.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -526,5 +542,9 @@ mod tests {
         assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert!(duration("soon").is_err() && duration("-1s").is_err());
+        for huge in ["9223372036854775807s", "721h", "2562047788015215h"] {
+            assert!(duration(huge).is_err(), "{huge}");
+        }
+        assert_eq!(duration("720h"), Ok(LONGEST));
     }
 }

@@ -8,7 +8,13 @@
 //! 6. **release**: the Leases are given up, whatever happened;
 //! 7. **verdict**: what stands is looked at, with what was proved on the way.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
 use super::{
     Meshlink, PlannedChange,
@@ -25,6 +31,22 @@ use crate::{
     verify::{Depth, Verdict},
     wait::Deadline,
 };
+
+/// As long as it is there, something is being changed.
+struct Changing<'a>(&'a AtomicBool);
+
+impl<'a> Changing<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, SeqCst);
+        Self(flag)
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
 
 impl PlannedChange<'_> {
     /// Does what was planned, and tells what became of it. `events` hears of every step as it happens.
@@ -43,12 +65,16 @@ impl PlannedChange<'_> {
         consent: &dyn Consent,
         events: Arc<dyn Sink>,
     ) -> Result<Report, Failure> {
-        let link = self.link;
+        let link = &*self.link;
         if self.look.plan.is_empty() {
-            return self.nothing_to_do().await;
+            let mut report = self.nothing_to_do().await?;
+            report.without(link.unreachable.values().cloned().collect());
+            return Ok(report);
         }
+        link.refuse_insecure(true)?;
         link.check_rights(self.change.purpose()).await?;
         link.agree(consent, &self.look.plan, false)?;
+        let _changing = Changing::begin(&link.environment.changing);
         let (lock, stop) = link.lock(&self.look.reading.observed).await?;
         let done = self.under_the_leases(consent, events, &stop).await;
         let uninstalled = self.change.leave().uninstall
@@ -56,6 +82,7 @@ impl PlannedChange<'_> {
         lock.release(uninstalled).await;
         let mut report = done?;
         self.conclude(&mut report).await?;
+        report.without(link.unreachable.values().cloned().collect());
         Ok(report)
     }
 
@@ -66,7 +93,7 @@ impl PlannedChange<'_> {
         events: Arc<dyn Sink>,
         stop: &Stop,
     ) -> Result<Report, Failure> {
-        let link = self.link;
+        let link = &*self.link;
         let look = link.look(&self.change, &self.inputs).await?;
         if let Change::Join = self.change {
             // Written down before anything is done: a leave must find all members of a join that died.
@@ -84,7 +111,7 @@ impl PlannedChange<'_> {
     }
 
     async fn nothing_to_do(&self) -> Result<Report, Failure> {
-        let link = self.link;
+        let link = &*self.link;
         let mut report = Report {
             notes: self.look.plan.notes.clone(),
             ..link.report()

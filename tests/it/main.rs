@@ -25,6 +25,9 @@ mod cli;
 mod crash;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod dead;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

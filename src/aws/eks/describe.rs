@@ -112,6 +112,7 @@ pub async fn describe(aws: &Aws, who: &Identity, place: &Place) -> Result<Facts,
 /// The clusters these credentials see in the session's region.
 pub async fn clusters(session: &Session) -> Result<Vec<String>, call::Error> {
     let (mut all, mut token) = (Vec::new(), None::<String>);
+    let mut walk = call::Walk::default();
     loop {
         let request = || {
             session
@@ -123,9 +124,11 @@ pub async fn clusters(session: &Session) -> Result<Vec<String>, call::Error> {
         let page = session.call(Service::Eks, "ListClusters", request).await?;
         all.extend(page.clusters.unwrap_or_default());
         token = page.next_token;
-        if token.is_none() {
+        let Some(next) = &token else {
             return Ok(all);
-        }
+        };
+        walk.on(next)
+            .map_err(|cause| session.failed(Service::Eks, "ListClusters", cause))?;
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Group, Host, Readiness, Seen, ServiceName, Target};
 use crate::aws::{
     Aws, Identity, Session,
-    call::{Cause, Error},
+    call::{Cause, Error, Walk},
     eks::caller,
     env::Service,
 };
@@ -255,6 +255,7 @@ impl Watch {
     async fn all(&self) -> Result<Vec<LoadBalancer>, Error> {
         let (session, _) = self.opened()?;
         let (mut all, mut marker) = (Vec::new(), None::<String>);
+        let mut walk = Walk::default();
         loop {
             let request = || {
                 session
@@ -274,9 +275,11 @@ impl Watch {
                     .filter(network),
             );
             marker = page.next_marker;
-            if marker.is_none() {
+            let Some(token) = &marker else {
                 return Ok(all);
-            }
+            };
+            walk.on(token)
+                .map_err(|cause| session.failed(Service::Elb, "DescribeLoadBalancers", cause))?;
         }
     }
 
@@ -328,6 +331,7 @@ impl Watch {
     async fn listeners(&self, arn: &str) -> Result<Vec<Listener>, Error> {
         let (session, _) = self.opened()?;
         let (mut all, mut marker) = (Vec::new(), None::<String>);
+        let mut walk = Walk::default();
         loop {
             let request = || {
                 session
@@ -342,9 +346,11 @@ impl Watch {
                 .await?;
             all.extend(page.listeners.unwrap_or_default());
             marker = page.next_marker;
-            if marker.is_none() {
+            let Some(token) = &marker else {
                 return Ok(all);
-            }
+            };
+            walk.on(token)
+                .map_err(|cause| session.failed(Service::Elb, "DescribeListeners", cause))?;
         }
     }
 

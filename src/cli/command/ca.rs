@@ -2,19 +2,38 @@
 
 use std::fmt::Write;
 
+use futures::future;
+use serde::Serialize;
+
 use crate::{
+    causes,
     cli::{
         Frame,
         args::{CaInit, CaStatus},
-        error::{Exit, Failure},
+        error::{Exit, Failure, hinted},
         output::{Style, table::Table},
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
-    link::selection,
+    link::{not_reached, selection},
+    name::ClusterName,
+    observe::Unreachable,
     pki::{self, NewRoot, Profile, Vault},
     spec::Mesh,
 };
+
+/// The Secret `cacerts` of each member, if it has one.
+type Held = Vec<(ClusterName, Option<pki::Files>)>;
+
+/// What `ca status` says in JSON.
+#[derive(Serialize)]
+struct Certificates {
+    #[serde(flatten)]
+    status: pki::Status,
+    /// Members that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<Unreachable>,
+}
 
 /// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
 pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
@@ -72,23 +91,56 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
+    let (held, unreachable) = held(&session).await?;
+    let status = Certificates {
+        status: pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now()),
+        unreachable,
+    };
+    frame.screen.show(&status, |style| {
+        let mut text = text(&status.status, style);
+        for unread in &status.unreachable {
+            let _ = writeln!(text, "\n{} {}", style.red("!"), unread.line());
+            for hint in &unread.hints {
+                hinted(&mut text, style, "  ", hint);
+            }
+        }
+        text
+    })?;
+    Ok(match status.unreachable.is_empty() {
+        true => Exit::Done,
+        false => Exit::PartlyDone,
+    })
+}
+
+/// What each member signs with; and the members that could not be read, as long as one could.
+async fn held(session: &Session) -> Result<(Held, Vec<Unreachable>), Failure> {
+    let link = &session.link;
+    let istio = link.mesh.istio.namespace.as_str();
+    let place = Ref::namespaced(&Kind::SECRET, istio, "cacerts");
+    let found = link.clusters.iter().map(|(name, cluster)| {
+        let place = &place;
+        async move { (name, cluster.find(place).await) }
+    });
+    let mut unreachable: Vec<_> = link.unreachable.values().cloned().collect();
     let mut held = vec![];
-    for (name, cluster) in &session.link.clusters {
-        let place = Ref::namespaced(
-            &Kind::SECRET,
-            session.link.mesh.istio.namespace.as_str(),
-            "cacerts",
-        );
-        let secret = cluster
-            .find(&place)
-            .await
-            .map_err(|e| Failure::failed(&e))?;
-        let files = secret.map(|s| pki::secret_files(&s["data"])).transpose();
-        held.push((name.clone(), files.map_err(|e| Failure::failed(&e))?));
+    for (name, found) in future::join_all(found).await {
+        match found {
+            Ok(secret) => {
+                match secret.map(|s| pki::secret_files(&s["data"])).transpose() {
+                    Ok(files) => held.push((name.clone(), files)),
+                    Err(error) => {
+                        let why = causes::texts(&error);
+                        unreachable.push(Unreachable::without_a_way(name, why, vec![]));
+                    }
+                }
+            }
+            Err(error) => unreachable.push(link.told(name, &error).await),
+        }
     }
-    let status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
-    frame.screen.show(&status, |style| text(&status, style))?;
-    Ok(Exit::Done)
+    match held.is_empty() && !unreachable.is_empty() {
+        true => Err(not_reached(&unreachable)),
+        false => Ok((held, unreachable)),
+    }
 }
 
 fn text(status: &pki::Status, style: Style) -> String {

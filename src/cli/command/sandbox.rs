@@ -1,5 +1,7 @@
 //! `meshlink sandbox`.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use crate::{
     cli::{
         Frame,
@@ -26,6 +28,8 @@ pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     let sandbox = Sandbox::start(options)
         .await
         .map_err(|e| Failure::failed(&e))?;
+    // They take away what they have written when they end.
+    frame.changing.store(true, SeqCst);
     frame
         .screen
         .show(sandbox.endpoints(), |_| text(sandbox.endpoints()))?;

@@ -184,6 +184,7 @@ impl Query {
             gateway_values: Vec::new(),
             timeout: self.timeout,
             yes: false,
+            insecure_cluster: Vec::new(),
         })
     }
 }
