@@ -46,12 +46,12 @@ pub(crate) mod record;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
 
+#[cfg(feature = "cli")]
+pub(crate) use admission::not_reached;
 pub use change::{Agreed, Change, Consent, Question};
 pub(crate) use environment::Places;
 pub use environment::{ChartSource, Environment, Folders, Logins};
 pub use failure::{Failure, Kind, Problem};
-#[cfg(feature = "cli")]
-pub(crate) use admission::not_reached;
 use look::{Inputs, Look};
 use reach::Finder;
 

@@ -6,7 +6,10 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::error::Failure;
-use crate::{hint::word, name::{ClusterName, MeshId}};
+use crate::{
+    hint::word,
+    name::{ClusterName, MeshId},
+};
 
 pub(crate) mod chart;
 pub(crate) mod complete;

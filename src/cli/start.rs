@@ -155,7 +155,9 @@ pub(crate) fn interruptions(
 }
 
 /// As long as it is there, the process has not come to its end.
-pub(crate) struct Listening(#[expect(dead_code, reason = "what counts is when it is dropped")] Sender<()>);
+pub(crate) struct Listening(
+    #[expect(dead_code, reason = "what counts is when it is dropped")] Sender<()>,
+);
 
 #[expect(
     clippy::exit,

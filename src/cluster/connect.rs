@@ -427,11 +427,17 @@ mod tests {
     /// A kubeconfig's plugin is anybody's program: it may hang, with children that would outlive us.
     #[tokio::test]
     async fn a_plugin_that_hangs_is_stopped_with_all_it_started() {
-        let (dir, options) = setup(Some("sleep 1000 & echo $! >\"$(dirname \"$0\")/started\"; wait"), "").await;
+        let (dir, options) = setup(
+            Some("sleep 1000 & echo $! >\"$(dirname \"$0\")/started\"; wait"),
+            "",
+        )
+        .await;
         let kubeconfig = Kubeconfig::read(&options.kubeconfig).unwrap();
         let name = "eks-1".parse().unwrap();
         let began = std::time::Instant::now();
-        let error = connect(&name, "c", &kubeconfig, &options).await.unwrap_err();
+        let error = connect(&name, "c", &kubeconfig, &options)
+            .await
+            .unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(20));
         let text = error.to_string();
         assert!(text.contains("did not end within 2 s"), "{text}");
@@ -439,7 +445,10 @@ mod tests {
         let stat = std::path::PathBuf::from(format!("/proc/{}/stat", pid.trim()));
         let gone = || std::fs::read_to_string(&stat).map_or(true, |s| s.contains(") Z"));
         while !gone() {
-            assert!(began.elapsed() < Duration::from_secs(20), "{pid} still runs");
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{pid} still runs"
+            );
             tokio::task::yield_now().await;
         }
     }

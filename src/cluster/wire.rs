@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// to say of the others.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// The most values that an answer may hold: each takes a hundred bytes of memory, but may be two in the answer.
+const MOST: usize = 4_000_000;
 /// How HTTP writes dates.
 static DATES: DateTimeParser = DateTimeParser::new();
 /// The largest answer that is read, and the largest refusal: whoever answers may not be the API server, or be broken.
@@ -232,6 +234,10 @@ impl Cluster {
             if let Some(spent) = call.spent {
                 spent.fetch_add(body.len() as u64, Relaxed);
             }
+            if things(&body) > MOST {
+                let why = format!("it holds more than {MOST} values");
+                return Err(Failure::Answer(why));
+            }
             let value = serde_json::from_slice(&body)
                 .map_err(|error| Failure::Answer(error.to_string()))?;
             shape(&value).map_err(Failure::Answer)?;
@@ -277,6 +283,12 @@ impl Cluster {
     }
 }
 
+/// How many values a text of JSON holds at most.
+fn things(text: &[u8]) -> usize {
+    let opens = |byte: &&u8| matches!(byte, b',' | b':' | b'[' | b'{');
+    text.iter().filter(opens).count()
+}
+
 async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {
     let read = Limited::new(response.into_body(), limit).collect().await;
     let body = read.map_err(|error| match error.downcast::<LengthLimitError>() {
@@ -309,7 +321,10 @@ fn object(value: &Value, what: &str) -> Result<(), String> {
     let inner = |of: &serde_json::Map<String, Value>, name: &str| match of.get(name) {
         None | Some(Value::Null | Value::Object(_)) => Ok(()),
         Some(_) if is_status => Ok(()),
-        Some(other) => Err(format!("{name} of {what} is {}, not an object", sort(other))),
+        Some(other) => Err(format!(
+            "{name} of {what} is {}, not an object",
+            sort(other)
+        )),
     };
     HOLDERS.iter().try_for_each(|name| inner(fields, name))?;
     let metadata = fields.get("metadata").and_then(Value::as_object);

@@ -18,7 +18,10 @@ impl Meshlink {
     /// Members that are spoken to in a way that others can read or change, unless that was allowed by name.
     fn insecure(&self) -> impl Iterator<Item = (&ClusterName, &Cluster, Insecure)> {
         let told = &self.environment.connect.insecure;
-        let members = self.clusters.iter().filter(|(name, _)| !told.contains(*name));
+        let members = self
+            .clusters
+            .iter()
+            .filter(|(name, _)| !told.contains(*name));
         members.filter_map(|(name, cluster)| Some((name, cluster, cluster.insecure()?)))
     }
 
@@ -39,7 +42,9 @@ impl Meshlink {
     /// only read with credentials.
     pub(super) fn refuse_insecure(&self, writes: bool) -> Result<(), Failure> {
         let unreadable = |how| how == Insecure::Cleartext { withheld: true };
-        let against = self.insecure().filter(|(_, _, how)| writes || unreadable(*how));
+        let against = self
+            .insecure()
+            .filter(|(_, _, how)| writes || unreadable(*how));
         let against: Vec<_> = against
             .map(|(name, cluster, how)| {
                 let server = cluster.server();
@@ -66,7 +71,11 @@ impl Meshlink {
                 continue;
             };
             let size = ahead.abs();
-            let which = if ahead.is_negative() { "behind" } else { "ahead of" };
+            let which = if ahead.is_negative() {
+                "behind"
+            } else {
+                "ahead of"
+            };
             let text = format!("this machine's clock is {size:#} {which} that of {name}");
             if size > REFUSED {
                 against.push(Refusal {

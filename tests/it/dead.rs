@@ -53,14 +53,22 @@ fn told_of_the_others(world: &World, server: &str) {
     let status = within(10, || world.run("status --timeout 3s"));
     let status = status.ends(6).says(server).says("leave eks-3 --dead");
     for row in ["eks-1 ok ok ok", "eks-2 ok ok ok"] {
-        let cells = |line: &str| line.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+        let cells = |line: &str| {
+            line.split_whitespace()
+                .take(4)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         let there = status.stdout.lines().any(|line| cells(line) == row);
         assert!(there, "{row}: {status}");
     }
     let verify = within(10, || world.run("verify --timeout 3s --junit j.xml"));
     verify.ends(4).says("reachable").says(server);
     let junit = fs::read_to_string(world.user.here().join("j.xml")).unwrap();
-    assert!(junit.contains("reachable") && junit.contains("eks-1"), "{junit}");
+    assert!(
+        junit.contains("reachable") && junit.contains("eks-1"),
+        "{junit}"
+    );
     let ca = within(10, || world.run("ca status --timeout 3s"));
     ca.ends(6).says("eks-1").says("eks-2").says(server);
     let aws = fs::read_to_string(&world.endpoints().aws).unwrap();
@@ -80,7 +88,10 @@ fn told_of_the_others(world: &World, server: &str) {
     let said = hook.json();
     assert_eq!(said["ready"], "false", "{hook}");
     assert!(said["reason"].as_str().unwrap().contains(server), "{hook}");
-    assert!(said["gateways_json"].as_str().unwrap().contains("eks-1"), "{hook}");
+    assert!(
+        said["gateways_json"].as_str().unwrap().contains("eks-1"),
+        "{hook}"
+    );
 }
 
 #[test]

@@ -33,7 +33,13 @@ mod faults;
 #[cfg(feature = "sandbox")]
 mod guide;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod hostile;
+#[cfg(test)]
 mod house;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod interrupt;
 #[cfg(test)]
 mod join;
 #[cfg(test)]

@@ -125,15 +125,13 @@ async fn held(session: &Session) -> Result<(Held, Vec<Unreachable>), Failure> {
     let mut held = vec![];
     for (name, found) in future::join_all(found).await {
         match found {
-            Ok(secret) => {
-                match secret.map(|s| pki::secret_files(&s["data"])).transpose() {
-                    Ok(files) => held.push((name.clone(), files)),
-                    Err(error) => {
-                        let why = causes::texts(&error);
-                        unreachable.push(Unreachable::without_a_way(name, why, vec![]));
-                    }
+            Ok(secret) => match secret.map(|s| pki::secret_files(&s["data"])).transpose() {
+                Ok(files) => held.push((name.clone(), files)),
+                Err(error) => {
+                    let why = causes::texts(&error);
+                    unreachable.push(Unreachable::without_a_way(name, why, vec![]));
                 }
-            }
+            },
             Err(error) => unreachable.push(link.told(name, &error).await),
         }
     }

@@ -283,7 +283,11 @@ impl Found {
         let cluster = self.config.clusters.iter().find(named)?.cluster.as_ref()?;
         if is_cleartext(&self.server) {
             let user = |c: &kube::config::NamedContext| c.context.as_ref()?.user.clone();
-            let mut users = self.config.contexts.iter().filter(|c| c.name == self.context);
+            let mut users = self
+                .config
+                .contexts
+                .iter()
+                .filter(|c| c.name == self.context);
             let credentials = users.any(|c| user(c).is_some());
             let withheld = credentials && !options.insecure.contains(&self.cluster);
             return Some(Insecure::Cleartext { withheld });

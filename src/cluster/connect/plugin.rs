@@ -90,12 +90,11 @@ impl Plugin {
         let json: Option<Printed> = serde_json::from_slice(&printed).ok();
         // client-go takes YAML too.
         let parsed = json.or_else(|| serde_saphyr::from_slice(&printed).ok());
-        let parsed = parsed.ok_or_else(|| {
-            self.failed("printed something that is no ExecCredential".to_owned())
-        })?;
-        parsed.status.ok_or_else(|| {
-            self.failed("printed an ExecCredential without a status".to_owned())
-        })
+        let parsed = parsed
+            .ok_or_else(|| self.failed("printed something that is no ExecCredential".to_owned()))?;
+        parsed
+            .status
+            .ok_or_else(|| self.failed("printed an ExecCredential without a status".to_owned()))
     }
 
     /// The tokens it gives, beginning with one it has given; it is run again when that one ends.
@@ -108,7 +107,9 @@ impl Plugin {
                 let mut held = held.lock().await;
                 if held.1.is_some_and(|end| end <= (plugin.now.0)() + EARLY) {
                     let given = plugin.run().await.map_err(TokenError::from)?;
-                    *held = given.held().ok_or("the credential plugin gave no token this time")?;
+                    *held = given
+                        .held()
+                        .ok_or("the credential plugin gave no token this time")?;
                 }
                 Ok(held.0.clone())
             })

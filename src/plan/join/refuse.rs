@@ -262,7 +262,14 @@ mod tests {
             seen.istiod.versions = istiod.iter().map(|v| v.parse().unwrap()).collect();
             let clusters = [("a".parse().unwrap(), seen)].into();
             let vault = crate::observe::VaultSeen::default();
-            let found = refusals(&mesh, &Observed { vault, clusters, ..Observed::default() });
+            let found = refusals(
+                &mesh,
+                &Observed {
+                    vault,
+                    clusters,
+                    ..Observed::default()
+                },
+            );
             found.iter().map(ToString::to_string).collect::<String>()
         };
         assert_eq!(seen("v1.36.3", &["1.31.0"]), "");
