@@ -241,7 +241,7 @@ impl Meshlink {
             told.or_insert_with(|| unreachable.clone());
         }
         self.with_unreachable(&lens, &mut observed).await;
-        let tokens = lens.tokens().await;
+        let tokens = lens.tokens(&observed).await;
         Ok((Reading { observed, tokens }, desired))
     }
 
@@ -267,7 +267,7 @@ impl Meshlink {
             Err(unseen) => return Err(self.unread(&unseen).await),
         };
         self.with_unreachable(lens, &mut observed).await;
-        let tokens = lens.tokens().await;
+        let tokens = lens.tokens(&observed).await;
         Ok(Reading { observed, tokens })
     }
 

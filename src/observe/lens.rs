@@ -99,10 +99,12 @@ impl<'a> Lens<'a> {
         self.mesh
     }
 
-    /// The tokens in the members' remote secrets; no list is taken twice for them.
-    pub async fn tokens(&self) -> Tokens {
+    /// The tokens in the remote secrets of the members that could be read; no list is taken twice for them.
+    pub async fn tokens(&self, observed: &Observed) -> Tokens {
         let istio = Some(self.mesh.istio.namespace.as_str());
-        let held = self.clusters.values().map(|cluster| async move {
+        let read = self.clusters.values();
+        let read = read.filter(|c| observed.clusters.contains_key(c.name()));
+        let held = read.map(|cluster| async move {
             let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(REMOTE));
             let secrets = secrets.await.unwrap_or_default();
             let tokens = secrets.iter().flat_map(access::tokens).collect();

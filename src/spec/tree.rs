@@ -69,9 +69,12 @@ fn said(error: &serde_saphyr::Error) -> String {
             let text = other.to_string();
             // The parser says the place in words, too; once is enough.
             let text = text.lines().next().unwrap_or_default();
+            let text = text.split(" at line ").next().unwrap_or(text);
+            // What it quotes stands in the file, which may be any file: it is not for a terminal or a log.
+            let text = text.split(['\'', '"', '`']).next().unwrap_or(text);
             format!(
                 "cannot be read as YAML: {}",
-                text.split(" at line ").next().unwrap_or(text)
+                text.trim_end_matches([' ', ':'])
             )
         }
     }

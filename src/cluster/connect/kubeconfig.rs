@@ -317,7 +317,18 @@ impl Found {
         let mut config = kube::Config::from_custom_kubeconfig(self.config.clone(), &options)
             .await
             .map_err(|error| fail(error.to_string()))?;
-        let written = self.proxy().map(|proxy| proxy.parse()).transpose();
+        let written: Option<Result<http::Uri, _>> = self.proxy().map(str::parse);
+        let written = written.transpose();
+        // Whoever finds out later shows it with its login.
+        let known =
+            |proxy: &http::Uri| matches!(proxy.scheme_str(), Some("http" | "https" | "socks5"));
+        if let Ok(Some(proxy)) = &written
+            && !known(proxy)
+        {
+            return Err(fail(
+                "proxy-url: only http, https and socks5 proxies are known".into(),
+            ));
+        }
         // Only what the kubeconfig says: the proxies of the environment are settled by the caller.
         config.proxy_url = written.map_err(|error| fail(format!("proxy-url: {error}")))?;
         config.connect_timeout = Some(self.timeout);

@@ -235,9 +235,10 @@ impl StepContext<'_> {
             let spaces = Ref::cluster(&Kind::NAMESPACE, self.istio());
             let refs = BTreeMap::from([(name.clone(), vec![spaces])]);
             let mut observed = lens.look_at(observed, &refs).await?;
+            let tokens = lens.tokens(&observed).await.remove(name);
             Ok(Arc::new(Reading {
                 seen: observed.clusters.remove(name).unwrap_or_default(),
-                tokens: lens.tokens().await.remove(name).unwrap_or_default(),
+                tokens: tokens.unwrap_or_default(),
             }))
         };
         run.readings.members.of(name, read).await

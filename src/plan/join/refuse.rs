@@ -199,13 +199,14 @@ impl Member<'_> {
     /// What `127.0.0.1` means differs from pod to pod.
     fn loopback_server(&self) -> Option<Refusal> {
         let member = self.mesh.clusters.iter().find(|m| m.name == *self.name)?;
-        if self.seen.embedded || member.peer_server.is_some() || !is_loopback(&self.seen.server) {
+        let (what, server) = match &member.peer_server {
+            Some(server) => ("peerServer", server),
+            None => ("API server address", &self.seen.server),
+        };
+        if self.seen.embedded || !is_loopback(server) {
             return None;
         }
-        let reason = format!(
-            "has the API server address {}, which its peers' istiods cannot use",
-            self.seen.server
-        );
+        let reason = format!("has the {what} {server}, which its peers' istiods cannot use");
         let set = "set clusters[].peerServer in mesh.yaml to an address pods can reach";
         self.refuse(reason, Hint::note(set))
     }
