@@ -99,11 +99,35 @@ pub enum Error {
 impl Mesh {
     /// The mesh of these clusters, everything else by default. `east=TEXT` names a member;
     /// otherwise its name is derived from the text, which may be anything that finds a cluster.
+    ///
+    /// # Errors
+    ///
+    /// A text that no name can be derived from, and two members of one name.
+    ///
+    /// ```
+    /// use meshlink::spec::Mesh;
+    ///
+    /// let mesh = Mesh::named(&["east=prod-1".into(), "eu-west-1/shop".into()])?;
+    /// assert_eq!(mesh.clusters[0].name.as_str(), "east");
+    /// assert_eq!(mesh.clusters[1].name.as_str(), "shop");
+    /// # Ok::<(), meshlink::spec::Error>(())
+    /// ```
     pub fn named(names: &[String]) -> Result<Self, Error> {
         named::mesh(names)
     }
 
     /// Reads a mesh file. `file` is what errors call it, and what relative paths in it start from.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the file at once, each with its line and column.
+    ///
+    /// ```
+    /// use meshlink::spec::Mesh;
+    ///
+    /// let problems = Mesh::read("clusters: [eks-1]\nistio: {verison: \"1.31.0\"}", "mesh.yaml".as_ref()).unwrap_err();
+    /// assert!(problems.to_string().contains("did you mean version?"));
+    /// ```
     pub fn read(text: &str, file: &Path) -> Result<Self, Problems> {
         read::mesh(text, file)
     }

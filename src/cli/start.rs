@@ -115,13 +115,17 @@ const GRACE: Duration = Duration::from_millis(900);
 /// Whatever the process holds in memory may be a key: none of it is written to a core file, nor shown to other
 /// processes of the user. There is nothing to be done where the system does not let us.
 pub(crate) fn keep_memory_to_itself() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    use rustix::process::{Resource, Rlimit, setrlimit};
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
     let _ = setrlimit(Resource::Core, none);
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
 }
 
 /// Listens for the user or the system wanting the process to stop, on a thread that nothing else keeps busy: each time

@@ -60,6 +60,40 @@ impl PlannedChange<'_> {
     ///
     /// The members are looked at again when their Leases are held. What is done is the plan of that look; if it holds
     /// a step that the first plan did not, it is asked for consent again.
+    ///
+    /// # Example
+    ///
+    /// Consent may be anything that looks at the plan; here, on embedded clusters, whoever would delete something is
+    /// refused.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    /// use std::sync::Arc;
+    ///
+    /// use meshlink::{Change, Environment, Event, Meshlink, Question, RunOutcome, Step, spec::Mesh};
+    /// # use meshlink::sandbox::{Options, Sandbox};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let sandbox = Sandbox::start(Options::count(2, folder.path())).await?;
+    /// # let environment = Environment::of_sandbox(sandbox.endpoints(), jiff::Timestamp::now);
+    ///
+    /// let mesh = Mesh::named(&["eks-1".into(), "eks-2".into()])?;
+    /// let link = Meshlink::open(mesh, environment).await?;
+    /// let gentle = |question: &Question<'_>| {
+    ///     let mut steps = question.plan.steps.iter();
+    ///     Ok(!steps.any(|planned| matches!(planned.step, Step::RemoveNamespaces(_))))
+    /// };
+    /// let change = link.plan(Change::Join).await?;
+    /// let report = change.apply(&gentle, Arc::new(|event: &Event| println!("{event}"))).await?;
+    /// assert_eq!(report.outcome, RunOutcome::Done);
+    /// assert!(link.verdict(Some(&report)).await?.is_proved());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sandbox"))]
+    /// # fn main() {}
+    /// ```
     pub async fn apply(
         self,
         consent: &dyn Consent,

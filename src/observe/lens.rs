@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A reading of every member. Lists are taken once, whoever asks for them.
-pub struct Lens<'a> {
+pub(crate) struct Lens<'a> {
     mesh: &'a Mesh,
     vault: &'a Vault,
     clusters: &'a BTreeMap<ClusterName, Cluster>,
@@ -42,11 +42,11 @@ const OURS: &str = "app.kubernetes.io/managed-by=meshlink";
 const REMOTE: &str = "istio/multiCluster=true";
 
 /// The tokens each member's istiod uses, by the cluster each is for.
-pub type Tokens = BTreeMap<ClusterName, BTreeMap<String, Token>>;
+pub(crate) type Tokens = BTreeMap<ClusterName, BTreeMap<String, Token>>;
 
 /// Why the members could not be read: every reason, not only the first.
 #[derive(Debug, thiserror::Error)]
-pub enum Unseen {
+pub(crate) enum Unseen {
     /// The vault on this machine.
     #[error("cannot read the vault")]
     Vault(#[source] vault::Error),
@@ -65,7 +65,7 @@ fn names(failed: &[(ClusterName, cluster::Error)]) -> String {
 
 impl<'a> Lens<'a> {
     /// A lens on the members of a mesh.
-    pub fn new(
+    pub(crate) fn new(
         mesh: &'a Mesh,
         vault: &'a Vault,
         clusters: &'a BTreeMap<ClusterName, Cluster>,
@@ -95,12 +95,12 @@ impl<'a> Lens<'a> {
     }
 
     /// The mesh that is looked at.
-    pub fn mesh(&self) -> &'a Mesh {
+    pub(crate) fn mesh(&self) -> &'a Mesh {
         self.mesh
     }
 
     /// The tokens in the remote secrets of the members that could be read; no list is taken twice for them.
-    pub async fn tokens(&self, observed: &Observed) -> Tokens {
+    pub(crate) async fn tokens(&self, observed: &Observed) -> Tokens {
         let istio = Some(self.mesh.istio.namespace.as_str());
         let read = self.clusters.values();
         let read = read.filter(|c| observed.clusters.contains_key(c.name()));
@@ -115,7 +115,7 @@ impl<'a> Lens<'a> {
 
     /// Everything but the objects a plan will ask for by name. A member that cannot be read is among
     /// [`Observed::unreachable`]; that none can be is an error.
-    pub async fn look(&self) -> Result<Observed, Unseen> {
+    pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
         let vault = self.vault().map_err(Unseen::Vault)?;
         let mut observed = Observed {
             vault,
@@ -136,7 +136,7 @@ impl<'a> Lens<'a> {
     }
 
     /// Adds the named objects, as they are now. A member that cannot be read any more counts as one that never was.
-    pub async fn look_at(
+    pub(crate) async fn look_at(
         &self,
         mut observed: Observed,
         refs: &BTreeMap<ClusterName, Vec<Ref>>,
@@ -194,7 +194,7 @@ impl<'a> Lens<'a> {
     }
 
     /// Adds the pods with a sidecar, which only a leave needs to know.
-    pub async fn look_for_sidecars(&self, observed: &mut Observed) -> Result<(), Unseen> {
+    pub(crate) async fn look_for_sidecars(&self, observed: &mut Observed) -> Result<(), Unseen> {
         for (name, seen) in &mut observed.clusters {
             let Some(cluster) = self.clusters.get(name) else {
                 continue;
@@ -209,7 +209,7 @@ impl<'a> Lens<'a> {
 
     /// Adds Istio's CRDs, and whether those run who must take load balancers away: only a leave
     /// needs to know.
-    pub async fn look_for_leftovers(
+    pub(crate) async fn look_for_leftovers(
         &self,
         observed: &mut Observed,
         leavers: &[ClusterName],

@@ -14,6 +14,9 @@ mod again;
 #[cfg(feature = "sandbox")]
 mod aws;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod caution;
+#[cfg(test)]
 mod chart;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
