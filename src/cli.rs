@@ -185,7 +185,7 @@ async fn interruptible(
     let mut command = std::pin::pin!(command);
     loop {
         tokio::select! {
-            result = &mut command => return result,
+            biased;
             Some(()) = told.recv() => {
                 if !frame.changing.load(SeqCst) {
                     let ended = tokio::time::timeout(SOON, &mut command).await;
@@ -199,6 +199,7 @@ async fn interruptible(
                 }
                 frame.screen.complain("stopping after what is under way; once more to stop at once");
             }
+            result = &mut command => return result,
         }
     }
 }

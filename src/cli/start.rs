@@ -139,8 +139,9 @@ pub(crate) fn interruptions(
     let listen = async move {
         loop {
             interruption().await;
-            cancel.cancel();
+            // It is told of before what it ends can have ended.
             let _ = heard.send(());
+            cancel.cancel();
             if !changing.load(SeqCst) {
                 // Whoever ends in time drops the other half of this.
                 if ends.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {

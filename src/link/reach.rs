@@ -274,6 +274,8 @@ async fn sign_of_life(
         "pending: {name}: no sign of life so far; it is asked for up to {limit} s"
     ));
     let said = timeout_at(start + PATIENCE, asked).await.ok();
+    let silent = |e: &cluster::Error| matches!(e.failure(), Some(cluster::Failure::Timeout(_)));
+    let said = said.filter(|said| !said.as_ref().is_err_and(silent));
     if said.is_none() {
         let text = format!("{name}: no answer in {limit} s, so it is taken for dead");
         say(&text);
