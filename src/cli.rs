@@ -11,7 +11,16 @@
 //!
 //! Arguments are parsed before anything is started, so that `--version` and `--help` cost nothing.
 
-use std::{env::ArgsOs, future::Future, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    env::ArgsOs,
+    future::Future,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +29,7 @@ use self::{
     args::{Args, Command, Environment, Format},
     error::{Exit, Failure, Kind},
     hints::Hints,
-    output::{Screen, json},
+    output::{Patience, Screen, json},
 };
 use crate::{
     aws::Aws,
@@ -50,6 +59,8 @@ pub(crate) struct Frame {
     pub(crate) aws: Aws,
     /// Cancelled when the user wants to stop.
     pub(crate) cancel: CancellationToken,
+    /// Something is being changed that should come to a good end.
+    pub(crate) changing: Arc<AtomicBool>,
     /// Makes hints of what is known of the mesh that can be pasted.
     pub(crate) hints: Hints,
     /// The command as it was typed, for the journal. No argument of ours is a secret.
@@ -73,15 +84,27 @@ impl Frame {
         folders.ok_or_else(|| {
             Failure::from_causes(
                 Kind::Failed,
-                vec!["there is no place for the vault: HOME is not set".into()],
+                vec!["there is no place for the vault: HOME is not set to an absolute path".into()],
             )
             .hint(Hint::to_fill_in("export HOME=/PATH/TO/A/FOLDER/OF/YOURS"))
         })
     }
 
     /// Whether the user wants real clusters changed: asks on a terminal, else wants `--yes`.
-    pub(crate) fn consent(&self, question: &str, yes: bool) -> Result<bool, Failure> {
-        Ok(yes || self.screen.ask(question).ok_or_else(unasked)?)
+    pub(crate) fn consent(
+        &self,
+        question: &str,
+        yes: bool,
+        limit: Duration,
+    ) -> Result<bool, Failure> {
+        if yes {
+            return Ok(true);
+        }
+        let patience = Patience {
+            cancel: &self.cancel,
+            until: Instant::now() + limit,
+        };
+        self.screen.ask(question, &patience).ok_or_else(unasked)
     }
 }
 
@@ -106,6 +129,7 @@ fn now() -> jiff::Timestamp {
 /// The `meshlink` command: reads arguments and environment, runs, and says how it ended.
 pub fn main() -> ExitCode {
     start::quiet_panics();
+    start::keep_memory_to_itself();
     let environment = Environment::read();
     if let Some(code) = start::complete(words(), &environment) {
         return code;
@@ -127,6 +151,7 @@ pub fn main() -> ExitCode {
         screen,
         hints: Hints::of(&args.command),
         cancel: CancellationToken::new(),
+        changing: Arc::default(),
         command: words()
             .skip(1)
             .map(|word| crate::hint::word(&word.to_string_lossy()))
@@ -152,32 +177,46 @@ fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
         .build()
         .map_err(|error| Failure::failed(&error))?;
     let exit = runtime.block_on(interruptible(frame, command::run(command, frame)));
-    // Whatever still runs was not worth waiting for: a name being resolved, a file being read.
-    runtime.shutdown_background();
+    // What is given up lets go of what it has started; whatever still runs then was not worth waiting for: a name being
+    // resolved, a file being read.
+    runtime.shutdown_timeout(LETTING_GO);
     exit
 }
 
-/// Runs a command; the first interruption asks it to stop, the second does not ask.
+/// Runs a command. An interruption ends it, unless it is changing something: then the first asks it to stop, and the
+/// second does not ask.
 async fn interruptible(
     frame: &Frame,
     command: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
-    let mut asked: Option<Instant> = None;
+    let (mut told, _listening) = start::interruptions(frame.cancel.clone(), frame.changing.clone());
+    let mut asked = false;
     let mut command = std::pin::pin!(command);
     loop {
         tokio::select! {
-            result = &mut command => return result,
-            () = start::interruption() => {
-                if asked.replace(Instant::now()).is_some() {
+            biased;
+            Some(()) = told.recv() => {
+                if !frame.changing.load(SeqCst) {
+                    let ended = tokio::time::timeout(SOON, &mut command).await;
+                    let text = "interrupted; nothing was being changed";
+                    let interrupted = |_| Err(Failure::from_causes(Kind::Interrupted, vec![text.into()]));
+                    return ended.unwrap_or_else(interrupted);
+                }
+                if std::mem::replace(&mut asked, true) {
                     let text = "stopped at once; running the command again is safe";
                     return Err(Failure::from_causes(Kind::Interrupted, vec![text.into()]));
                 }
                 frame.screen.complain("stopping after what is under way; once more to stop at once");
-                frame.cancel.cancel();
             }
+            result = &mut command => return result,
         }
     }
 }
+
+/// How long a command may take to end when it is told to, where it changes nothing.
+const SOON: Duration = Duration::from_millis(300);
+/// How long what is given up may take to be let go of.
+const LETTING_GO: Duration = Duration::from_millis(200);
 
 /// Says what went wrong, to people and, if one listens, to a program.
 fn tell(frame: &Frame, mut failure: Failure) -> Exit {

@@ -61,8 +61,13 @@ struct Inner {
     name: ClusterName,
     server: String,
     ca: Option<Vec<u8>>,
+    insecure: Option<connect::Insecure>,
     client: kube::Client,
     timeout: Duration,
+    /// It has answered something since this program knows it.
+    answered: std::sync::atomic::AtomicBool,
+    /// What time it last said it was, and when that was.
+    date: Mutex<Option<(jiff::Timestamp, tokio::time::Instant)>>,
     counters: Arc<wire::Counters>,
     /// Kinds outside the static table, found by discovery once.
     kinds: Mutex<HashMap<Kind, kind::Place>>,
@@ -94,6 +99,17 @@ impl Cluster {
     /// What holds back writes, if anything.
     pub(crate) fn fence(&self) -> Option<&Fence> {
         self.1.as_ref()
+    }
+
+    /// What keeps others from reading or changing what is said to it, if that is missing.
+    pub(crate) fn insecure(&self) -> Option<connect::Insecure> {
+        self.0.insecure
+    }
+
+    /// What time it is there, as far as it has said so.
+    pub(crate) fn server_time(&self) -> Option<jiff::Timestamp> {
+        let (date, heard) = (*self.0.date.lock().ok()?)?;
+        date.checked_add(heard.elapsed()).ok()
     }
 
     /// The client below, counted like everything else.

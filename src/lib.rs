@@ -67,7 +67,7 @@ mod verify;
 mod wait;
 
 pub use aws::{Aws, Env as AwsEnv, env::Service as AwsService};
-pub use cluster::ConnectOptions;
+pub use cluster::{ConnectOptions, connect::Now};
 pub use engine::{Sink, event::Event, sample::Sample};
 pub use hint::Hint;
 pub use link::{
@@ -77,6 +77,7 @@ pub use link::{
 pub use manifest::Texts;
 pub use name::{ClusterName, MeshId};
 pub use net::{Network, Proxies};
+pub use observe::Unreachable;
 pub use plan::{Plan, Planned, leave::Leave, step::Step};
 pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};

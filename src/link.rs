@@ -12,18 +12,19 @@
 //! | `look` | what is read, and the plan that follows from it |
 //! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
+//! | `caution` | how members are spoken to, and what time it is there |
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
 //! | `failure` | how something does not end well |
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     aws::Members,
     chart::{FetchOptions, Source},
     cluster::Cluster,
     name::ClusterName,
-    observe::Observed,
+    observe::{Observed, Unreachable},
     pki::Vault,
     plan::Plan,
     report::Report,
@@ -35,6 +36,7 @@ use crate::{
 mod admission;
 mod apply;
 mod balancers;
+mod caution;
 mod change;
 pub(crate) mod charts;
 mod environment;
@@ -46,6 +48,8 @@ pub(crate) mod record;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
 
+#[cfg(feature = "cli")]
+pub(crate) use admission::not_reached;
 pub use change::{Agreed, Change, Consent, Question};
 pub(crate) use environment::Places;
 pub use environment::{ChartSource, Environment, Folders, Logins};
@@ -61,6 +65,8 @@ pub struct Meshlink {
     pub(crate) mesh: Mesh,
     /// The members' API servers, without those who are dead.
     pub(crate) clusters: BTreeMap<ClusterName, Cluster>,
+    /// The members there is no way to, or which were not there when a change was planned.
+    pub(crate) unreachable: BTreeMap<ClusterName, Unreachable>,
     pub(crate) environment: Environment,
     pub(crate) places: Places,
     pub(crate) vault: Arc<Vault>,
@@ -76,7 +82,8 @@ pub struct Meshlink {
 /// What would be done to a mesh, and can be done with [`PlannedChange::apply`].
 #[derive(Debug)]
 pub struct PlannedChange<'a> {
-    link: &'a Meshlink,
+    /// With those members alone that could be read.
+    link: Cow<'a, Meshlink>,
     change: Change,
     inputs: Inputs,
     look: Look,
@@ -87,8 +94,8 @@ impl Meshlink {
     ///
     /// # Errors
     ///
-    /// Every member that cannot be connected to is named, with what to do about it; so is a vault or a lock of
-    /// charts that cannot be used.
+    /// That no member can be connected to: each is named, with what to do about it. So is a vault or a lock of charts
+    /// that cannot be used. Where some can be connected to, the others are told of by whatever is done then.
     ///
     /// # Caveats
     ///
@@ -134,7 +141,7 @@ impl Meshlink {
         let say = &*environment.notices;
         finder.ensure_dead(&mesh, dead, say).await?;
         let living = mesh.clusters.iter().filter(|m| !dead.contains(&m.name));
-        let clusters = finder.resolve(living).await?;
+        let (clusters, unreachable) = finder.resolve(living).await?;
         let environment = finder.settle(environment, &clusters)?;
         let places = environment.folders.places(&mesh.id);
         let charts = charts::source(&environment, &mesh, &places.state)?;
@@ -143,24 +150,28 @@ impl Meshlink {
             servers => Resolver::with_servers(servers.to_vec()),
         };
         let aws = environment.aws.clone();
-        Ok(Self {
+        let link = Self {
             aws: Members::new(aws, &mesh, &finder.eks_contexts()),
             vault: Arc::new(Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?),
             resolver: resolver.map_err(|e| Failure::failed(&e))?,
             finder: Arc::new(finder),
             mesh,
             clusters,
+            unreachable,
             environment,
             places,
             charts,
-        })
+        };
+        link.warn_of_insecure();
+        Ok(link)
     }
 
     /// Reads the members and says what the change would do. Nothing is changed.
     ///
     /// # Errors
     ///
-    /// Members that cannot be read, and everything that stands against the change: each with its own reason.
+    /// Members that cannot be read, unless the change can go on without them, and everything that stands against the
+    /// change: each with its own reason.
     ///
     /// # Caveats
     ///
@@ -184,10 +195,11 @@ impl Meshlink {
     /// # }
     /// ```
     pub async fn plan(&self, change: Change) -> Result<PlannedChange<'_>, Failure> {
+        self.refuse_insecure(false)?;
         let inputs = Inputs::of(self, &change).await?;
         let look = self.look(&change, &inputs).await?;
         Ok(PlannedChange {
-            link: self,
+            link: self.reaching(&look.reading.observed),
             change,
             inputs,
             look,
@@ -198,7 +210,7 @@ impl Meshlink {
     ///
     /// # Errors
     ///
-    /// Members that cannot be read.
+    /// That no member can be read. One that cannot be, while others are, is a failed claim.
     pub async fn verdict(&self, report: Option<&Report>) -> Result<Verdict, Failure> {
         let mut verdict = self.judge(&self.read().await?).await;
         for proof in report.iter().flat_map(|report| report.proofs.values()) {
@@ -217,7 +229,20 @@ impl Meshlink {
         let mut rest = self.clone();
         rest.mesh.clusters.retain(|m| !leavers.contains(&m.name));
         rest.clusters.retain(|name, _| !leavers.contains(name));
+        rest.unreachable.retain(|name, _| !leavers.contains(name));
         rest
+    }
+
+    /// The same without members that could not be read: what is not looked at is not changed either.
+    fn reaching(&self, observed: &Observed) -> Cow<'_, Self> {
+        let gone = &observed.unreachable;
+        if gone.keys().all(|name| self.unreachable.contains_key(name)) {
+            return Cow::Borrowed(self);
+        }
+        let mut rest = self.clone();
+        rest.clusters.retain(|name, _| !gone.contains_key(name));
+        rest.unreachable.extend(gone.clone());
+        Cow::Owned(rest)
     }
 
     /// How remote secrets are laid out: as the mesh was begun, else by its size.
@@ -248,6 +273,11 @@ impl PlannedChange<'_> {
     /// Everything that would be done, and what should be known besides.
     pub fn plan(&self) -> &Plan {
         &self.look.plan
+    }
+
+    /// The members it does nothing in, because they could not be read.
+    pub fn unreachable(&self) -> impl Iterator<Item = &Unreachable> {
+        self.link.unreachable.values()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
 mod facts;
 mod lens;
 mod strangers;
+mod unreachable;
 
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, held,
@@ -27,14 +28,17 @@ pub(crate) use facts::{
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 pub(crate) use strangers::{is_election, is_stranger, strangers};
+pub use unreachable::Unreachable;
 
 /// Everything the plan is made from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
     /// The vault on this machine.
     pub vault: VaultSeen,
-    /// Each member, by name.
+    /// Each member that could be read, by name.
     pub clusters: BTreeMap<ClusterName, Seen>,
+    /// Each member that could not be read, by name.
+    pub unreachable: BTreeMap<ClusterName, Unreachable>,
 }
 
 /// What the vault on this machine holds for the mesh.

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 pub(crate) use self::authority::random_id;
 pub(crate) use self::{
     authority::{Intermediate, NewIntermediate, NewRoot, Root},
-    check::{Problem, Severity, check_cacerts, secret_files},
+    check::{Files, Problem, Severity, check_cacerts, secret_files},
     key::Key,
     profile::Profile,
     read::{Algorithm, Cert, CertFacts, roots, short},

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::event::{Because, Event, Kind, Severity},
     hint::Hint,
+    observe::Unreachable,
     plan::Note,
     verify::Verdict,
 };
@@ -45,6 +46,9 @@ pub struct Report {
     pub lost: Option<Vec<String>>,
     /// What a person should know though nothing was to be done about it.
     pub notes: Vec<Note>,
+    /// The members nothing was done in, because they could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<Unreachable>,
 }
 
 /// How a run ended.
@@ -266,6 +270,15 @@ impl Report {
             && (linked || !self.steps.iter().any(|s| is_pair(&s)))
     }
 
+    /// Leaves out members that could not be read: what was done without them is not the whole of it.
+    pub(crate) fn without(&mut self, unreachable: Vec<Unreachable>) {
+        let whole = matches!(self.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
+        if whole && !unreachable.is_empty() {
+            self.outcome = RunOutcome::PartlyDone;
+        }
+        self.unreachable = unreachable;
+    }
+
     /// The clusters it is down to that not everything is done: the fewest that every step that
     /// failed by itself, or was not heard of again, has to do with.
     pub fn unfinished(&self) -> Vec<&str> {
@@ -283,6 +296,7 @@ impl Report {
             names.insert(worst);
             open.retain(|s| !s.clusters.iter().any(|c| c == worst));
         }
+        names.extend(self.unreachable.iter().map(|u| u.cluster.as_str()));
         names.into_iter().collect()
     }
 

@@ -58,6 +58,9 @@ pub enum Error {
     /// No name was given.
     #[error("no cluster is named: name at least one")]
     Empty,
+    /// More names than a mesh can have members.
+    #[error("{0} clusters are named: name at most {most}", most = members::MOST)]
+    Many(usize),
     /// No cluster name can be made of a text.
     #[error(
         "cannot name the cluster {text:?} in the mesh: write NAME={text}, with a NAME of your own"

@@ -55,6 +55,8 @@ pub enum Claim {
     Member,
     /// The mesh has two members at least: one alone has no pair that could be proved.
     Peers,
+    /// The member's API server answers, and could be read. Said only where that is not so.
+    Reachable,
     /// The members' istiods publish one and the same root.
     SameRoot,
     /// istiod is available.
@@ -141,6 +143,7 @@ impl Claim {
         match self {
             Self::Member => "member",
             Self::Peers => "peers",
+            Self::Reachable => "reachable",
             Self::SameRoot => "same-root",
             Self::IstiodReady => "istiod-ready",
             Self::GatewayReady => "gateway-ready",
@@ -314,6 +317,7 @@ impl Verdict {
     /// Whether something is wrong that was read, not asked: only another reading can show it right.
     pub(crate) fn rests_on_what_was_read(&self) -> bool {
         let read = [
+            Claim::Reachable,
             Claim::SameRoot,
             Claim::IstiodReady,
             Claim::GatewayReady,

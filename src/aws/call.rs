@@ -1,6 +1,6 @@
 //! One call to AWS: what went wrong, told from the many shapes the SDK gives it.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{collections::HashSet, error::Error as StdError, fmt, time::Duration};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_eks::error::{ProvideErrorMetadata, SdkError};
@@ -20,6 +20,26 @@ pub(crate) struct Error {
     pub region: String,
     /// Why it failed.
     pub cause: Cause,
+}
+
+/// The most pages of one answer.
+const PAGES: usize = 1000;
+
+/// The way through the pages of an answer: it ends, whatever the other side says.
+#[derive(Debug, Default)]
+pub(crate) struct Walk(HashSet<String>);
+
+impl Walk {
+    /// To the page of this token.
+    pub(crate) fn on(&mut self, token: &str) -> Result<(), Cause> {
+        match () {
+            () if !self.0.insert(token.to_owned()) => {
+                Err(Cause::Garbled("its pages go round in a circle".into()))
+            }
+            () if self.0.len() >= PAGES => Err(Cause::Garbled(format!("more than {PAGES} pages"))),
+            () => Ok(()),
+        }
+    }
 }
 
 /// Why a call failed, as far as a caller can act on it.

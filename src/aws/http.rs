@@ -14,6 +14,7 @@ use aws_smithy_types::body::SdkBody;
 use hyper_util::client::legacy::connect::capture_connection;
 use tokio::time::{error::Elapsed, timeout};
 
+use super::query::LARGEST;
 use crate::net::{Error, Network};
 
 /// The SDK's client.
@@ -82,7 +83,8 @@ impl Limited {
             Error::Request(error) => ConnectorError::io(error.into()),
             error => ConnectorError::user(error.into()),
         })?;
-        HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
+        let limited = |body| SdkBody::from_body_1_x(http_body_util::Limited::new(body, LARGEST));
+        HttpResponse::try_from(answer.map(limited))
             .map_err(|error| ConnectorError::other(error.into(), None))
     }
 }

@@ -7,16 +7,18 @@ use aws_sigv4::{
     sign::v4,
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::{
-    call::{Cause, Error, by_code, deepest},
+    call::{Cause, Error, Walk, by_code, deepest},
     env::Service,
     session::Session,
     xml::Element,
 };
 use crate::net::Network;
 
+/// The largest answer that is read.
+pub(super) const LARGEST: usize = 64 << 20;
 /// The API version whose names the answers use.
 const VERSION: &str = "2016-11-15";
 
@@ -29,6 +31,7 @@ pub(crate) async fn ec2(
 ) -> Result<Vec<Element>, Error> {
     let mut pages = Vec::new();
     let mut next: Option<String> = None;
+    let mut walk = Walk::default();
     loop {
         let body = form(action, parameters, next.as_deref());
         let credentials = session.credentials(action, Service::Ec2).await?;
@@ -40,9 +43,11 @@ pub(crate) async fn ec2(
             .await?;
         next = page.text(&["nextToken"]).map(str::to_owned);
         pages.push(page);
-        if next.is_none() {
+        let Some(token) = &next else {
             return Ok(pages);
-        }
+        };
+        walk.on(token)
+            .map_err(|cause| session.failed(Service::Ec2, action, cause))?;
     }
 }
 
@@ -107,7 +112,7 @@ async fn send(
         let sent = network.send(request).await;
         let response = sent.map_err(|e| Cause::Unreachable(deepest(&e)))?;
         let status = response.status().as_u16();
-        let body = response.into_body().collect().await;
+        let body = Limited::new(response.into_body(), LARGEST).collect().await;
         let body = body.map_err(|e| Cause::Garbled(e.to_string()))?;
         Ok((status, body.to_bytes()))
     };

@@ -327,6 +327,15 @@ impl Session {
         .await
     }
 
+    pub(super) fn failed(&self, service: Service, action: &'static str, cause: Cause) -> Error {
+        Error {
+            service,
+            action,
+            region: self.region.clone(),
+            cause,
+        }
+    }
+
     /// As [`call`](Self::call), for anything that tells its cause.
     pub(crate) async fn attempts<T, F>(
         &self,
@@ -351,12 +360,7 @@ impl Session {
             if cause == Cause::Throttled {
                 rate.pause(Duration::from_secs(1));
             }
-            let error = Error {
-                service,
-                action,
-                region: self.region.clone(),
-                cause,
-            };
+            let error = self.failed(service, action, cause);
             match error.recover() {
                 // Of load balancers, throttling is for the caller to wait out and to tell: it is pending, not failing.
                 Recover::After(_) if service != Service::Elb && attempt < TURNS => {

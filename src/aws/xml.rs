@@ -2,6 +2,9 @@
 
 use xmlparser::{ElementEnd, Token, Tokenizer};
 
+/// Answers are shallow; one without a limit would be too deep to be let go of.
+const DEEPEST: usize = 100;
+
 /// An element.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Element {
@@ -16,6 +19,9 @@ impl Element {
         let mut open: Vec<Self> = vec![Self::default()];
         for token in Tokenizer::from(text) {
             match token.map_err(|e| e.to_string())? {
+                Token::ElementStart { .. } if open.len() > DEEPEST => {
+                    return Err(format!("more than {DEEPEST} elements within each other"));
+                }
                 Token::ElementStart { local, .. } => open.push(Self {
                     name: local.to_string(),
                     ..Self::default()
@@ -98,6 +104,14 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_deep_is_refused() {
+        let nested = |depth| "<a>".repeat(depth) + &"</a>".repeat(depth);
+        assert!(Element::parse(&nested(100)).is_ok());
+        let error = Element::parse(&nested(1_000_000)).unwrap_err();
+        assert!(error.contains("more than 100"), "{error}");
+    }
 
     #[test]
     fn lists_and_texts() {

@@ -10,7 +10,7 @@ use crate::{
     aws::{arn::is_region, preflight::CHECKS},
     hint::{Hint, word},
     link::record::found_by,
-    name::MeshId,
+    name::{ClusterName, MeshId},
     spec::Mesh,
 };
 
@@ -120,6 +120,9 @@ pub(crate) struct Target {
     /// Change real clusters without asking
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// A cluster to change although its API server is spoken to in clear text or unchecked; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) insecure_cluster: Vec<ClusterName>,
 }
 
 impl Target {
@@ -137,6 +140,7 @@ impl Target {
             mesh: self.mesh.as_ref().map(ToString::to_string),
             kubeconfig: path(&self.kubeconfig),
             sandbox: embedded,
+            insecure: self.insecure_cluster.clone(),
         }
     }
 }
@@ -152,6 +156,8 @@ pub(crate) struct Flags {
     pub(crate) kubeconfig: Option<String>,
     /// `--sandbox`.
     pub(crate) sandbox: bool,
+    /// `--insecure-cluster`.
+    pub(crate) insecure: Vec<ClusterName>,
 }
 
 impl Flags {
@@ -165,7 +171,9 @@ impl Flags {
     pub(crate) fn place(&self) -> Vec<String> {
         let sandbox = self.sandbox.then(|| "--sandbox".to_owned());
         let place = [flag("--kubeconfig", &self.kubeconfig), sandbox];
-        place.into_iter().flatten().collect()
+        let insecure = self.insecure.iter();
+        let insecure = insecure.map(|name| format!("--insecure-cluster {name}"));
+        place.into_iter().flatten().chain(insecure).collect()
     }
 }
 
@@ -587,8 +595,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()
         .map_err(|_| "write it like 15m or 1h30m".to_owned())?;
-    Duration::try_from(parsed).map_err(|_| "it cannot be negative".into())
+    let time = Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())?;
+    // What is added to the time of day must not leave the calendar.
+    match time <= LONGEST {
+        true => Ok(time),
+        false => Err("at most 30 days: write 720h".into()),
+    }
 }
+
+/// The longest that anything is waited for.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -606,5 +622,9 @@ mod tests {
         assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert!(duration("soon").is_err() && duration("-1s").is_err());
+        for huge in ["9223372036854775807s", "721h", "2562047788015215h"] {
+            assert!(duration(huge).is_err(), "{huge}");
+        }
+        assert_eq!(duration("720h"), Ok(LONGEST));
     }
 }

@@ -272,6 +272,7 @@ mod tests {
 
     fn with_file() -> Flags {
         Flags {
+            insecure: vec![],
             file: Some("my mesh.yaml".into()),
             mesh: Some("shop".into()),
             kubeconfig: None,

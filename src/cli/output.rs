@@ -3,10 +3,13 @@
 use std::{
     io::{self, IsTerminal, Write},
     sync::Arc,
+    time::Instant,
 };
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use json::Document;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     args::{Color, Environment, Format, Output},
@@ -50,6 +53,34 @@ pub(crate) struct Screen {
     pub(crate) interactive: bool,
     /// The lines that move, where standard error is a terminal that can.
     pub(super) live: Option<Arc<MultiProgress>>,
+}
+
+/// How long an answer is waited for.
+pub(crate) struct Patience<'a> {
+    /// Nobody wants to answer any more.
+    pub(crate) cancel: &'a CancellationToken,
+    /// Nobody answers any more.
+    pub(crate) until: Instant,
+}
+
+impl Patience<'_> {
+    /// Whether a line was typed; not, if whoever is asked ends the command instead.
+    fn for_a_line(&self) -> bool {
+        // Signals are heard on another thread, which cannot interrupt this one.
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        while !self.cancel.is_cancelled() && Instant::now() < self.until {
+            let stdin = io::stdin();
+            let mut typed = [PollFd::new(&stdin, PollFlags::IN)];
+            match poll(&mut typed, Some(&pause)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(_) => return true,
+            }
+        }
+        false
+    }
 }
 
 impl Style {
@@ -195,8 +226,8 @@ impl Screen {
         });
     }
 
-    /// Asks a yes-or-no question on the terminal; `None` where nobody can answer.
-    pub(crate) fn ask(&self, question: &str) -> Option<bool> {
+    /// Asks a yes-or-no question on the terminal; `None` where nobody can answer. No answer in time is a no.
+    pub(crate) fn ask(&self, question: &str, patience: &Patience<'_>) -> Option<bool> {
         if !self.interactive {
             return None;
         }
@@ -206,7 +237,10 @@ impl Screen {
                 .and_then(|()| err.flush())
                 .ok()?;
             let mut answer = String::new();
-            io::stdin().read_line(&mut answer).ok()?;
+            match patience.for_a_line() {
+                true => io::stdin().read_line(&mut answer).ok()?,
+                false => writeln!(err).map(|()| 0).ok()?,
+            };
             let answer = answer.trim().to_ascii_lowercase();
             Some(answer == "y" || answer == "yes")
         })

@@ -1,6 +1,6 @@
 //! From arguments to a mesh whose clusters can be spoken to: what every command begins with.
 
-use std::{any::Any, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{any::Any, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
             summary::{self, After},
         },
     },
-    cluster::ConnectOptions,
+    cluster::{ConnectOptions, connect::Now},
     engine::{Sink, crashpoint::Crash, event::Event},
     hint::Hint,
     link::{
@@ -34,6 +34,10 @@ mod embedded;
 #[cfg(not(feature = "sandbox"))]
 #[path = "session/unbuilt.rs"]
 mod embedded;
+
+/// How long one request to an API server may take, and a credential plugin; never longer than the whole.
+const REQUEST: Duration = Duration::from_secs(30);
+const PLUGIN: Duration = Duration::from_secs(60);
 
 /// A mesh, and what a command has to know besides.
 pub(crate) struct Session {
@@ -175,6 +179,7 @@ impl Session {
         let consent = Asked {
             frame,
             yes: target.yes,
+            limit: target.timeout,
         };
         let events: Arc<dyn Sink> = Arc::new(Shown(Progress::new(&frame.screen)));
         planned.apply(&consent, events).await
@@ -210,6 +215,7 @@ impl Session {
 struct Asked<'a> {
     frame: &'a Frame,
     yes: bool,
+    limit: Duration,
 }
 
 impl Consent for Asked<'_> {
@@ -226,7 +232,7 @@ impl Consent for Asked<'_> {
                 question.plan.steps.len()
             ),
         };
-        self.frame.consent(&text, self.yes)
+        self.frame.consent(&text, self.yes, self.limit)
     }
 }
 
@@ -277,6 +283,10 @@ fn environment(
         connect: ConnectOptions {
             kubeconfig,
             interactive: frame.screen.interactive,
+            timeout: REQUEST.min(target.timeout),
+            plugin_limit: PLUGIN.min(target.timeout),
+            now: Now(frame.clock()),
+            insecure: target.insecure_cluster.iter().cloned().collect(),
             network: frame.network.clone(),
             ..ConnectOptions::default()
         },
@@ -311,6 +321,7 @@ fn environment(
         operator: operator(frame),
         command: format!("meshlink {}", frame.command),
         cancel: frame.cancel.clone(),
+        changing: frame.changing.clone(),
         notices: Arc::new(move |text| screen.say(text)),
         crash: Crash::at(machine.own.crash.clone()),
         ..environment

@@ -1,10 +1,24 @@
-//! What is set up before the first command runs: panics, logs, signals, completion.
+//! What is set up before the first command runs: panics, logs, signals, memory, completion.
 
-use std::{env::ArgsOs, io, process::ExitCode};
+use std::{
+    env::ArgsOs,
+    io,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{RecvTimeoutError, Sender},
+    },
+    time::Duration,
+};
 
 use clap::{CommandFactory, ValueEnum};
 use clap_complete::env::CompleteEnv;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -134,8 +148,72 @@ impl io::Write for Lines {
     }
 }
 
-/// Until the user or the system wants the process to stop.
-pub(crate) async fn interruption() {
+/// How long what was asked to stop may take to end by itself, where it changes nothing.
+const GRACE: Duration = Duration::from_millis(900);
+
+/// Whatever the process holds in memory may be a key: none of it is written to a core file, nor shown to other
+/// processes of the user. There is nothing to be done where the system does not let us.
+pub(crate) fn keep_memory_to_itself() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+/// Listens for the user or the system wanting the process to stop, on a thread that nothing else keeps busy: each time
+/// is told. If the process then changes nothing and does not end by itself, it is ended.
+pub(crate) fn interruptions(
+    cancel: CancellationToken,
+    changing: Arc<AtomicBool>,
+) -> (UnboundedReceiver<()>, Listening) {
+    let (heard, told) = unbounded_channel();
+    let (ended, ends) = std::sync::mpsc::channel();
+    let listen = async move {
+        loop {
+            interruption().await;
+            // It is told of before what it ends can have ended.
+            let _ = heard.send(());
+            cancel.cancel();
+            if !changing.load(SeqCst) {
+                // Whoever ends in time drops the other half of this.
+                if ends.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
+                    give_up();
+                }
+            }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    if let Ok(runtime) = runtime {
+        std::thread::spawn(move || runtime.block_on(listen));
+    }
+    (told, Listening(ended))
+}
+
+/// As long as it is there, the process has not come to its end.
+pub(crate) struct Listening(
+    #[expect(dead_code, reason = "what counts is when it is dropped")] Sender<()>,
+);
+
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "something does not let go: a file that never opens, a name that does not resolve"
+)]
+fn give_up() {
+    complain("error: interrupted; nothing was being changed\n");
+    std::process::exit(Exit::Interrupted.code().into());
+}
+
+async fn interruption() {
     let wait = async |kind| match signal(kind) {
         Ok(mut signal) => {
             signal.recv().await;

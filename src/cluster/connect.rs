@@ -1,17 +1,24 @@
 //! From a kubeconfig context, or from server + CA + token, to a [`Cluster`].
 
-use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, Uri, header};
-use kube::{
-    Client, Config,
-    client::{AuthError, ClientBuilder},
-};
+use kube::{Client, Config, client::ClientBuilder};
+use plugin::Plugin;
 
 use super::{Cluster, Error, Inner, Token, wire};
 use crate::{name::ClusterName, net::Network};
 
 mod kubeconfig;
+mod plugin;
 
 pub(crate) use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
 
@@ -26,8 +33,53 @@ pub struct ConnectOptions {
     pub user_agent: String,
     /// A credential plugin may ask questions on the terminal.
     pub interactive: bool,
+    /// How long a credential plugin may take.
+    pub plugin_limit: Duration,
+    /// The time, by which a plugin's credentials end. Without it they are kept until the program ends.
+    pub now: Now,
+    /// Clusters that may be spoken to without encryption, or without a check of who answers.
+    pub insecure: BTreeSet<ClusterName>,
     /// The way out; what a kubeconfig says of a proxy wins over it.
     pub network: Network,
+}
+
+/// What tells the time.
+#[derive(Clone)]
+pub struct Now(pub Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>);
+
+impl Default for Now {
+    fn default() -> Self {
+        Self(Arc::new(|| jiff::Timestamp::UNIX_EPOCH))
+    }
+}
+
+impl fmt::Debug for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Now")
+    }
+}
+
+/// What keeps somebody on the way from reading or changing what is said to a cluster, where that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Insecure {
+    /// Nothing is encrypted: `http://`. Credentials are sent only where that was allowed by name.
+    Cleartext {
+        /// There are credentials that were not sent.
+        withheld: bool,
+    },
+    /// Whoever answers is taken for the API server: `insecure-skip-tls-verify`.
+    Unverified,
+}
+
+impl fmt::Display for Insecure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cleartext { .. } => "is spoken to in clear text (http://)",
+            Self::Unverified => {
+                "is spoken to without a check of its certificate (insecure-skip-tls-verify)"
+            }
+        })
+    }
 }
 
 impl Default for ConnectOptions {
@@ -37,6 +89,9 @@ impl Default for ConnectOptions {
             timeout: Duration::from_secs(30),
             user_agent: concat!("meshlink/", env!("CARGO_PKG_VERSION")).into(),
             interactive: false,
+            plugin_limit: Duration::from_secs(60),
+            now: Now::default(),
+            insecure: BTreeSet::new(),
             network: Network::default(),
         }
     }
@@ -66,22 +121,37 @@ pub(crate) async fn connect(
     kubeconfig: &Kubeconfig,
     options: &ConnectOptions,
 ) -> Result<Cluster, Error> {
-    let found = kubeconfig.context(name, context, options)?;
-    let exec = found.exec.clone();
+    let mut found = kubeconfig.context(name, context, options)?;
+    let insecure = found.insecure(options);
+    if let Some(Insecure::Cleartext { withheld: true }) = insecure {
+        found.forget_users();
+    }
     let (server, ca) = (found.server.clone(), found.ca.clone());
     let mut config = found.config().await?;
     config.proxy_url = match found_proxy(&config, options) {
         Ok(proxy) => proxy,
         Err(reason) => return Err(unusable(name, &server, reason)),
     };
-    // The plugin is a blocking child process, so the builder gets a thread of its own.
+    let mut tokens = None;
+    if let (Some(exec), Some(facts)) = (config.auth_info.exec.take(), found.exec.clone()) {
+        let plugin = Plugin::new(name, exec, facts, options);
+        let given = plugin.run().await?;
+        given.certify(&mut config.auth_info);
+        tokens = plugin.tokens(&given);
+    }
+    // Old ways of signing in run programs too, so the builder gets a thread of its own.
     let built = tokio::task::spawn_blocking(move || build(config)).await;
     let client = match built {
         Ok(Ok(client)) => client,
-        Ok(Err(error)) => return Err(refused(name, &server, exec.as_ref(), error)),
-        Err(error) => return Err(unusable(name, &server, error.to_string())),
+        Ok(Err(error)) => return Err(unusable(name, &server, error)),
+        Err(error) => return Err(unusable(name, &server, error)),
     };
-    Ok(from_built(name, client, &server, ca, options, None))
+    let cluster = Endpoint {
+        server: &server,
+        ca,
+        insecure,
+    };
+    Ok(from_built(name, client, cluster, options, tokens))
 }
 
 /// As [`connect`], with these tokens instead of what the context's user says.
@@ -93,13 +163,21 @@ pub(crate) async fn connect_as(
     options: &ConnectOptions,
 ) -> Result<Cluster, Error> {
     let mut found = kubeconfig.context(name, context, options)?;
+    let insecure = found.insecure(options);
     found.forget_users();
     let (server, ca) = (found.server.clone(), found.ca.clone());
     let mut config = found.config().await?;
     let fail = |reason: String| unusable(name, &server, reason);
     config.proxy_url = found_proxy(&config, options).map_err(fail)?;
     let client = build(config).map_err(|error| unusable(name, &server, error))?;
-    Ok(from_built(name, client, &server, ca, options, Some(token)))
+    let withheld = matches!(insecure, Some(Insecure::Cleartext { withheld: true }));
+    let endpoint = Endpoint {
+        server: &server,
+        ca,
+        insecure,
+    };
+    let tokens = (!withheld).then_some(token);
+    Ok(from_built(name, client, endpoint, options, tokens))
 }
 
 /// Connects with a server, its CA and a token that may be renewed while the program runs.
@@ -121,15 +199,15 @@ pub(crate) fn from_parts(
     config.proxy_url = found_proxy(&config, options).map_err(fail)?;
     config.connect_timeout = Some(options.timeout);
     config.default_retry = false;
+    let withheld = is_cleartext(server) && !options.insecure.contains(name);
     let client = build(config).map_err(|error| fail(error.to_string()))?;
-    Ok(from_built(
-        name,
-        client,
+    let endpoint = Endpoint {
         server,
-        ca_pem.map(<[u8]>::to_vec),
-        options,
-        Some(token),
-    ))
+        ca: ca_pem.map(<[u8]>::to_vec),
+        insecure: is_cleartext(server).then_some(Insecure::Cleartext { withheld }),
+    };
+    let tokens = (!withheld).then_some(token);
+    Ok(from_built(name, client, endpoint, options, tokens))
 }
 
 /// A cluster behind a client that is already there: embedded clusters, and tests.
@@ -140,7 +218,24 @@ pub(crate) fn from_client(
     server: &str,
     ca: Option<Vec<u8>>,
 ) -> Cluster {
-    from_built(name, client, server, ca, &ConnectOptions::default(), None)
+    let endpoint = Endpoint {
+        server,
+        ca,
+        insecure: None,
+    };
+    from_built(name, client, endpoint, &ConnectOptions::default(), None)
+}
+
+/// Where a cluster is, and how it is known to be there.
+struct Endpoint<'a> {
+    server: &'a str,
+    ca: Option<Vec<u8>>,
+    insecure: Option<Insecure>,
+}
+
+fn is_cleartext(server: &str) -> bool {
+    let scheme = server.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"))
 }
 
 fn build(config: Config) -> Result<Client, kube::Error> {
@@ -150,8 +245,7 @@ fn build(config: Config) -> Result<Client, kube::Error> {
 fn from_built(
     name: &ClusterName,
     client: Client,
-    server: &str,
-    ca: Option<Vec<u8>>,
+    endpoint: Endpoint<'_>,
     options: &ConnectOptions,
     token: Option<TokenProvider>,
 ) -> Cluster {
@@ -163,10 +257,13 @@ fn from_built(
     let client = wire::counted(client, counters.clone(), headers, token);
     let inner = Inner {
         name: name.clone(),
-        server: server.to_owned(),
-        ca,
+        server: endpoint.server.to_owned(),
+        ca: endpoint.ca,
+        insecure: endpoint.insecure,
         client,
         timeout: options.timeout,
+        answered: false.into(),
+        date: Mutex::default(),
         counters,
         kinds: Default::default(),
         seen: Default::default(),
@@ -202,44 +299,6 @@ fn unusable(name: &ClusterName, server: &str, reason: impl fmt::Display) -> Erro
         cluster: name.clone(),
         server: server.into(),
         reason: reason.to_string(),
-    }
-}
-
-/// A client that could not be built. What a plugin printed on stdout is never shown: it may be a token.
-fn refused(
-    name: &ClusterName,
-    server: &str,
-    exec: Option<&ExecFacts>,
-    error: kube::Error,
-) -> Error {
-    let (Some(exec), kube::Error::Auth(error)) = (exec, &error) else {
-        return unusable(name, server, error);
-    };
-    let mut hint = None;
-    let reason = match error {
-        AuthError::AuthExecStart(io) if io.kind() == std::io::ErrorKind::NotFound => {
-            hint = exec.how_to_install().map(Box::new);
-            "is not installed, or not in PATH".into()
-        }
-        AuthError::AuthExecStart(io) => format!("could not be started: {io}"),
-        AuthError::AuthExecRun { out, .. } => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let last = said
-                .trim()
-                .lines()
-                .next_back()
-                .unwrap_or("it said nothing on stderr");
-            format!("failed ({}): {last}", out.status)
-        }
-        AuthError::AuthExecParse(_) => "printed something that is no ExecCredential".into(),
-        AuthError::ExecPluginFailed => "printed an ExecCredential without a status".into(),
-        other => format!("gave no usable credentials: {other}"),
-    };
-    Error::Plugin {
-        cluster: name.clone(),
-        command: exec.command.clone(),
-        reason,
-        hint,
     }
 }
 
@@ -279,6 +338,8 @@ mod tests {
             dir,
             ConnectOptions {
                 kubeconfig: vec![file],
+                insecure: BTreeSet::from(["eks-1".parse().unwrap()]),
+                plugin_limit: Duration::from_secs(2),
                 ..Default::default()
             },
         )
@@ -362,6 +423,63 @@ mod tests {
             assert!(text.contains(want) && !text.contains("canary"), "{text}");
             assert!(matches!(error, Error::Plugin { .. }), "{text}");
             assert_eq!(error.hint(), hint.map(Hint::note), "{text}");
+        }
+    }
+
+    /// A kubeconfig's plugin is anybody's program: it may hang, with children that would outlive us.
+    #[tokio::test]
+    async fn a_plugin_that_hangs_is_stopped_with_all_it_started() {
+        let (dir, options) = setup(
+            Some("sleep 1000 & echo $! >\"$(dirname \"$0\")/started\"; wait"),
+            "",
+        )
+        .await;
+        let kubeconfig = Kubeconfig::read(&options.kubeconfig).unwrap();
+        let name = "eks-1".parse().unwrap();
+        let began = std::time::Instant::now();
+        let error = connect(&name, "c", &kubeconfig, &options)
+            .await
+            .unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(20));
+        let text = error.to_string();
+        assert!(text.contains("did not end within 2 s"), "{text}");
+        let pid = std::fs::read_to_string(dir.path().join("started")).unwrap();
+        let stat = std::path::PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+        let gone = || std::fs::read_to_string(&stat).map_or(true, |s| s.contains(") Z"));
+        while !gone() {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{pid} still runs"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn no_credentials_are_sent_in_clear_text_unless_that_is_allowed_by_name() {
+        let (_dir, mut options) = setup(Some(CREDENTIAL), "").await;
+        options.insecure.clear();
+        let kubeconfig = Kubeconfig::read(&options.kubeconfig).unwrap();
+        let name: ClusterName = "eks-1".parse().unwrap();
+        let namespace = super::super::Ref::cluster(&super::super::Kind::NAMESPACE, "x");
+        let token = || fixed(Token::new("canary".into()));
+        for (told, want) in [(false, ""), (true, "bearer canary")] {
+            if told {
+                options.insecure.insert(name.clone());
+            }
+            let plain = connect(&name, "c", &kubeconfig, &options).await.unwrap();
+            let signed = connect_as(&name, "c", &kubeconfig, token(), &options);
+            let server = plain.server().to_owned();
+            let parts = from_parts(&name, &server, None, None, token(), &options);
+            for cluster in [signed.await.unwrap(), parts.unwrap()] {
+                let found = cluster.find(&namespace).await.unwrap().unwrap();
+                assert_eq!(found["authorization"], want);
+                let withheld = Insecure::Cleartext { withheld: !told };
+                assert_eq!(cluster.insecure(), Some(withheld));
+            }
+            let found = plain.find(&namespace).await.unwrap().unwrap();
+            let sent = found["authorization"].as_str().unwrap();
+            assert_eq!(sent.is_empty(), !told, "{sent}");
         }
     }
 

@@ -162,6 +162,11 @@ impl Cluster {
         Ok((version, git.to_owned()))
     }
 
+    /// It gave no sign of life for this long.
+    pub(crate) fn silent(&self, limit: std::time::Duration) -> Error {
+        self.failed(Verb::Identify, "the API server", Failure::Timeout(limit))
+    }
+
     pub(crate) fn unidentified(&self, why: &str) -> Error {
         let answer = Failure::Answer(why.into());
         self.failed(Verb::Identify, "the API server", answer)
@@ -221,8 +226,9 @@ impl Cluster {
         let until = answer["status"]["expirationTimestamp"]
             .as_str()
             .and_then(|text| text.parse().ok());
-        match (answer["status"]["token"].take(), until) {
-            (Value::String(token), Some(until)) => Ok((Token::new(token), until)),
+        let token = answer.pointer_mut("/status/token").map(Value::take);
+        match (token, until) {
+            (Some(Value::String(token)), Some(until)) => Ok((Token::new(token), until)),
             _ => Err(failed(Failure::Answer(
                 "no token, or no time it ends".into(),
             ))),

@@ -359,7 +359,7 @@ mod tests {
         let (cluster, log) = cluster(move |seen| {
             // Controllers write all the time: the version alone says nothing.
             let mut object = secret(&version.fetch_add(1, Relaxed).to_string());
-            object["status"] = json!(version.load(Relaxed));
+            object["status"] = json!({"seen": version.load(Relaxed)});
             object["data"] = seen.body["data"].clone();
             Reply::json(200, object)
         });

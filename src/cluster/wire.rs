@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::fmt::rfc2822::DateTimeParser;
 use kube::client::Body;
 use serde::Serialize;
 use serde_json::Value;
@@ -21,6 +22,17 @@ use super::{Cluster, Failure, Recover, failure::NoToken};
 const READS: u32 = 4;
 /// A longer `Retry-After` than this is the caller's affair.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that never answered anything is waited for: a silent member is not to keep from us what there is
+/// to say of the others.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The most values that an answer may hold: each takes a hundred bytes of memory, but may be two in the answer.
+const MOST: usize = 4_000_000;
+/// How HTTP writes dates.
+static DATES: DateTimeParser = DateTimeParser::new();
+/// The largest answer that is read, and the largest refusal: whoever answers may not be the API server, or be broken.
+const LARGEST: usize = 64 << 20;
+const LARGEST_REFUSAL: usize = 1 << 20;
 
 /// What was asked of an API server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -118,6 +130,8 @@ pub(crate) struct Call<'a> {
     pub(crate) content_type: &'static str,
     pub(crate) accept: &'static str,
     pub(crate) body: Option<&'a Value>,
+    /// Counts the bytes of the answer.
+    pub(crate) spent: Option<&'a AtomicU64>,
 }
 
 impl<'a> Call<'a> {
@@ -130,6 +144,7 @@ impl<'a> Call<'a> {
             content_type,
             accept,
             body: None,
+            spent: None,
         }
     }
 
@@ -174,10 +189,24 @@ fn encode(text: &str, into: &mut String) {
 impl Cluster {
     /// One JSON answer. Reads are tried a few times; writes are the caller's to repeat.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<(StatusCode, Value), Failure> {
+        let mut answer = std::pin::pin!(self.persist(&call));
+        if !self.0.answered.load(Relaxed) {
+            let limit = SILENCE.min(self.0.timeout);
+            match tokio::time::timeout(limit, &mut answer).await {
+                Ok(answer) => return answer,
+                // Another call may have been answered meanwhile.
+                Err(_) if !self.0.answered.load(Relaxed) => return Err(Failure::Timeout(limit)),
+                Err(_) => {}
+            }
+        }
+        answer.await
+    }
+
+    async fn persist(&self, call: &Call<'_>) -> Result<(StatusCode, Value), Failure> {
         let mut attempt = 1;
         loop {
-            let limit = self.limit(&call).await?;
-            let failure = match self.once(&call, limit).await {
+            let limit = self.limit(call).await?;
+            let failure = match self.once(call, limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -211,9 +240,17 @@ impl Cluster {
         let exchange = async {
             let response = self.open(call.request()?).await?;
             let status = response.status();
-            let body = collect(response).await?;
+            let body = collect(response, LARGEST).await?;
+            if let Some(spent) = call.spent {
+                spent.fetch_add(body.len() as u64, Relaxed);
+            }
+            if things(&body) > MOST {
+                let why = format!("it holds more than {MOST} values");
+                return Err(Failure::Answer(why));
+            }
             let value = serde_json::from_slice(&body)
                 .map_err(|error| Failure::Answer(error.to_string()))?;
+            shape(&value).map_err(Failure::Answer)?;
             Ok((status, value))
         };
         tokio::time::timeout(limit, exchange)
@@ -224,13 +261,25 @@ impl Cluster {
     /// The answer's head; refusals are already errors. No time limit.
     pub(crate) async fn open(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         let response = self.client().send(request).await.map_err(Failure::of)?;
+        self.0.answered.store(true, Relaxed);
+        self.note_date(response.headers());
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let after = retry_after(response.headers());
-        let body = collect(response).await.unwrap_or_default();
+        let body = collect(response, LARGEST_REFUSAL);
+        let body = body.await.unwrap_or_default();
         Err(Failure::refused(status.as_u16(), &body, after))
+    }
+
+    /// Keeps what time the server says it is.
+    fn note_date(&self, headers: &HeaderMap) {
+        let said = headers.get(header::DATE).and_then(|d| d.to_str().ok());
+        let date = said.and_then(|said| DATES.parse_timestamp(said).ok());
+        if let (Some(date), Ok(mut known)) = (date, self.0.date.lock()) {
+            *known = Some((date, tokio::time::Instant::now()));
+        }
     }
 
     /// A watch: its answer as it comes.
@@ -243,9 +292,67 @@ impl Cluster {
     }
 }
 
-async fn collect(response: Response<Body>) -> Result<Bytes, Failure> {
-    let body = response.into_body().collect().await.map_err(Failure::of)?;
+/// How many values a text of JSON holds at most.
+fn things(text: &[u8]) -> usize {
+    let opens = |byte: &&u8| matches!(byte, b',' | b':' | b'[' | b'{');
+    text.iter().filter(opens).count()
+}
+
+async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {
+    let read = Limited::new(response.into_body(), limit).collect().await;
+    let body = read.map_err(|error| match error.downcast::<LengthLimitError>() {
+        Ok(_) => Failure::Answer(format!("it is larger than {} MiB", limit >> 20)),
+        Err(error) => Failure::of(kube::Error::Service(error)),
+    })?;
     Ok(body.to_bytes())
+}
+
+/// What holds other things in an object, wherever it is read: everything below is looked up in these.
+const HOLDERS: [&str; 4] = ["metadata", "spec", "status", "data"];
+
+/// Whether an answer is made as the API says, so far as what reads it relies on that: an object, with objects where
+/// objects belong, and if it is a list, a list of such.
+pub(crate) fn shape(answer: &Value) -> Result<(), String> {
+    object(answer, "it")?;
+    match answer.get("items") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Array(items)) => items.iter().try_for_each(|item| object(item, "an item")),
+        Some(other) => Err(format!("its items are {}, not a list", sort(other))),
+    }
+}
+
+fn object(value: &Value, what: &str) -> Result<(), String> {
+    let Value::Object(fields) = value else {
+        return Err(format!("{what} is {}, not an object", sort(value)));
+    };
+    // The status of a Status is a word.
+    let is_status = fields.get("kind").is_some_and(|kind| *kind == "Status");
+    let inner = |of: &serde_json::Map<String, Value>, name: &str| match of.get(name) {
+        None | Some(Value::Null | Value::Object(_)) => Ok(()),
+        Some(_) if is_status => Ok(()),
+        Some(other) => Err(format!(
+            "{name} of {what} is {}, not an object",
+            sort(other)
+        )),
+    };
+    HOLDERS.iter().try_for_each(|name| inner(fields, name))?;
+    let metadata = fields.get("metadata").and_then(Value::as_object);
+    metadata.map_or(Ok(()), |metadata| {
+        ["labels", "annotations"]
+            .iter()
+            .try_for_each(|name| inner(metadata, name))
+    })
+}
+
+fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -34,13 +34,13 @@ pub(crate) async fn survey(
     additions: &Additions,
     texts: &Texts,
 ) -> Result<(Observed, Desired), Failed> {
-    let mut observed = lens.look().await?;
+    let observed = lens.look().await?;
     let desired = desire(lens.mesh(), charts, additions, texts, &observed).map_err(Error::from)?;
     let refs = desired
         .clusters
         .iter()
         .map(|(name, wanted)| (name.clone(), wanted.refs()));
-    lens.look_at(&mut observed, &refs.collect()).await?;
+    let mut observed = lens.look_at(observed, &refs.collect()).await?;
     look_for_what_is_lost(lens, &mut observed, &desired).await?;
     Ok((observed, desired))
 }

@@ -1,8 +1,10 @@
 //! What to type where a cluster does not let us in.
 
+use futures::future;
+
 use super::{
     Meshlink,
-    failure::{Failure, Kind},
+    failure::{Failure, Kind, Problem},
 };
 use crate::{
     aws::{
@@ -10,7 +12,9 @@ use crate::{
         eks::{self, Barrier},
     },
     cluster,
-    observe::Unseen,
+    hint::Hint,
+    name::ClusterName,
+    observe::{Lens, Observed, Unreachable, Unseen},
 };
 
 impl Meshlink {
@@ -19,14 +23,33 @@ impl Meshlink {
         let Unseen::Clusters(failed) = unseen else {
             return Failure::failed(unseen);
         };
-        let mut all = Failure {
-            kind: Kind::Failed,
-            errors: vec![],
-        };
-        for (_, error) in failed {
-            all = all.and(self.unanswered(error).await);
+        let told = failed.iter().map(|(name, error)| self.told(name, error));
+        not_reached(&future::join_all(told).await)
+    }
+
+    /// Adds to the members that could not be read what is to be done about them, and those there is no way to.
+    pub(super) async fn with_unreachable(&self, lens: &Lens<'_>, observed: &mut Observed) {
+        let failed = lens.take_failed().await;
+        let told = failed.iter().map(|(name, error)| self.told(name, error));
+        for told in future::join_all(told).await {
+            if let Ok(name) = told.cluster.parse() {
+                observed.unreachable.insert(name, told);
+            }
         }
-        all
+        observed.unreachable.extend(self.unreachable.clone());
+    }
+
+    /// One member that could not be read, with the way in.
+    pub(crate) async fn told(&self, name: &ClusterName, error: &cluster::Error) -> Unreachable {
+        let server = self.clusters.get(name).map_or("", cluster::Cluster::server);
+        let mut told = Unreachable::of(name, server, error);
+        let ways = self.unanswered(error).await.errors.into_iter();
+        told.hints = ways.flat_map(|p| p.hints).collect();
+        if told.silent && self.mesh.clusters.len() > 2 {
+            let leave = Hint::meshlink(["leave", name.as_str(), "--dead"]);
+            told.hints.push(leave.remark("if it is gone for good"));
+        }
+        told
     }
 
     /// A member that said no, with what lets us in.
@@ -37,6 +60,18 @@ impl Meshlink {
         };
         let (place, who) = self.aws.of(name);
         unanswered(error, self.aws.aws(), place.zip(Some(who))).await
+    }
+}
+
+/// Members that could not be read, where nothing can be done without them.
+pub(crate) fn not_reached<'a>(members: impl IntoIterator<Item = &'a Unreachable>) -> Failure {
+    let one = |u: &Unreachable| Problem {
+        causes: u.why.clone(),
+        hints: u.hints.clone(),
+    };
+    Failure {
+        kind: Kind::Failed,
+        errors: members.into_iter().map(one).collect(),
     }
 }
 

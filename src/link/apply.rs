@@ -10,7 +10,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use super::{
@@ -32,6 +35,22 @@ use crate::{
     verify::{Depth, Verdict},
     wait::Deadline,
 };
+
+/// As long as it is there, something is being changed.
+struct Changing<'a>(&'a AtomicBool);
+
+impl<'a> Changing<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, SeqCst);
+        Self(flag)
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
 
 impl PlannedChange<'_> {
     /// Does what was planned, and tells what became of it. `events` hears of every step as it happens.
@@ -84,12 +103,16 @@ impl PlannedChange<'_> {
         consent: &dyn Consent,
         events: Arc<dyn Sink>,
     ) -> Result<Report, Failure> {
-        let link = self.link;
+        let link = &*self.link;
         if self.look.plan.is_empty() {
-            return self.nothing_to_do().await;
+            let mut report = self.nothing_to_do().await?;
+            report.without(link.unreachable.values().cloned().collect());
+            return Ok(report);
         }
+        link.refuse_insecure(true)?;
         link.check_rights(self.change.purpose()).await?;
         link.agree(consent, &self.look.plan, false, None)?;
+        let _changing = Changing::begin(&link.environment.changing);
         let lock = link.lock(consent, &self.look).await?;
         let stop = Stop::when(&link.environment.cancel, lock.fence());
         let done = self.under_the_leases(consent, events, &stop).await;
@@ -98,6 +121,7 @@ impl PlannedChange<'_> {
         lock.release(uninstalled).await;
         let mut report = done?;
         self.conclude(&mut report).await?;
+        report.without(link.unreachable.values().cloned().collect());
         Ok(report)
     }
 
@@ -108,7 +132,7 @@ impl PlannedChange<'_> {
         events: Arc<dyn Sink>,
         stop: &Stop,
     ) -> Result<Report, Failure> {
-        let link = self.link;
+        let link = &*self.link;
         let look = link.look(&self.change, &self.inputs).await?;
         if let Change::Join = self.change {
             // Written down before anything is done: a leave must find all members of a join that died.
@@ -126,7 +150,7 @@ impl PlannedChange<'_> {
     }
 
     async fn nothing_to_do(&self) -> Result<Report, Failure> {
-        let link = self.link;
+        let link = &*self.link;
         let mut report = Report {
             notes: self.look.plan.notes.clone(),
             ..link.report()

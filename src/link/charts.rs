@@ -19,6 +19,7 @@ use crate::{
     plan::{
         Desired,
         desire::{Charts, Release},
+        join::is_loopback,
     },
     spec::{Mesh, Values},
 };
@@ -76,6 +77,15 @@ pub(crate) fn source(
     let charts = &environment.charts;
     let text = charts.from.as_deref().unwrap_or(&mesh.istio.charts);
     let source = text.parse().map_err(|e| failure(&e))?;
+    if let (Source::Repository(url), false) = (&source, charts.offline)
+        && url.starts_with("http://")
+        && !is_loopback(url)
+    {
+        let text = format!(
+            "warning: charts come from {url} in clear text: whoever is on the way can change those that are not locked yet"
+        );
+        environment.say(&text);
+    }
     let (cache, network) = (&environment.folders.cache, &environment.connect.network);
     let mut fetch = options(&source, charts, Some(cache), network)?;
     if !charts.unpinned {
@@ -258,6 +268,15 @@ pub(crate) fn hints(error: &Error) -> Vec<Hint> {
             ])
             .remark("where there is a network"),
             Hint::note("then give that folder with --charts or --repo"),
+        ],
+        Error::Request { .. } | Error::Slow { .. } => vec![
+            Hint::note(
+                "give them from elsewhere: --charts with a repository, oci://…, folder or archive",
+            ),
+            Hint::note(
+                "or fetch them where there is a network, with meshlink chart pull, and take that folder",
+            ),
+            Hint::note("what was fetched here before is used with --offline"),
         ],
         Error::Status {
             status: 401 | 403, ..

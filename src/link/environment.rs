@@ -1,12 +1,18 @@
 //! What a run is given besides the mesh: folders, connections, the clock. The library reads none of it by itself.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     aws::{Aws, Env},
-    cluster::ConnectOptions,
+    cluster::{ConnectOptions, connect::Now},
     engine::{Clock, crashpoint::Crash},
     manifest::Texts,
     name::{ClusterName, MeshId},
@@ -47,6 +53,8 @@ pub struct Environment {
     pub command: String,
     /// Cancelled to stop early: what is under way is given up, nothing new is begun.
     pub cancel: CancellationToken,
+    /// Set while something is changed that should come to a good end: whoever cancels had better wait for it.
+    pub changing: Arc<AtomicBool>,
     /// The time.
     pub clock: Clock,
     /// Receives what a person should know while nothing else is shown.
@@ -153,10 +161,12 @@ impl Environment {
         kubeconfig: Vec<PathBuf>,
         clock: impl Fn() -> jiff::Timestamp + Send + Sync + 'static,
     ) -> Self {
+        let clock: Clock = Arc::new(clock);
         Self {
             folders,
             connect: ConnectOptions {
                 kubeconfig,
+                now: Now(clock.clone()),
                 ..ConnectOptions::default()
             },
             aws: Aws::new(Env::default()),
@@ -172,7 +182,8 @@ impl Environment {
             break_lease: false,
             command: "library".to_owned(),
             cancel: CancellationToken::new(),
-            clock: Arc::new(clock),
+            changing: Arc::default(),
+            clock,
             notices: Arc::new(|_| ()),
             crash: Crash::default(),
         }

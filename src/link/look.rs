@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     Meshlink,
+    admission::not_reached,
     change::Change,
     charts,
     failure::{Failure, Kind, Problem},
@@ -24,7 +25,7 @@ use crate::{
     },
     hint::Hint,
     name::ClusterName,
-    observe::{Lens, Observed, Tokens},
+    observe::{Lens, Observed, Tokens, Unreachable},
     plan::{
         self, Desired, Note, Plan, Refusal,
         desire::{Additions, Charts},
@@ -38,6 +39,17 @@ use crate::{
 pub(super) struct Inputs {
     wanted: Option<(Charts, Additions)>,
     findings: Vec<Finding>,
+    /// Members that did not answer when they were asked what their gateways need: nothing is done in them, even if they
+    /// answer later.
+    silent: BTreeMap<ClusterName, Unreachable>,
+}
+
+/// What the gateways' Services must say on AWS, and what was found there.
+#[derive(Debug, Default)]
+pub(crate) struct Exposure {
+    pub(crate) values: BTreeMap<ClusterName, Value>,
+    findings: Vec<Finding>,
+    silent: BTreeMap<ClusterName, Unreachable>,
 }
 
 /// What was read, with the tokens the members use on each other.
@@ -66,7 +78,11 @@ impl Inputs {
         if !matches!(change, Change::Join | Change::Verify) {
             return Ok(Self::default());
         }
-        let (exposure, findings) = link.exposure().await?;
+        let Exposure {
+            values: exposure,
+            findings,
+            silent,
+        } = link.exposure().await?;
         let additions = Additions {
             istiod: charts::istiod_values(&link.mesh)?,
             gateway: charts::owner_values(&link.mesh.gateway.values)?,
@@ -77,6 +93,7 @@ impl Inputs {
         Ok(Self {
             wanted: Some((charts, additions)),
             findings,
+            silent,
         })
     }
 
@@ -125,10 +142,11 @@ impl Meshlink {
                 if !probes.is_empty() {
                     return Err(refused(probes));
                 }
+                let plan = plan::join::proof(&self.mesh, &reading.observed);
                 Ok(Look {
                     reading,
                     desired,
-                    plan: plan::join::proof(&self.mesh),
+                    plan,
                 })
             }
             Change::SampleUp(sample) => {
@@ -142,6 +160,7 @@ impl Meshlink {
 
     async fn look_at_samples(&self, install: bool) -> Result<Look, Failure> {
         let reading = self.read().await?;
+        all_reached(&reading.observed)?;
         self.refuse_strangers(&reading)?;
         Ok(Look {
             reading,
@@ -185,7 +204,13 @@ impl Meshlink {
             return Err(refused(vec![refusal]));
         }
         let (reading, desired) = self.survey(inputs).await?;
-        let (against, notes) = inputs.found(&self.environment.ignored_checks);
+        enough_reached(&reading.observed)?;
+        let unread = reading.observed.unreachable.values().map(passed_over);
+        let unread: Vec<_> = unread.collect();
+        let (mut against, mut notes) = inputs.found(&self.environment.ignored_checks);
+        let (off, known) = self.clocks();
+        against.extend(off);
+        notes.extend(known);
         let plan = match plan::join::join(&self.mesh, &desired, &reading.observed) {
             // A mesh that stands has shown that it can.
             Ok(plan) if plan.is_empty() || against.is_empty() => plan,
@@ -196,7 +221,7 @@ impl Meshlink {
             reading,
             desired,
             plan: Plan {
-                notes: [plan.notes, notes].concat(),
+                notes: [unread, plan.notes, notes].concat(),
                 ..plan
             },
         })
@@ -205,6 +230,7 @@ impl Meshlink {
     async fn look_to_leave(&self, leave: &Leave) -> Result<Look, Failure> {
         let lens = self.lens();
         let mut reading = self.read_by(&lens, &plan::leave::refs(&self.mesh)).await?;
+        all_reached(&reading.observed)?;
         let aside = plan::leave::bystanders(&self.mesh, &reading.observed, leave);
         let observed = &mut reading.observed;
         observed
@@ -242,12 +268,18 @@ impl Meshlink {
         };
         let lens = self.lens();
         let texts = &self.environment.manifests;
-        let (observed, desired) = match survey(&lens, charts, additions, texts).await {
+        let (mut observed, desired) = match survey(&lens, charts, additions, texts).await {
             Ok(surveyed) => surveyed,
             Err(engine::Failed::Unseen(unseen)) => return Err(self.unread(&unseen).await),
             Err(engine::Failed::Undesired(error)) => return Err(charts::undesired(&error)),
         };
-        let tokens = lens.tokens().await;
+        for (name, unreachable) in &inputs.silent {
+            observed.clusters.remove(name);
+            let told = observed.unreachable.entry(name.clone());
+            told.or_insert_with(|| unreachable.clone());
+        }
+        self.with_unreachable(&lens, &mut observed).await;
+        let tokens = lens.tokens(&observed).await;
         Ok((Reading { observed, tokens }, desired))
     }
 
@@ -268,15 +300,15 @@ impl Meshlink {
         refs: &BTreeMap<ClusterName, Vec<Ref>>,
     ) -> Result<Reading, Failure> {
         let look = async {
-            let mut observed = lens.look().await?;
-            lens.look_at(&mut observed, refs).await?;
-            Ok(observed)
+            let observed = lens.look().await?;
+            lens.look_at(observed, refs).await
         };
-        let observed = match look.await {
+        let mut observed = match look.await {
             Ok(observed) => observed,
             Err(unseen) => return Err(self.unread(&unseen).await),
         };
-        let tokens = lens.tokens().await;
+        self.with_unreachable(lens, &mut observed).await;
+        let tokens = lens.tokens(&observed).await;
         Ok(Reading { observed, tokens })
     }
 
@@ -290,6 +322,7 @@ impl Meshlink {
             environment.embedded,
             now,
         )
+        .within(environment.timeout)
     }
 
     /// What a verification looks with.
@@ -354,11 +387,9 @@ impl Meshlink {
     }
 
     /// What the gateways' Services must say on AWS, and what was found there; nothing elsewhere.
-    pub(crate) async fn exposure(
-        &self,
-    ) -> Result<(BTreeMap<ClusterName, Value>, Vec<Finding>), Failure> {
+    pub(crate) async fn exposure(&self) -> Result<Exposure, Failure> {
         if !self.aws.any() {
-            return Ok(Default::default());
+            return Ok(Exposure::default());
         }
         let member = |(name, cluster): (&ClusterName, &Cluster)| {
             let (place, who) = self.aws.of(name);
@@ -372,13 +403,33 @@ impl Meshlink {
         let clock = &self.environment.clock;
         let now = || std::time::SystemTime::from(clock());
         let derived = gateway::derive(self.aws.aws(), &members, &self.mesh.gateway, now).await;
-        if let Some(failure) = self.underived(&derived.errors).await {
+        let (mut silent, mut errors) = (BTreeMap::new(), vec![]);
+        for error in derived.errors {
+            match self.unanswering(&error) {
+                Some((name, unreachable)) => drop(silent.insert(name, unreachable)),
+                None => errors.push(error),
+            }
+        }
+        if let Some(failure) = self.underived(&errors).await {
             return Err(failure);
         }
         let named =
             |name: &ClusterName| Some((name.clone(), derived.values.get(name.as_str())?.clone()));
-        let values = self.clusters.keys().filter_map(named).collect();
-        Ok((values, derived.findings))
+        Ok(Exposure {
+            values: self.clusters.keys().filter_map(named).collect(),
+            findings: derived.findings,
+            silent,
+        })
+    }
+
+    /// The member that did not answer, if that is all that is wrong.
+    fn unanswering(&self, error: &gateway::Error) -> Option<(ClusterName, Unreachable)> {
+        let gateway::Error::Nodes { cluster, source } = error else {
+            return None;
+        };
+        let name = cluster.parse().ok()?;
+        let unreachable = Unreachable::of(&name, self.clusters.get(&name)?.server(), source);
+        unreachable.silent.then_some((name, unreachable))
     }
 
     /// Every reason why a gateway has no values.
@@ -399,6 +450,32 @@ impl Meshlink {
             });
         }
         all
+    }
+}
+
+/// What a join does without, and how to go on.
+fn passed_over(member: &Unreachable) -> Note {
+    let mut hints = vec![Hint::join_again([&member.cluster]).remark("once it answers again")];
+    hints.extend(member.hints.clone());
+    let text = format!("nothing is done in {}: {}", member.cluster, member.line());
+    Note::with(text, hints)
+}
+
+/// Refuses to go on where something is to be done in every member and one could not be read.
+fn all_reached(observed: &Observed) -> Result<(), Failure> {
+    match observed.unreachable.is_empty() {
+        true => Ok(()),
+        false => Err(not_reached(observed.unreachable.values())),
+    }
+}
+
+/// Refuses to join with members that whoever asks for it can make readable, or with nobody left to join. Members whose
+/// API servers are out of order are joined when they are there again.
+fn enough_reached(observed: &Observed) -> Result<(), Failure> {
+    let silent = observed.unreachable.values().all(|u| u.silent);
+    match silent && observed.clusters.len() > 1 {
+        true => Ok(()),
+        false => all_reached(observed),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     engine::Clock,
     hint::Hint,
     name::ClusterName,
+    observe::Unreachable,
     plan::Refusal,
     spec::{Member, Mesh, Reach},
 };
@@ -65,6 +66,12 @@ impl From<Unreached> for Failure {
         }
     }
 }
+
+/// The members that were connected to, and those there is no way to.
+type Connected = (
+    BTreeMap<ClusterName, Cluster>,
+    BTreeMap<ClusterName, Unreachable>,
+);
 
 /// Finds clusters by their names: by the kubeconfig and AWS, each of them read once.
 pub(crate) struct Finder {
@@ -114,40 +121,41 @@ impl Finder {
         }
     }
 
-    /// Connects to members, side by side; every failure is told, not only the first.
+    /// Connects to members, side by side. If that fails for all of them, every failure is told, not only the first.
     pub(super) async fn resolve(
         &self,
         members: impl Iterator<Item = &Member>,
-    ) -> Result<BTreeMap<ClusterName, Cluster>, Failure> {
+    ) -> Result<Connected, Failure> {
         let one = |member: &Member| {
             let member = member.clone();
             async move {
                 let reached = self.reach(&member.name, &member.reach).await;
-                reached.map(|c| (member.name, c)).map_err(Failure::from)
+                (member.name, reached.map_err(Failure::from))
             }
         };
         let results = future::join_all(members.map(one)).await;
-        let mut connected = BTreeMap::new();
-        let mut failure: Option<Failure> = None;
-        for result in results {
+        let (mut connected, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        for (name, result) in results {
             match result {
-                Ok((name, cluster)) => drop(connected.insert(name, cluster)),
-                Err(other) => {
-                    failure = Some(match failure {
-                        Some(failure) => failure.and(other),
-                        None => other,
-                    });
-                }
+                Ok(cluster) => drop(connected.insert(name, cluster)),
+                Err(failure) => drop(failed.insert(name, failure)),
             }
         }
-        if let Some(failure) = failure {
-            return Err(failure);
+        if connected.is_empty() && !failed.is_empty() {
+            let all = failed.into_values().reduce(Failure::and);
+            return Err(all.unwrap_or_else(|| Failure::usage("no cluster is named")));
         }
         eks::twins(connected.values()).map_err(|e| {
             let failure = Failure::new(Kind::Refused, &e);
             e.hint().into_iter().fold(failure, Failure::hint)
         })?;
-        Ok(connected)
+        let unreachable = failed.into_iter().map(|(name, failure)| {
+            let problems = failure.errors.into_iter();
+            let (why, hints): (Vec<_>, Vec<_>) = problems.map(|p| (p.causes, p.hints)).unzip();
+            let unreachable = Unreachable::without_a_way(&name, why.concat(), hints.concat());
+            (name, unreachable)
+        });
+        Ok((connected, unreachable.collect()))
     }
 
     /// What holds for these members, of which each is found to be embedded or not by its API server.
@@ -317,6 +325,8 @@ async fn sign_of_life(
         "pending: {name}: no sign of life so far; it is asked for up to {limit} s"
     ));
     let said = timeout_at(start + PATIENCE, asked).await.ok();
+    let silent = |e: &cluster::Error| matches!(e.failure(), Some(cluster::Failure::Timeout(_)));
+    let said = said.filter(|said| !said.as_ref().is_err_and(silent));
     if said.is_none() {
         let text = format!("{name}: no answer in {limit} s, so it is taken for dead");
         say(&text);

@@ -1,6 +1,10 @@
 //! What this machine remembers of a mesh: its members as they were last joined, and its journal.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use futures::future;
 
@@ -100,7 +104,7 @@ fn namesake(mesh: &Mesh, known: &Mesh, path: &Path) -> Refusal {
 
 /// A mesh file.
 pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
-    let text = fs::read_to_string(path).map_err(|e| {
+    let text = text(path).map_err(|e| {
         let causes = vec![
             format!("cannot read the mesh file {}", path.display()),
             e.to_string(),
@@ -108,6 +112,21 @@ pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
         Failure::from_causes(Failed::InvalidMesh, causes)
     })?;
     Mesh::read(&text, path).map_err(|problems| invalid(&problems))
+}
+
+/// More than this no mesh file is, and [`Mesh::read`] says so.
+const MOST: u64 = (1 << 20) + 1;
+
+/// What a file says, as far as a mesh file goes. Pipes are read too, and devices that never end.
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = vec![];
+    fs::File::open(path)?.take(MOST).read_to_end(&mut text)?;
+    let cut = text.len() as u64 == MOST;
+    String::from_utf8(text).map_err(|_| match cut {
+        // A letter may have been cut in two.
+        true => io::Error::other("it is larger than 1 MiB: that is no mesh file"),
+        false => io::Error::other("it is not UTF-8"),
+    })
 }
 
 fn invalid(problems: &Problems) -> Failure {

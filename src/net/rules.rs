@@ -126,6 +126,10 @@ fn parse(text: &str) -> Result<Uri, String> {
         "http" | "https" | "socks5" => scheme,
         // Names are resolved by the proxy in any case.
         "socks5h" => "socks5",
+        // Whatever else stands there may be a login.
+        other if !other.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            return Err("only http, https and socks5 proxies are known".into());
+        }
         other => {
             return Err(format!(
                 "{other} proxies are not known, only http, https and socks5"

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future;
@@ -10,7 +11,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{GatewaySeen, Observed, ReleaseSeen, Seen, VaultSeen, facts, strangers::strangers};
+use super::{
+    GatewaySeen, Observed, ReleaseSeen, Seen, Unreachable, VaultSeen, facts, strangers::strangers,
+};
 use crate::{
     chart::release::{Record, SELECTOR},
     cluster::{self, Cluster, Kind, Ref, Token, access},
@@ -27,7 +30,11 @@ pub(crate) struct Lens<'a> {
     clusters: &'a BTreeMap<ClusterName, Cluster>,
     embedded: bool,
     now: Timestamp,
+    /// How long the reading of one member may take.
+    limit: Duration,
     lists: Mutex<BTreeMap<ListKey, Arc<OnceCell<Arc<Vec<Value>>>>>>,
+    /// Why members could not be read.
+    failed: Mutex<BTreeMap<ClusterName, cluster::Error>>,
 }
 
 /// Cluster, kind, namespace, labels.
@@ -49,7 +56,7 @@ pub(crate) enum Unseen {
     /// The vault on this machine.
     #[error("cannot read the vault")]
     Vault(#[source] vault::Error),
-    /// Some members did not answer.
+    /// No member could be read, or one that had to be.
     #[error("cannot read {}", names(.0))]
     Clusters(Vec<(ClusterName, cluster::Error)>),
 }
@@ -77,8 +84,20 @@ impl<'a> Lens<'a> {
             clusters,
             embedded,
             now,
+            limit: Duration::from_secs(15 * 60),
             lists: Mutex::default(),
+            failed: Mutex::default(),
         }
+    }
+
+    /// The same, where the reading of one member may take no longer than this.
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Why members could not be read since this was last asked.
+    pub(crate) async fn take_failed(&self) -> BTreeMap<ClusterName, cluster::Error> {
+        std::mem::take(&mut *self.failed.lock().await)
     }
 
     /// The mesh that is looked at.
@@ -86,10 +105,12 @@ impl<'a> Lens<'a> {
         self.mesh
     }
 
-    /// The tokens in the members' remote secrets; no list is taken twice for them.
-    pub(crate) async fn tokens(&self) -> Tokens {
+    /// The tokens in the remote secrets of the members that could be read; no list is taken twice for them.
+    pub(crate) async fn tokens(&self, observed: &Observed) -> Tokens {
         let istio = Some(self.mesh.istio.namespace.as_str());
-        let held = self.clusters.values().map(|cluster| async move {
+        let read = self.clusters.values();
+        let read = read.filter(|c| observed.clusters.contains_key(c.name()));
+        let held = read.map(|cluster| async move {
             let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(REMOTE));
             let secrets = secrets.await.unwrap_or_default();
             let tokens = secrets.iter().flat_map(access::tokens).collect();
@@ -98,17 +119,18 @@ impl<'a> Lens<'a> {
         future::join_all(held).await.into_iter().collect()
     }
 
-    /// Everything but the objects a plan will ask for by name.
+    /// Everything but the objects a plan will ask for by name. A member that cannot be read is among
+    /// [`Observed::unreachable`]; that none can be is an error.
     pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
         let vault = self.vault().map_err(Unseen::Vault)?;
         let mut observed = Observed {
             vault,
-            clusters: BTreeMap::new(),
+            ..Observed::default()
         };
         let looks = self
             .clusters
             .values()
-            .map(|c| async move { (c, self.member(c).await) });
+            .map(|c| async move { (c, self.in_time(c, self.member(c)).await) });
         let mut failed = vec![];
         for (cluster, result) in future::join_all(looks).await {
             match result {
@@ -116,22 +138,20 @@ impl<'a> Lens<'a> {
                 Err(error) => failed.push((cluster.name().clone(), error)),
             }
         }
-        if failed.is_empty() {
-            Ok(observed)
-        } else {
-            Err(Unseen::Clusters(failed))
-        }
+        self.settle(&mut observed, failed).await
     }
 
-    /// Adds the named objects, as they are now.
+    /// Adds the named objects, as they are now. A member that cannot be read any more counts as one that never was.
     pub(crate) async fn look_at(
         &self,
-        observed: &mut Observed,
+        mut observed: Observed,
         refs: &BTreeMap<ClusterName, Vec<Ref>>,
-    ) -> Result<(), Unseen> {
+    ) -> Result<Observed, Unseen> {
         let looks = refs.iter().filter_map(|(name, refs)| {
             let cluster = self.clusters.get(name)?;
-            Some(async move { (name, self.objects(cluster, refs).await) })
+            observed.clusters.get(name)?;
+            let objects = self.objects(cluster, refs);
+            Some(async move { (name, self.in_time(cluster, objects).await) })
         });
         let mut failed = vec![];
         for (name, result) in future::join_all(looks).await {
@@ -141,11 +161,42 @@ impl<'a> Lens<'a> {
                 (Err(error), _) => failed.push((name.clone(), error)),
             }
         }
-        if failed.is_empty() {
-            Ok(())
-        } else {
-            Err(Unseen::Clusters(failed))
+        self.settle(&mut observed, failed).await
+    }
+
+    /// Takes members that could not be read from those that could.
+    async fn settle(
+        &self,
+        observed: &mut Observed,
+        failed: Vec<(ClusterName, cluster::Error)>,
+    ) -> Result<Observed, Unseen> {
+        let mut observed = std::mem::take(observed);
+        for (name, _) in &failed {
+            observed.clusters.remove(name);
         }
+        if !failed.is_empty() && observed.clusters.is_empty() {
+            let before = self.take_failed().await;
+            return Err(Unseen::Clusters(before.into_iter().chain(failed).collect()));
+        }
+        for (name, error) in failed {
+            let server = self.clusters.get(&name).map_or("", Cluster::server);
+            let unreachable = Unreachable::of(&name, server, &error);
+            observed.unreachable.insert(name.clone(), unreachable);
+            self.failed.lock().await.insert(name, error);
+        }
+        Ok(observed)
+    }
+
+    /// What is read of a member, as long as that takes no longer than it may.
+    async fn in_time<T>(
+        &self,
+        cluster: &Cluster,
+        reading: impl Future<Output = Result<T, cluster::Error>>,
+    ) -> Result<T, cluster::Error> {
+        let late = |_| Err(cluster.silent(self.limit));
+        tokio::time::timeout(self.limit, reading)
+            .await
+            .unwrap_or_else(late)
     }
 
     /// Adds the pods with a sidecar, which only a leave needs to know.

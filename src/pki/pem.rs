@@ -31,7 +31,7 @@ pub(crate) fn blocks(text: &[u8]) -> Result<Vec<Block>, &'static str> {
         }
         blocks.push(Block {
             label: label.into(),
-            der: body(label, &mut lines)?,
+            der: body(label, &mut lines, text.len())?,
         });
     }
     Ok(blocks)
@@ -44,8 +44,10 @@ fn label<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
 fn body<'a>(
     begun: &str,
     lines: &mut impl Iterator<Item = &'a str>,
+    room: usize,
 ) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let mut base64 = Zeroizing::new(String::new());
+    // Sized once: growing would leave copies of a key behind that nobody wipes.
+    let mut base64 = Zeroizing::new(String::with_capacity(room));
     for line in lines {
         if let Some(ended) = label(line, "-----END ") {
             if ended != begun {

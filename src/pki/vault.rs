@@ -65,6 +65,14 @@ pub(crate) enum Error {
         /// Its permissions.
         mode: u32,
     },
+    /// Others may put something else in the vault's place.
+    #[error("{} can be written to by others (mode {mode:04o}), who could put another vault in the place of this one", path.display())]
+    Movable {
+        /// The folder the vault is in.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// Somebody else owns it.
     #[error("{} belongs to user {owner}, not to the one meshlink runs as ({me})", path.display())]
     Foreign {
@@ -140,6 +148,7 @@ impl Error {
                 on(&["df", "-h"], folder.unwrap_or(p))
             }
             Self::Exposed { path: p, .. } => on(&["chmod", "go="], p),
+            Self::Movable { path: p, .. } => on(&["chmod", "go-w"], p),
             Self::Read { path: p, .. }
             | Self::Write { path: p, .. }
             | Self::Foreign { path: p, .. }
@@ -163,6 +172,7 @@ impl Vault {
     pub(crate) fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
         let dir = dir.into();
         files::folder(&dir)?;
+        files::kept(&dir)?;
         Ok(Self {
             dir,
             lock: Mutex::default(),

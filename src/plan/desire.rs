@@ -157,7 +157,9 @@ pub(crate) fn desire(
     observed: &Observed,
 ) -> Result<Desired, Error> {
     let mut desired = Desired::default();
-    for member in &mesh.clusters {
+    // What a member should hold hangs on what it is.
+    let unreachable = |m: &&Member| observed.unreachable.contains_key(&m.name);
+    for member in mesh.clusters.iter().filter(|m| !unreachable(m)) {
         let seen = observed
             .clusters
             .get(&member.name)

@@ -22,6 +22,8 @@ mod release;
 pub(crate) use release::is_remade;
 use release::{istiod_version, needs_crds, pruned, release_missing, unpruned};
 
+pub(crate) use refuse::is_loopback;
+
 /// The steps of a join, or every reason against it at once.
 pub(crate) fn join(
     mesh: &Mesh,
@@ -49,8 +51,8 @@ pub(crate) fn join(
 }
 
 /// The steps of a proof alone, for a mesh that stands: brought, asked, taken away.
-pub(crate) fn proof(mesh: &Mesh) -> Plan {
-    let names: Vec<_> = mesh.clusters.iter().map(|m| &m.name).collect();
+pub(crate) fn proof(mesh: &Mesh, observed: &Observed) -> Plan {
+    let names: Vec<_> = reachable(mesh, observed).collect();
     let mut plan = Plan::default();
     let asked = "asked for";
     for from in &names {
@@ -79,6 +81,15 @@ pub(crate) fn proof(mesh: &Mesh) -> Plan {
     plan.finished()
 }
 
+/// The members something can be done in.
+fn reachable<'a>(
+    mesh: &'a Mesh,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a ClusterName> + use<'a> {
+    let names = mesh.clusters.iter().map(|m| &m.name);
+    names.filter(|name| !observed.unreachable.contains_key(*name))
+}
+
 struct JoinPlanner<'a> {
     mesh: &'a Mesh,
     desired: &'a Desired,
@@ -87,7 +98,7 @@ struct JoinPlanner<'a> {
 
 impl<'a> JoinPlanner<'a> {
     fn names(&self) -> impl Iterator<Item = &'a ClusterName> + use<'a> {
-        self.mesh.clusters.iter().map(|m| &m.name)
+        reachable(self.mesh, self.observed)
     }
 
     fn peers(&self, of: &ClusterName) -> impl Iterator<Item = &'a ClusterName> {
@@ -421,7 +432,9 @@ impl<'a> JoinPlanner<'a> {
         for &(from, to) in &pairs {
             self.prove_pair(plan, from, to);
         }
-        for name in &due {
+        // What is written down speaks of every member.
+        let recorded = due.iter().filter(|_| self.observed.unreachable.is_empty());
+        for name in recorded {
             let needs = self
                 .peers(name)
                 .map(|to| Step::Prove {

@@ -321,7 +321,16 @@ mod tests {
                 ..VaultSeen::default()
             };
             let clusters = [("a".parse().unwrap(), seen)].into();
-            unbound(&mesh, &Observed { vault, clusters }, &name).unwrap_or_default()
+            unbound(
+                &mesh,
+                &Observed {
+                    vault,
+                    clusters,
+                    ..Observed::default()
+                },
+                &name,
+            )
+            .unwrap_or_default()
         };
         assert_eq!(why(Some(("mesh", "r")), Some("r")), "");
         assert_eq!(

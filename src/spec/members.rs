@@ -12,11 +12,18 @@ use crate::name::{ClusterName, NetworkName};
 const OTHER_NETWORK: &str = "members must be on different networks; write another network, \
     or leave the key out to name it like the cluster";
 
+/// The most members: more than any mesh has, and few enough that every pair can be looked at.
+pub(super) const MOST: usize = 1000;
+
 /// All members, each name, network and cluster once.
 pub(super) fn list(at: &At<'_>) -> Vec<Member> {
     let list = at.list();
     if list.is_empty() {
         at.wrong("is empty: write one \"- name: …\" for each cluster");
+    }
+    if list.len() > MOST {
+        at.wrong(format!("has {} clusters: write at most {MOST}", list.len()));
+        return vec![];
     }
     let mut seen = Seen::default();
     list.iter()

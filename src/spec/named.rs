@@ -1,5 +1,6 @@
 //! A mesh from names on the command line.
 
+use super::members::MOST;
 use super::{Error, Gateway, Istio, Member, Mesh, Reach, Trust};
 use crate::name::{self, ClusterName};
 
@@ -10,6 +11,9 @@ pub(super) const TRUST_DOMAIN: &str = "cluster.local";
 pub(super) fn mesh(names: &[String]) -> Result<Mesh, Error> {
     if names.is_empty() {
         return Err(Error::Empty);
+    }
+    if names.len() > MOST {
+        return Err(Error::Many(names.len()));
     }
     let mut clusters: Vec<(Member, &str)> = Vec::new();
     for given in names {

@@ -69,12 +69,27 @@ fn said(error: &serde_saphyr::Error) -> String {
             let text = other.to_string();
             // The parser says the place in words, too; once is enough.
             let text = text.lines().next().unwrap_or_default();
+            let text = text.split(" at line ").next().unwrap_or(text);
+            // What it quotes stands in the file, which may be any file: it is not for a terminal or a log.
+            let text = unquoted(text);
             format!(
                 "cannot be read as YAML: {}",
-                text.split(" at line ").next().unwrap_or(text)
+                text.trim_end_matches([' ', ':'])
             )
         }
     }
+}
+
+/// A text up to what it quotes, unless that is a single sign.
+fn unquoted(text: &str) -> &str {
+    let mut quotes = text.match_indices(['\'', '"', '`']);
+    while let Some((begin, quote)) = quotes.next() {
+        match quotes.next() {
+            Some((end, other)) if other == quote && text[begin + 1..end].chars().count() < 2 => {}
+            _ => return &text[..begin],
+        }
+    }
+    text
 }
 
 impl Value {

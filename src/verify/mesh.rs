@@ -14,7 +14,7 @@ use crate::{
     cluster::{self, Cluster, ConnectOptions, Token},
     hint::Hint,
     name::ClusterName,
-    observe::{Observed, Seen, Tokens, proof_digest},
+    observe::{Observed, Seen, Tokens, Unreachable, proof_digest},
     probe::{Probe, Trouble, Way},
     resolve::Resolver,
     spec::{GATEWAY_PORT, Member, Mesh},
@@ -67,8 +67,11 @@ struct View<'a> {
 /// Looks at every member and every ordered pair.
 pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     let names: Vec<&ClusterName> = verifier.mesh.clusters.iter().map(|m| &m.name).collect();
-    let all: Vec<&Member> = verifier.mesh.clusters.iter().collect();
-    let mut checks = verifier.roots(&all);
+    let unread = &verifier.observed.unreachable;
+    let members = verifier.mesh.clusters.iter();
+    let all: Vec<&Member> = members.filter(|m| !unread.contains_key(&m.name)).collect();
+    let mut checks: Vec<_> = unread.values().map(unreachable).collect();
+    checks.extend(verifier.roots(&all));
     checks.extend(verifier.alone());
     checks.extend(verifier.networks(&all));
     checks.extend(names.iter().flat_map(|name| verifier.member(name)));
@@ -85,6 +88,18 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
         checks,
         traffic,
         service: None,
+    }
+}
+
+/// A member that could not be read.
+fn unreachable(member: &Unreachable) -> Check {
+    Check {
+        id: Claim::Reachable,
+        from: member.cluster.clone(),
+        to: None,
+        outcome: Outcome::Failed,
+        evidence: member.line(),
+        hints: member.hints.clone(),
     }
 }
 
@@ -399,11 +414,14 @@ impl Verifier<'_> {
     ) -> Vec<Check> {
         match replicas {
             Ok(replicas) => {
-                let expected = self.expected(&to.name).await;
-                vec![
-                    istiod::synced(from, &to.name, replicas),
-                    istiod::gateway_known(from, to, replicas, expected.as_ref()),
-                ]
+                let mut checks = vec![istiod::synced(from, &to.name, replicas)];
+                // Of one that could not be read it is not known where its gateway should be.
+                if !self.observed.unreachable.contains_key(&to.name) {
+                    let expected = self.expected(&to.name).await;
+                    let known = istiod::gateway_known(from, to, replicas, expected.as_ref());
+                    checks.push(known);
+                }
+                checks
             }
             Err(error) => {
                 let evidence = causes::line(error);

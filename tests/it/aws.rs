@@ -172,13 +172,14 @@ fn who_is_not_let_in_is_told_how_to_be() {
         &["arn:aws:iam::111122223333:role/other"],
         true,
     );
-    for command in [
-        JOIN,
-        "plan eks-1 eks-2",
-        "status eks-1 eks-2",
-        "wait nlb eks-1 eks-2",
+    // Those that only look tell of the other member too.
+    for (command, code) in [
+        (JOIN, 1),
+        ("plan eks-1 eks-2", 1),
+        ("status eks-1 eks-2", 6),
+        ("wait nlb eks-1 eks-2 --timeout 20s", 4),
     ] {
-        changes_nothing(&world, command, 1)
+        changes_nothing(&world, command, code)
             .says("cluster eks-2")
             .says("does not accept the credentials (401)")
             .says("aws eks create-access-entry --cluster-name eks-2 --region us-west-2 --principal-arn arn:aws:iam::111122223333:user/embedded")

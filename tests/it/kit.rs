@@ -136,7 +136,8 @@ impl Session {
         self.spawn(command, args)
     }
 
-    fn spawn(&self, mut command: Command, args: &str) -> Running {
+    /// Starts a command of this user's that was made ready.
+    pub(crate) fn spawn(&self, mut command: Command, args: &str) -> Running {
         let mut child = command.spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Running {
@@ -173,8 +174,17 @@ impl Running {
 
     /// Presses Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::INT).unwrap();
+        self.signal(Signal::INT);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end.
@@ -295,6 +305,15 @@ pub(crate) fn in_ci() -> bool {
 /// A tool that is missing is a skip outside CI, and a failure in it.
 pub(crate) fn may_be_missing(tool: &str) {
     assert!(!in_ci(), "{tool} is needed in CI");
+}
+
+/// Whether CI wants everything tried, and not a slice of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only a test's own surroundings tell"
+)]
+pub(crate) fn in_full() -> bool {
+    std::env::var_os("MESHLINK_FULL").is_some()
 }
 
 /// The repository.

@@ -14,6 +14,9 @@ mod again;
 #[cfg(feature = "sandbox")]
 mod aws;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod caution;
+#[cfg(test)]
 mod chart;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
@@ -23,6 +26,9 @@ mod cli;
 #[cfg(test)]
 #[cfg(all(feature = "sandbox", feature = "crashpoints"))]
 mod crash;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod dead;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod embedded;
@@ -36,7 +42,13 @@ mod green;
 #[cfg(feature = "sandbox")]
 mod guide;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod hostile;
+#[cfg(test)]
 mod house;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod interrupt;
 #[cfg(test)]
 mod join;
 #[cfg(test)]

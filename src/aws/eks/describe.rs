@@ -106,6 +106,7 @@ pub(crate) async fn describe(aws: &Aws, who: &Identity, place: &Place) -> Result
 /// The clusters these credentials see in the session's region.
 pub(crate) async fn clusters(session: &Session) -> Result<Vec<String>, call::Error> {
     let (mut all, mut token) = (Vec::new(), None::<String>);
+    let mut walk = call::Walk::default();
     loop {
         let request = || {
             session
@@ -117,9 +118,11 @@ pub(crate) async fn clusters(session: &Session) -> Result<Vec<String>, call::Err
         let page = session.call(Service::Eks, "ListClusters", request).await?;
         all.extend(page.clusters.unwrap_or_default());
         token = page.next_token;
-        if token.is_none() {
+        let Some(next) = &token else {
             return Ok(all);
-        }
+        };
+        walk.on(next)
+            .map_err(|cause| session.failed(Service::Eks, "ListClusters", cause))?;
     }
 }
 

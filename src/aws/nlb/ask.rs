@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Group, Host, Readiness, Seen, ServiceName, Target};
 use crate::aws::{
     Aws, Identity, Session,
-    call::{Cause, Error},
+    call::{Cause, Error, Walk},
     eks::caller,
     env::Service,
 };
@@ -256,6 +256,7 @@ impl Watch {
     async fn all(&self) -> Result<Vec<LoadBalancer>, Error> {
         let (session, _) = self.opened()?;
         let (mut all, mut marker) = (Vec::new(), None::<String>);
+        let mut walk = Walk::default();
         loop {
             let request = || {
                 session
@@ -275,9 +276,11 @@ impl Watch {
                     .filter(network),
             );
             marker = page.next_marker;
-            if marker.is_none() {
+            let Some(token) = &marker else {
                 return Ok(all);
-            }
+            };
+            walk.on(token)
+                .map_err(|cause| session.failed(Service::Elb, "DescribeLoadBalancers", cause))?;
         }
     }
 
@@ -329,6 +332,7 @@ impl Watch {
     async fn listeners(&self, arn: &str) -> Result<Vec<Listener>, Error> {
         let (session, _) = self.opened()?;
         let (mut all, mut marker) = (Vec::new(), None::<String>);
+        let mut walk = Walk::default();
         loop {
             let request = || {
                 session
@@ -343,9 +347,11 @@ impl Watch {
                 .await?;
             all.extend(page.listeners.unwrap_or_default());
             marker = page.next_marker;
-            if marker.is_none() {
+            let Some(token) = &marker else {
                 return Ok(all);
-            }
+            };
+            walk.on(token)
+                .map_err(|cause| session.failed(Service::Elb, "DescribeListeners", cause))?;
         }
     }
 

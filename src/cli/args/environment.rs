@@ -144,9 +144,9 @@ impl Environment {
         Some(self.base("XDG_CACHE_HOME", ".cache")?.join(REAL))
     }
 
-    /// The home folder.
+    /// The home folder. One that is not absolute would be another in each folder, and its vault with it.
     pub(crate) fn home(&self) -> Option<&Path> {
-        self.var("HOME").map(Path::new)
+        self.var("HOME").map(Path::new).filter(|h| h.is_absolute())
     }
 
     /// The kubeconfig files, first wins: the flag, `$KUBECONFIG`, or the usual place.

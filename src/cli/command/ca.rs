@@ -2,19 +2,23 @@
 
 use std::{fmt::Write, path::PathBuf};
 
+use futures::future;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    causes,
     cli::{
         Frame,
         args::{CaInit, CaStatus},
-        error::{Exit, Failure},
+        error::{Exit, Failure, hinted},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
-    link::selection,
+    link::{not_reached, selection},
+    name::ClusterName,
+    observe::Unreachable,
     pki::{self, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
@@ -33,6 +37,23 @@ pub(crate) struct Made {
 
 impl Document for Made {
     const SCHEMA: &'static str = "ca-init";
+}
+
+/// The Secret `cacerts` of each member, if it has one.
+type Held = Vec<(ClusterName, Option<pki::Files>)>;
+
+/// `meshlink ca status -o json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Certificates {
+    #[serde(flatten)]
+    status: pki::Status,
+    /// Members that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<Unreachable>,
+}
+
+impl Document for Certificates {
+    const SCHEMA: &'static str = "ca-status";
 }
 
 /// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
@@ -89,40 +110,79 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         let places = folders.places(&mesh.id);
         let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
         if let Some(root) = vault.root().map_err(|e| Failure::failed(&e))? {
-            let status = pki::status(Some(root.facts()), &[], frame.now());
-            frame.screen.show(&status, |style| text(&status, style))?;
+            let status = Certificates {
+                status: pki::status(Some(root.facts()), &[], frame.now()),
+                unreachable: vec![],
+            };
+            let shown = |style| text(&status.status, style);
+            frame.screen.show(&status, shown)?;
             return Ok(Exit::Done);
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
-    let mut held = vec![];
-    for (name, cluster) in &session.link.clusters {
-        let place = Ref::namespaced(
-            &Kind::SECRET,
-            session.link.mesh.istio.namespace.as_str(),
-            "cacerts",
-        );
-        let secret = cluster
-            .find(&place)
-            .await
-            .map_err(|e| Failure::failed(&e))?;
-        let files = secret.map(|s| pki::secret_files(&s["data"])).transpose();
-        held.push((name.clone(), files.map_err(|e| Failure::failed(&e))?));
-    }
-    let mut status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
+    let (held, unreachable) = held(&session).await?;
+    let root = root.as_ref().map(pki::Root::facts);
+    let mut status = Certificates {
+        status: pki::status(root, &held, frame.now()),
+        unreachable,
+    };
     let mesh = session.link.mesh();
     for name in &session.strangers {
         let why = verify::no_member(name, &mesh.id, &mesh.members());
-        status.clusters.push(pki::Row::of_stranger(name, why));
+        status
+            .status
+            .clusters
+            .push(pki::Row::of_stranger(name, why));
     }
-    frame.screen.show(&status, |style| text(&status, style))?;
-    Ok(match status.is_well() {
-        _ if !session.strangers.is_empty() => Exit::NotInTime,
-        true => Exit::Done,
-        false => Exit::Ill,
-    })
+    frame.screen.show(&status, |style| {
+        let mut text = text(&status.status, style);
+        for unread in &status.unreachable {
+            let _ = writeln!(text, "\n{} {}", style.red("!"), unread.line());
+            for hint in &unread.hints {
+                hinted(&mut text, style, "  ", hint);
+            }
+        }
+        text
+    })?;
+    Ok(
+        match (status.unreachable.is_empty(), status.status.is_well()) {
+            _ if !session.strangers.is_empty() => Exit::NotInTime,
+            (false, _) => Exit::PartlyDone,
+            (true, true) => Exit::Done,
+            (true, false) => Exit::Ill,
+        },
+    )
+}
+
+/// What each member signs with; and the members that could not be read, as long as one could.
+async fn held(session: &Session) -> Result<(Held, Vec<Unreachable>), Failure> {
+    let link = &session.link;
+    let istio = link.mesh.istio.namespace.as_str();
+    let place = Ref::namespaced(&Kind::SECRET, istio, "cacerts");
+    let found = link.clusters.iter().map(|(name, cluster)| {
+        let place = &place;
+        async move { (name, cluster.find(place).await) }
+    });
+    let mut unreachable: Vec<_> = link.unreachable.values().cloned().collect();
+    let mut held = vec![];
+    for (name, found) in future::join_all(found).await {
+        match found {
+            Ok(secret) => match secret.map(|s| pki::secret_files(&s["data"])).transpose() {
+                Ok(files) => held.push((name.clone(), files)),
+                Err(error) => {
+                    let why = causes::texts(&error);
+                    unreachable.push(Unreachable::without_a_way(name, why, vec![]));
+                }
+            },
+            Err(error) => unreachable.push(link.told(name, &error).await),
+        }
+    }
+    match held.is_empty() && !unreachable.is_empty() {
+        true => Err(not_reached(&unreachable)),
+        false => Ok((held, unreachable)),
+    }
 }
 
 fn text(status: &pki::Status, style: Style) -> String {

@@ -24,9 +24,9 @@ pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
     frame
         .screen
         .show(&plan, |style| plan::render(&plan, verbose, style))?;
-    Ok(if plan.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Drift
+    Ok(match plan.is_empty() {
+        false => Exit::Drift,
+        true if planned.unreachable().next().is_some() => Exit::PartlyDone,
+        true => Exit::Done,
     })
 }

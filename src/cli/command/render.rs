@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
     let contexts = found.finder.eks_contexts();
     if Members::new(environment.aws.clone(), &mesh, &contexts).any() {
         let link = Meshlink::open_without(&[], mesh.clone(), environment.clone(), found.finder);
-        additions.exposure = link.await?.exposure().await?.0;
+        additions.exposure = link.await?.exposure().await?.values;
     }
     let observed = unseen(&mesh, args.kube_version.as_deref());
     let desired = desire(

@@ -1,6 +1,6 @@
 //! `meshlink sandbox`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::atomic::Ordering::SeqCst};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -72,6 +72,8 @@ pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     let sandbox = Sandbox::start(options)
         .await
         .map_err(|e| Failure::failed(&e))?;
+    // They take away what they have written when they end.
+    frame.changing.store(true, SeqCst);
     let running = Running::of(sandbox.endpoints());
     frame.screen.show(&running, |_| text(sandbox.endpoints()))?;
     frame.cancel.cancelled().await;

@@ -12,14 +12,14 @@ use crate::{
         output::matrix,
         session::{Selection, Session},
     },
-    verify::Verdict,
+    verify::{Claim, Verdict},
     wait::{Deadline, Every, Progress, Unmet},
 };
 
 /// How often what cannot be watched is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Runs it: 0 if everything looked at holds. With `--wait`, until it does.
+/// Runs it: 0 if it could look at every member and all it looked at holds. With `--wait`, until it does.
 pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let deadline = Deadline::after(args.target.timeout);
@@ -60,6 +60,11 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
         Err(Unmet::Never(failure)) => return Err(failure),
     };
     let mut verdict = last.lock().await;
+    let unread = verdict.failed().any(|c| c.id == Claim::Reachable);
+    let exit = match exit {
+        Exit::Done if unread => Exit::PartlyDone,
+        exit => exit,
+    };
     frame.hints.settle_verdict(&mut verdict);
     frame
         .screen

@@ -218,8 +218,10 @@ impl Query {
             offline: false,
             istiod_values: Vec::new(),
             gateway_values: Vec::new(),
-            timeout: self.timeout,
+            // A member that says nothing must leave time to tell of the others.
+            timeout: self.timeout / 2,
             yes: false,
+            insecure_cluster: Vec::new(),
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         session::{Selection, Session},
     },
     hint::Hint,
+    link::not_reached,
     name::ClusterName,
     verify,
     wait::Deadline,
@@ -85,7 +86,10 @@ pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     session.link.ensure_this_mesh().await?;
     let members: Vec<ClusterName> = match args.clusters.as_slice() {
-        [] => session.link.clusters.keys().cloned().collect(),
+        [] => {
+            let members = session.link.mesh.clusters.iter();
+            members.map(|m| m.name.clone()).collect()
+        }
         _ => session.named.clone(),
     };
     let wait = members.iter().map(|name| one(&session, name, &args, frame));
@@ -94,15 +98,14 @@ pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
         balancers = all => balancers,
         () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
     };
-    let (blind, balancers): (Vec<_>, Vec<_>) = balancers.into_iter().partition(Result::is_err);
-    if let Some(failure) = blind
-        .into_iter()
-        .filter_map(Result::err)
-        .reduce(Failure::and)
-    {
-        return Err(failure);
+    if balancers.iter().all(Result::is_err) {
+        let blind = balancers.into_iter().filter_map(Result::err);
+        let none = || Failure::usage("no cluster is named");
+        return Err(blind.reduce(Failure::and).unwrap_or_else(none));
     }
-    let mut balancers: Vec<Balancer> = balancers.into_iter().flatten().collect();
+    let told = members.iter().zip(balancers);
+    let told = told.map(|(name, b)| b.unwrap_or_else(|blind| unseen(&session, name, blind)));
+    let mut balancers: Vec<Balancer> = told.collect();
     let strangers = session.strangers.iter();
     balancers.extend(strangers.map(|name| no_member(&session, name)));
     let hints = balancers.iter_mut().map(|b| &mut b.hints);
@@ -141,7 +144,10 @@ async fn one(
     args: &WaitNlb,
     frame: &Frame,
 ) -> Result<Balancer, Failure> {
-    let cluster = &session.link.clusters[name];
+    let Some(cluster) = session.link.clusters.get(name) else {
+        let why = session.link.unreachable.get(name);
+        return Err(not_reached(why));
+    };
     let gateway = &session.link.mesh.gateway;
     let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
     let policy = nlb::Policy {
@@ -195,13 +201,30 @@ async fn one(
             balancer.hints.extend(error.hint());
             balancer.reason = Some(error.to_string());
         }
-        Err(nlb::Error::See { source, .. }) => return Err(session.link.unanswered(&source).await),
+        Err(nlb::Error::See { source, .. }) => {
+            return Err(not_reached([&session.link.told(name, &source).await]));
+        }
         Err(error) => {
             let failure = Failure::failed(&error);
             return Err(error.hint().into_iter().fold(failure, Failure::hint));
         }
     }
     Ok(balancer)
+}
+
+/// The load balancer of a cluster that could not be read: the others are told of all the same.
+fn unseen(session: &Session, name: &ClusterName, blind: Failure) -> Balancer {
+    let gateway = &session.link.mesh.gateway;
+    Balancer {
+        cluster: name.to_string(),
+        service: format!("{}/{}", gateway.namespace, gateway.name),
+        ready: false,
+        reason: Some(blind.to_string()),
+        hints: blind.errors.into_iter().flat_map(|p| p.hints).collect(),
+        waited_seconds: 0.0,
+        balancer: None,
+        tried: vec![],
+    }
 }
 
 fn render(waited: &Waited, style: Style) -> String {

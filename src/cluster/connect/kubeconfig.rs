@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
 
-use super::{ConnectOptions, Error};
+use super::{ConnectOptions, Error, Insecure, is_cleartext};
 use crate::{hint::Hint, name::ClusterName};
 
 mod merge;
@@ -282,6 +282,29 @@ fn authority(cluster: &kube::config::Cluster) -> Result<Option<Vec<u8>>, String>
 }
 
 impl Found {
+    /// What is missing for a connection that nobody can read or change.
+    pub(super) fn insecure(&self, options: &ConnectOptions) -> Option<Insecure> {
+        let named = |n: &&kube::config::NamedCluster| {
+            let contexts = self.config.contexts.iter();
+            let mut used = contexts.filter(|c| c.name == self.context);
+            used.any(|c| c.context.as_ref().is_some_and(|c| c.cluster == n.name))
+        };
+        let cluster = self.config.clusters.iter().find(named)?.cluster.as_ref()?;
+        if is_cleartext(&self.server) {
+            let user = |c: &kube::config::NamedContext| c.context.as_ref()?.user.clone();
+            let mut users = self
+                .config
+                .contexts
+                .iter()
+                .filter(|c| c.name == self.context);
+            let credentials = users.any(|c| user(c).is_some());
+            let withheld = credentials && !options.insecure.contains(&self.cluster);
+            return Some(Insecure::Cleartext { withheld });
+        }
+        let unverified = cluster.insecure_skip_tls_verify == Some(true);
+        unverified.then_some(Insecure::Unverified)
+    }
+
     /// Leaves out what the users would be let in with.
     pub(super) fn forget_users(&mut self) {
         for named in &mut self.config.auth_infos {
@@ -303,7 +326,18 @@ impl Found {
         let mut config = kube::Config::from_custom_kubeconfig(self.config.clone(), &options)
             .await
             .map_err(|error| fail(error.to_string()))?;
-        let written = self.proxy().map(|proxy| proxy.parse()).transpose();
+        let written: Option<Result<http::Uri, _>> = self.proxy().map(str::parse);
+        let written = written.transpose();
+        // Whoever finds out later shows it with its login.
+        let known =
+            |proxy: &http::Uri| matches!(proxy.scheme_str(), Some("http" | "https" | "socks5"));
+        if let Ok(Some(proxy)) = &written
+            && !known(proxy)
+        {
+            return Err(fail(
+                "proxy-url: only http, https and socks5 proxies are known".into(),
+            ));
+        }
         // Only what the kubeconfig says: the proxies of the environment are settled by the caller.
         config.proxy_url = written.map_err(|error| fail(format!("proxy-url: {error}")))?;
         config.connect_timeout = Some(self.timeout);

@@ -1,8 +1,13 @@
 //! Find and list.
 
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
 use serde_json::{Value, json};
 
-use super::super::{Cluster, Error, Kind, Ref, Verb, wire::Call};
+use super::super::{Cluster, Error, Failure, Kind, Ref, Verb, wire::Call};
 
 const PAGE: &str = "500";
 const METADATA_LIST: &str =
@@ -56,7 +61,8 @@ impl Cluster {
         Ok(items
             .iter_mut()
             .map(|item| {
-                let mut metadata = item["metadata"].take();
+                let metadata = item.get_mut("metadata").map(Value::take);
+                let mut metadata = metadata.unwrap_or_default();
                 if let Some(fields) = metadata.as_object_mut() {
                     fields.remove("managedFields");
                 }
@@ -80,21 +86,22 @@ impl Cluster {
             Some(namespace) => format!("{} in {namespace}", place.plural),
             None => place.plural.to_string(),
         };
+        let failed = |source| self.failed(Verb::List, what(), source);
+        let (spent, mut walk) = (AtomicU64::new(0), Walk::default());
         let (mut items, mut token) = (Vec::new(), String::new());
         loop {
             let mut query = vec![("limit", PAGE)];
             query.extend(labels.map(|labels| ("labelSelector", labels)));
             query.extend((!token.is_empty()).then_some(("continue", token.as_str())));
-            match self
-                .call(Call {
-                    query: &query,
-                    accept,
-                    ..Call::get(&path)
-                })
-                .await
-            {
+            let page = self.call(Call {
+                query: &query,
+                accept,
+                spent: Some(&spent),
+                ..Call::get(&path)
+            });
+            match page.await {
                 Ok((_, mut page)) => {
-                    let Value::Array(more) = page["items"].take() else {
+                    let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) else {
                         return Ok(items);
                     };
                     items.extend(more);
@@ -105,15 +112,52 @@ impl Cluster {
                     if token.is_empty() {
                         return Ok(items);
                     }
+                    walk.on(&token, spent.load(Relaxed)).map_err(failed)?;
                 }
                 Err(failure) if failure.code() == Some(404) => return Ok(Vec::new()),
                 // The snapshot expired between two pages: start again.
                 Err(failure) if failure.code() == Some(410) && !token.is_empty() => {
+                    walk.again().map_err(failed)?;
                     items.clear();
                     token.clear();
                 }
-                Err(source) => return Err(self.failed(Verb::List, what(), source)),
+                Err(source) => return Err(failed(source)),
             }
+        }
+    }
+}
+
+/// The most pages of a list, bytes of all of them, and times that it is begun again.
+const PAGES: usize = 10_000;
+const BYTES: u64 = 256 << 20;
+const AGAIN: u32 = 5;
+
+/// The way through the pages of a list: it ends, whatever the server says.
+#[derive(Default)]
+struct Walk {
+    tokens: HashSet<String>,
+    begun: u32,
+}
+
+impl Walk {
+    /// To the page of this token.
+    fn on(&mut self, token: &str, spent: u64) -> Result<(), Failure> {
+        let why = match () {
+            () if !self.tokens.insert(token.to_owned()) => "its pages go round in a circle",
+            () if self.tokens.len() >= PAGES => "it has more than 10000 pages",
+            () if spent > BYTES => "its pages are larger than 256 MiB",
+            () => return Ok(()),
+        };
+        Err(Failure::Answer(why.into()))
+    }
+
+    /// From the beginning.
+    fn again(&mut self) -> Result<(), Failure> {
+        self.tokens.clear();
+        self.begun += 1;
+        match self.begun <= AGAIN {
+            true => Ok(()),
+            false => Err(Failure::Answer("its pages always expire".into())),
         }
     }
 }

@@ -12,7 +12,10 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::super::{Cluster, Error, Failure, Recover, Ref, Verb, wire::Call};
+use super::super::{
+    Cluster, Error, Failure, Recover, Ref, Verb,
+    wire::{Call, shape},
+};
 
 /// How long one watch lasts. Short, so that a connection that died without a word is noticed.
 const SPAN: &str = "60";
@@ -213,6 +216,9 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+/// The longest line of a watch: an object, of which etcd takes none as large.
+const LONGEST_LINE: usize = 16 << 20;
+
 /// The JSON lines of a body as they arrive.
 struct Lines {
     body: Body,
@@ -232,9 +238,18 @@ impl Lines {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line = self.rest.split_to(end + 1);
-                return serde_json::from_slice(&line)
-                    .map(Some)
-                    .map_err(|error| Failure::Answer(error.to_string()));
+                let event: Value = serde_json::from_slice(&line)
+                    .map_err(|error| Failure::Answer(error.to_string()))?;
+                let object = event.get("object").unwrap_or(&event);
+                shape(&event)
+                    .and_then(|()| shape(object))
+                    .map_err(Failure::Answer)?;
+                return Ok(Some(event));
+            }
+            if self.rest.len() > LONGEST_LINE {
+                let limit = LONGEST_LINE >> 20;
+                let why = format!("a line of the watch is larger than {limit} MiB");
+                return Err(Failure::Answer(why));
             }
             match timeout(SILENCE, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => self

@@ -64,7 +64,9 @@ impl StepContext<'_> {
             .map(|m| m.name.clone())
             .collect();
         let mut ports = vec![GATEWAY_PORT];
-        for member in &members {
+        // A member that could not be read has no server here to be reached.
+        let reachable = |m: &&ClusterName| self.run.clusters.contains_key(*m);
+        for member in members.iter().filter(reachable) {
             ports.extend(super::link::host_and_port(self.server(member)?).map(|(_, port)| port));
         }
         ports.sort_unstable();
@@ -229,13 +231,14 @@ impl StepContext<'_> {
             let clusters = BTreeMap::from([(name.clone(), self.cluster(name)?.clone())]);
             let (vault, now) = (&run.vault, run.now());
             let lens = Lens::new(&run.mesh, vault, &clusters, run.embedded, now);
-            let mut observed = lens.look().await?;
+            let observed = lens.look().await?;
             let spaces = Ref::cluster(&Kind::NAMESPACE, self.istio());
             let refs = BTreeMap::from([(name.clone(), vec![spaces])]);
-            lens.look_at(&mut observed, &refs).await?;
+            let mut observed = lens.look_at(observed, &refs).await?;
+            let tokens = lens.tokens(&observed).await.remove(name);
             Ok(Arc::new(Reading {
                 seen: observed.clusters.remove(name).unwrap_or_default(),
-                tokens: lens.tokens().await.remove(name).unwrap_or_default(),
+                tokens: tokens.unwrap_or_default(),
             }))
         };
         run.readings.members.of(name, read).await

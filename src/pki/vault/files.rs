@@ -44,6 +44,24 @@ pub(super) fn folder(path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Whether nobody else can put another folder in this one's place: not where its parent is open for all to write.
+pub(super) fn kept(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let Some(Ok(found)) = parent.map(fs::metadata) else {
+        return Ok(());
+    };
+    let mode = found.mode() & 0o7777;
+    // In one that is sticky, as /tmp is, each can move only what is their own.
+    let sticky = mode & 0o1000 != 0;
+    match (parent, mode & 0o022 != 0 && !sticky) {
+        (Some(parent), true) => Err(Error::Movable {
+            path: parent.into(),
+            mode,
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn private(path: &Path, found: &Metadata) -> Result<(), Error> {
     let (owner, me) = (found.uid(), rustix::process::geteuid().as_raw());
     if owner != me {
@@ -158,14 +176,29 @@ pub(super) fn make_folder(dir: &Path, top: &Path) -> Result<(), Error> {
         if dir.starts_with(top) && dir != top {
             make_folder(parent, top)?;
         } else {
-            let above = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-            above.map_err(|source| write_error(parent, source))?;
+            above(parent)?;
         }
     }
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
         // Somebody was faster; what they made is looked at like any other.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => folder(dir).map(|_| ()),
+        Err(source) => Err(write_error(dir, source)),
+    }
+}
+
+/// Makes what is missing above a vault, each folder synced into the one above it: a key that rests on disk is of no use
+/// where the way to it is lost.
+fn above(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() || dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        above(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(source) => Err(write_error(dir, source)),
     }
 }

@@ -210,13 +210,14 @@ impl Member<'_> {
     /// What `127.0.0.1` means differs from pod to pod.
     fn loopback_server(&self) -> Option<Refusal> {
         let member = self.mesh.clusters.iter().find(|m| m.name == *self.name)?;
-        if self.seen.embedded || member.peer_server.is_some() || !is_loopback(&self.seen.server) {
+        let (what, server) = match &member.peer_server {
+            Some(server) => ("peerServer", server),
+            None => ("API server address", &self.seen.server),
+        };
+        if self.seen.embedded || !is_loopback(server) {
             return None;
         }
-        let reason = format!(
-            "has the API server address {}, which its peers' istiods cannot use",
-            self.seen.server
-        );
+        let reason = format!("has the {what} {server}, which its peers' istiods cannot use");
         let set = "set clusters[].peerServer in mesh.yaml to an address pods can reach";
         self.refuse(reason, Hint::note(set))
     }
@@ -273,7 +274,12 @@ mod tests {
             seen.istiod.versions = istiod.iter().map(|v| v.parse().unwrap()).collect();
             let clusters = [("a".parse().unwrap(), seen)].into();
             let vault = crate::observe::VaultSeen::default();
-            let found = refusals(&mesh, &Desired::default(), &Observed { vault, clusters });
+            let observed = Observed {
+                vault,
+                clusters,
+                ..Observed::default()
+            };
+            let found = refusals(&mesh, &Desired::default(), &observed);
             found.iter().map(ToString::to_string).collect::<String>()
         };
         assert_eq!(seen("v1.36.3", &["1.31.0"]), "");

@@ -53,6 +53,8 @@ pub(super) struct Http {
 
 /// What a server answered.
 pub(super) struct Answer {
+    /// Who answered, after redirects: not always who was asked.
+    pub(super) authority: String,
     pub(super) status: u16,
     pub(super) headers: http::HeaderMap,
     pub(super) body: Vec<u8>,
@@ -133,7 +135,14 @@ impl Http {
                         failed(url, format!("refused to follow a redirect to {location}"))
                     })?
                 }
-                _ => return read(url, response, ask.limit).await,
+                _ => {
+                    let authority = at.authority().map(ToString::to_string);
+                    let answer = read(url, response, ask.limit).await?;
+                    return Ok(Answer {
+                        authority: authority.unwrap_or_default(),
+                        ..answer
+                    });
+                }
             }
         }
         Err(failed(url, format!("more than {REDIRECTS} redirects")))
@@ -220,6 +229,7 @@ async fn read(
         }
     })?;
     Ok(Answer {
+        authority: String::new(),
         status: head.status.as_u16(),
         headers: head.headers,
         body: bytes.to_bytes().to_vec(),

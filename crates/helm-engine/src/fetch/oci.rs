@@ -14,6 +14,8 @@ use crate::Error;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+/// Docker Hub, whose token service is on a host of its own.
+const HUB: [&str; 3] = ["registry-1.docker.io", "docker.io", "index.docker.io"];
 /// The largest manifest or list of tags.
 const DOCUMENT: usize = 4 << 20;
 
@@ -127,6 +129,16 @@ impl<'h> Registry<'h> {
         if answer.status != 401 {
             return Ok(answer);
         }
+        // Whoever a redirect led to may ask for a login too: it is the registry's, and nobody else's.
+        if answer.authority != self.host {
+            return Err(Error::Index {
+                url: url.to_owned(),
+                reason: format!(
+                    "it leads to {}, which asks for a login; the login of {} is for that host alone",
+                    answer.authority, self.host
+                ),
+            });
+        }
         let challenge = answer
             .headers
             .get(header::WWW_AUTHENTICATE)
@@ -188,6 +200,7 @@ impl<'h> Registry<'h> {
         if !realm.starts_with("https://") && !self.root.starts_with("http://") {
             return Err(refused("its token service does not use TLS"));
         }
+        let login = login.filter(|_| self.trusts(&realm));
         let query: Vec<String> = ["service", "scope"]
             .iter()
             .filter_map(|name| Some(format!("{name}={}", escaped(&field(name)?))))
@@ -221,6 +234,19 @@ impl<'h> Registry<'h> {
             .find_map(|key| document.get(key)?.as_str())
             .ok_or_else(|| refused("its answer holds no token"))?;
         Ok(Zeroizing::new(format!("Bearer {token}")))
+    }
+
+    /// Whether the login may be shown to a token service: on the registry's own host, Docker Hub's, or one that a
+    /// configuration of logins names too.
+    fn trusts(&self, realm: &str) -> bool {
+        let uri: Option<http::Uri> = realm.parse().ok();
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        let Some(authority) = authority.map(http::uri::Authority::as_str) else {
+            return false;
+        };
+        let hub = HUB.contains(&self.host.as_str()) && authority == "auth.docker.io";
+        hub || authority == self.host
+            || Credential::basic(&self.http.credentials, authority).is_some()
     }
 
     async fn tags(&self) -> Result<Vec<String>, Error> {

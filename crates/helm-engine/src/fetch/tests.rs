@@ -350,6 +350,69 @@ async fn registry() -> Server {
     server
 }
 
+/// A redirect leads to somebody who asks for a login: it is the registry's, and not theirs.
+#[tokio::test]
+async fn a_registry_login_does_not_follow_a_redirect() {
+    let challenge = |realm: String| {
+        let header = format!("Bearer realm=\"{realm}/token\",service=\"s\"");
+        (401, vec![("www-authenticate", header)], Vec::new())
+    };
+    let own = Arc::new(Mutex::new(String::new()));
+    let realm = own.clone();
+    let elsewhere = Server::start(move |asked| match asked.target.starts_with("/token") {
+        true => ok(r#"{"token": "t0ken"}"#),
+        false => challenge(format!("http://{}", realm.lock().unwrap())),
+    })
+    .await;
+    own.lock().unwrap().clone_from(&elsewhere.address);
+    let to = elsewhere.url();
+    let server = Server::start(move |asked| {
+        let to = format!("{to}{}", asked.target);
+        (307, vec![("location", to)], Vec::new())
+    })
+    .await;
+    let options = FetchOptions {
+        credentials: vec![Credential::new(&server.address, "jo", "s3cret")],
+        ..FetchOptions::default()
+    };
+    let url = format!("oci://{}/charts", server.address);
+    let error = get(&url, "1.2.0", &options).await.unwrap_err();
+    assert!(error.to_string().contains("for that host alone"), "{error}");
+    let asked = elsewhere.asked.lock().unwrap();
+    assert!(asked.iter().all(|asked| asked.authorization.is_none()));
+}
+
+/// A token service elsewhere sees the login only if a configuration of logins names it too.
+#[tokio::test]
+async fn a_registry_login_is_for_its_own_token_service() {
+    for named in [false, true] {
+        let tokens = Server::start(move |asked| {
+            let known = asked.authorization.is_some();
+            assert_eq!(known, named, "{:?}", asked.target);
+            ok(r#"{"token": "t0ken"}"#)
+        })
+        .await;
+        let realm = tokens.url();
+        let server = Server::start(move |_| {
+            let header = format!("Bearer realm=\"{realm}/token\",service=\"s\"");
+            (401, vec![("www-authenticate", header)], Vec::new())
+        })
+        .await;
+        let mut credentials = vec![Credential::new(&server.address, "jo", "s3cret")];
+        credentials.extend(named.then(|| Credential::new(&tokens.address, "jo", "s3cret")));
+        let options = FetchOptions {
+            credentials,
+            ..FetchOptions::default()
+        };
+        let url = format!("oci://{}/charts", server.address);
+        get(&url, "1.2.0", &options).await.unwrap_err();
+        let asked = tokens.asked.lock().unwrap();
+        let seen = asked.iter().filter(|asked| asked.authorization.is_some());
+        assert_eq!(seen.count() > 0, named);
+        assert!(!asked.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_registry_is_asked_with_a_token() {
     let server = registry().await;
