@@ -17,9 +17,11 @@ use crate::{
 pub(crate) mod chart;
 pub(crate) mod complete;
 pub(crate) mod environment;
+mod others;
 
 pub(crate) use environment::Environment;
 use environment::variable;
+pub(crate) use others::Others;
 
 /// Join Kubernetes clusters on different networks into one Istio mesh, and prove that it works.
 #[derive(Debug, Parser)]
@@ -179,18 +181,6 @@ impl Flags {
 
 fn flag(name: &str, value: &Option<String>) -> Option<String> {
     value.as_ref().map(|v| format!("{name} {}", word(v)))
-}
-
-/// What to do where another run is changing the mesh.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Mesh")]
-pub(crate) struct Others {
-    /// How long to wait for another run that is changing the mesh
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
-    pub(crate) wait_lock: Duration,
-    /// Take the Lease of another run away from it; only if that run is dead for certain
-    #[arg(long)]
-    pub(crate) break_lease: bool,
 }
 
 /// What to do.

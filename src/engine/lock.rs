@@ -26,9 +26,6 @@ use crate::{
     wait::{self, Deadline, Every, Progress, Unmet},
 };
 
-#[cfg(test)]
-mod tests;
-
 /// How often a Lease is renewed.
 const RENEW: Duration = Duration::from_secs(5);
 /// Another's Lease is looked at at this pace.
@@ -273,3 +270,6 @@ async fn keep(
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

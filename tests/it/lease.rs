@@ -129,7 +129,7 @@ fn held_by_ann(world: &World, seconds: u32) {
 fn a_lease_that_is_held_is_respected_and_its_holder_named() {
     let world = World::new(2);
     held_by_ann(&world, 300);
-    let answer = world.run(&join(2)).ends(7);
+    let answer = world.run(&join(2)).ends(8);
     let answer = answer
         .says("cluster eks-1: ann@laptop (process 7) is changing this mesh; its lease lasts for another 300 s at most")
         .says("hint: meshlink join eks-1 eks-2 --sandbox --wait-lock 10m");
@@ -139,11 +139,11 @@ fn a_lease_that_is_held_is_respected_and_its_holder_named() {
         assert!(cacerts.is_none(), "{name}");
     }
     // Its code is told in JSON too.
-    let answer = world.run(&format!("{} -o json", join(2))).ends(7);
+    let answer = world.run(&format!("{} -o json", join(2))).ends(8);
     let told: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!(
         (&told["exit_code"], &told["failure"]["kind"]),
-        (&json!(7), &json!("busy")),
+        (&json!(8), &json!("busy")),
         "{answer}"
     );
     let broken = world.run(&format!("{} --break-lease", join(2))).ends(0);
@@ -161,7 +161,7 @@ fn who_waits_takes_a_lease_that_stands_still_and_gives_up_when_time_is_up() {
     let waits = world.run(&format!("{} --wait-lock 1m", join(2))).ends(0);
     waits.says("cluster eks-1: waiting for ann@laptop (process 7)");
     held_by_ann(&world, 300);
-    let waited = world.run("leave eks-2 --wait-lock 1s").ends(7);
+    let waited = world.run("leave eks-2 --wait-lock 1s").ends(8);
     waited.says("hint: meshlink leave eks-2 --wait-lock 1s --sandbox --break-lease");
 }
 
