@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
     }
     let args = match Args::try_parse_from(words()) {
         Ok(args) => args,
-        Err(error) => return start::not_parsed(&error),
+        Err(error) => return start::not_parsed(&error, &environment),
     };
     let screen = Screen::new(&args.output, &environment);
     start::logging(&screen);

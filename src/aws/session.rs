@@ -343,7 +343,11 @@ impl Session {
         loop {
             attempt += 1;
             rate.turn().await;
-            let cause = match send().await {
+            let sent = send().await;
+            let (prefix, region) = (service.prefix(), &self.region);
+            let said = sent.as_ref().err().map_or("ok".into(), Cause::to_string);
+            tracing::debug!("AWS: {prefix}:{action} in {region}: {said}");
+            let cause = match sent {
                 Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
             };

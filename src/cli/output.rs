@@ -8,11 +8,13 @@ use std::{
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 
+use self::filter::Paint;
 use super::{
     args::{Color, Environment, Format, Output},
     error::Failure,
 };
 
+pub(crate) mod filter;
 pub(crate) mod json;
 pub(crate) mod junit;
 pub(crate) mod matrix;
@@ -48,6 +50,8 @@ pub(crate) struct Screen {
     pub(crate) err: Style,
     /// Whether someone sits there who can answer.
     pub(crate) interactive: bool,
+    /// Whether standard output is a terminal, and not a file or another program.
+    is_read: bool,
     /// The lines that move, where standard error is a terminal that can.
     pub(super) live: Option<Arc<MultiProgress>>,
 }
@@ -63,41 +67,41 @@ impl Style {
         }
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    fn paint(self, paint: Paint, text: &str) -> String {
         match self.color {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            true => paint.around(text),
             false => text.to_owned(),
         }
     }
 
     /// What went wrong.
     pub(crate) fn red(self, text: &str) -> String {
-        self.paint("1;31", text)
+        self.paint(Paint::Red, text)
     }
 
     /// What is proved.
     pub(crate) fn green(self, text: &str) -> String {
-        self.paint("32", text)
+        self.paint(Paint::Green, text)
     }
 
     /// What needs attention.
     pub(crate) fn yellow(self, text: &str) -> String {
-        self.paint("33", text)
+        self.paint(Paint::Yellow, text)
     }
 
     /// What can be typed.
     pub(crate) fn cyan(self, text: &str) -> String {
-        self.paint("36", text)
+        self.paint(Paint::Cyan, text)
     }
 
     /// What matters less.
     pub(crate) fn dim(self, text: &str) -> String {
-        self.paint("2", text)
+        self.paint(Paint::Dim, text)
     }
 
     /// What heads a part.
     pub(crate) fn bold(self, text: &str) -> String {
-        self.paint("1", text)
+        self.paint(Paint::Bold, text)
     }
 
     /// The first where it can be shown, else the second.
@@ -139,6 +143,7 @@ impl Screen {
             out: style(out),
             err: style(err),
             interactive: err && io::stdin().is_terminal(),
+            is_read: out,
             live: moves.then(|| {
                 Arc::new(MultiProgress::with_draw_target(
                     ProgressDrawTarget::stderr_with_hz(10),
@@ -154,14 +159,38 @@ impl Screen {
         text: impl FnOnce(Style) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Table => self.print(&text(self.out)),
-            Format::Json => self.print(&json::json(value)?),
-            Format::Yaml => self.print(&json::yaml(value)?),
+            Format::Table => self.write(&filter::painted(&text(self.out), self.out.color)),
+            Format::Json => self.write(&filter::json(&json::json(value)?)),
+            Format::Yaml => match json::yaml(value)? {
+                text if filter::is_plain(&text) => self.write(&text),
+                // JSON is YAML too, and can say it in other words.
+                _ => self.write(&filter::json(&json::json(value)?)),
+            },
+        }
+    }
+
+    /// A result that other programs are fed with: as it is, unless it is a terminal that reads it.
+    pub(crate) fn hand_over<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.print(&text()),
+            _ => self.show(value, |_| String::new()),
+        }
+    }
+
+    /// Text that other programs are fed with.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        match self.is_read {
+            true => self.write(&filter::plain(text)),
+            false => self.write(text),
         }
     }
 
     /// Writes to standard output. A reader that has gone away is no error: it has seen enough.
-    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+    fn write(&self, text: &str) -> Result<(), Failure> {
         let newline = if text.ends_with('\n') || text.is_empty() {
             ""
         } else {
@@ -187,7 +216,7 @@ impl Screen {
 
     /// Says something on standard error, whatever is wanted. There is nobody to tell if that fails.
     pub(crate) fn complain(&self, text: &str) {
-        let text = text.trim_end_matches('\n');
+        let text = filter::painted(text.trim_end_matches('\n'), self.err.color);
         self.suspended(|| {
             let _ = writeln!(io::stderr().lock(), "{text}");
         });
@@ -200,7 +229,7 @@ impl Screen {
         }
         self.suspended(|| {
             let mut err = io::stderr().lock();
-            write!(err, "{question} [y/N] ")
+            write!(err, "{} [y/N] ", filter::plain(question))
                 .and_then(|()| err.flush())
                 .ok()?;
             let mut answer = String::new();

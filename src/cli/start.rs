@@ -9,7 +9,7 @@ use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{
-    args::{Args, Environment, environment::variable},
+    args::{Args, Environment, Output, environment::variable},
     error::Exit,
     output::Screen,
 };
@@ -48,31 +48,39 @@ pub(crate) fn complete(words: ArgsOs, environment: &Environment) -> Option<ExitC
     }
 }
 
-/// Help and version are results; anything else is a usage error.
-pub(crate) fn not_parsed(error: &clap::Error) -> ExitCode {
-    // A reader that has gone away has seen enough.
-    let _ = error.print();
-    match error.use_stderr() {
-        true => Exit::Usage.code().into(),
-        false => ExitCode::SUCCESS,
+/// Help and version are results; anything else is a usage error, and repeats what was typed.
+pub(crate) fn not_parsed(error: &clap::Error, environment: &Environment) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has gone away has seen enough.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
+    let screen = Screen::new(&Output::default(), environment);
+    let text = error.render().to_string();
+    screen.complain(&match text.strip_prefix("error:") {
+        Some(text) => screen.err.red("error:") + text,
+        None => text,
+    });
+    Exit::Usage.code().into()
 }
 
-/// Logs are for looking into a run that went wrong. Other crates never log below `debug`: what they
-/// would say there includes the bytes they send.
+/// What `-v` brings, in one place: once, evidence in results; twice, requests in a log; three times, all of the log.
+/// Other crates never log below `debug`: what they would say there includes the bytes they send.
 pub(crate) fn logging(screen: &Screen) {
     let (ours, others) = match screen.verbose {
         0 | 1 => return,
-        2 => (Level::DEBUG, Level::WARN),
+        2 => (Level::DEBUG, Level::ERROR),
         _ => (Level::TRACE, Level::DEBUG),
     };
     let filter = Targets::new()
-        .with_default(Level::WARN)
+        .with_default(others.min(Level::WARN))
         .with_target("kube", others)
         .with_target("meshlink", ours);
     let lines = Lines(screen.clone());
     let layer = tracing_subscriber::fmt::layer()
-        .with_ansi(screen.err.color)
+        .with_ansi(false)
+        .with_target(screen.verbose > 2)
+        .with_timer(tracing_subscriber::fmt::time::uptime())
         .with_writer(move || lines.clone());
     tracing_subscriber::registry()
         .with(filter)

@@ -159,7 +159,7 @@ fn from_built(
     if let Ok(agent) = HeaderValue::from_str(&options.user_agent) {
         headers.insert(header::USER_AGENT, agent);
     }
-    let client = wire::counted(client, counters.clone(), headers, token);
+    let client = wire::counted(name, client, counters.clone(), headers, token);
     Cluster(Arc::new(Inner {
         name: name.clone(),
         server: server.to_owned(),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     chart::{
-        self, Credential, Error, FetchOptions, Source, Transport,
+        self, Credential, Error, FetchOptions, Fetched, Source, Transport,
         lock::{Entry, Lock},
     },
     hint::Hint,
@@ -93,7 +93,7 @@ pub(crate) async fn fetched(
     fetch: &FetchOptions,
 ) -> Result<Charts, Failure> {
     let one = async |name| {
-        let fetched = chart::fetch(source, name, &mesh.istio.version, fetch).await;
+        let fetched = fetch_one(source, name, &mesh.istio.version, fetch).await;
         fetched.map(Arc::new)
     };
     let (base, istiod, gateway) =
@@ -103,6 +103,20 @@ pub(crate) async fn fetched(
         istiod,
         gateway,
     })
+}
+
+/// One chart, and where it came from in the log.
+pub(crate) async fn fetch_one(
+    source: &Source,
+    name: &str,
+    version: &str,
+    fetch: &FetchOptions,
+) -> Result<Fetched, Error> {
+    let fetched = chart::fetch(source, name, version, fetch).await;
+    if let Ok(Fetched { origin, sha256, .. }) = &fetched {
+        tracing::debug!("chart {name} {version}: {origin}, sha256 {sha256}");
+    }
+    fetched
 }
 
 /// A revision would give istiod, its configuration and its webhooks other names.

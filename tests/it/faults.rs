@@ -40,7 +40,7 @@ fn changes_nothing(world: &World, clusters: &[&str], args: &str, code: i32) -> c
 fn names_that_mean_no_cluster_or_one_twice() {
     let world = World::new(2);
     let both = ["eks-1", "eks-2"];
-    assert_snapshot!(changes_nothing(&world, &both, "join eks-1 nowhere", 1), @r#"
+    assert_snapshot!(changes_nothing(&world, &both, "join eks-1 nowhere", 2), @r#"
     exit 1
     --- stderr ---
     error: no kubeconfig context is called "nowhere", and there is no AWS region to

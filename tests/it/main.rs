@@ -30,11 +30,16 @@ mod faults;
 #[cfg(feature = "sandbox")]
 mod guide;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod hostile;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
 mod kit;
+#[cfg(test)]
+mod kubeconfig;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod leave;
@@ -64,6 +69,9 @@ mod traffic;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod update;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod verbose;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod verify;

@@ -7,7 +7,7 @@ use regex_lite::Regex;
 use crate::kit::{Answer, Session, may_be_missing};
 
 /// Runs a command on a terminal of its own, which Python makes; in CI it must be able to.
-fn on_a_terminal(session: &Session, args: &str) -> Option<Answer> {
+pub(crate) fn on_a_terminal(session: &Session, args: &str) -> Option<Answer> {
     let python = Command::new("python3").args(["-c", "import pty"]).output();
     if !python.is_ok_and(|o| o.status.success()) {
         may_be_missing("python3");
@@ -31,7 +31,7 @@ while True:
     sys.stdout.buffer.write(data)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'"
     );
-    Some(session.shell(&script).ends(0))
+    Some(session.shell(&script))
 }
 
 /// What is left of an output when its colours and its movements are taken away.
@@ -60,6 +60,7 @@ fn who_watches_sees_moving_lines_that_fit() {
     let Some(answer) = on_a_terminal(&session, "join eks-1 eks-2 --sandbox") else {
         return;
     };
+    let answer = answer.ends(0);
     let text = &answer.stdout;
     assert!(text.contains("\x1b[32m✓\x1b[0m create-root"), "{answer}");
     assert!(text.contains("\x1b[2K"), "nothing moves: {answer}");

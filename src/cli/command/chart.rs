@@ -82,7 +82,7 @@ pub(crate) async fn run(args: args::Chart, frame: &Frame) -> Result<Exit, Failur
             let chart = &fetched.chart;
             frame
                 .screen
-                .show(&chart.values, |_| chart.values_text.clone())?;
+                .hand_over(&chart.values, || chart.values_text.clone())?;
         }
         args::Chart::Images(args) => images(&args, frame).await?,
         args::Chart::Pull(args) => pull(&args, frame).await?,
@@ -121,7 +121,7 @@ async fn template(args: &Template, frame: &Frame) -> Result<(), Failure> {
             .collect(),
         warnings: rendered.warnings.clone(),
     };
-    frame.screen.show(&shown, |_| {
+    frame.screen.hand_over(&shown, || {
         rendered.template_text(args.include_crds.then_some(&fetched.chart))
     })
 }
@@ -269,7 +269,7 @@ async fn fetch(
         Source::Folder(_) | Source::Archive(_) if Path::new(text).exists() => "",
         _ => from.version.as_str(),
     };
-    chart::fetch(&source, &name, version, &options)
+    charts::fetch_one(&source, &name, version, &options)
         .await
         .map_err(failed)
 }

@@ -19,6 +19,7 @@ use crate::{
         Frame,
         args::Target,
         error::{Exit, Failure, Kind},
+        output::filter,
         session::{Selection, Session},
     },
     hint::Hint,
@@ -94,7 +95,7 @@ pub(crate) async fn run(frame: &Frame) -> Result<Exit, Failure> {
     });
     let input = async { input.await.unwrap_or_else(|e| Err(io::Error::other(e))) };
     let result = exchange(input, |query| look(query, frame)).await?;
-    frame.screen.print(&result.to_string())?;
+    frame.screen.print(&filter::json(&result.to_string()))?;
     Ok(Exit::Done)
 }
 
