@@ -97,16 +97,24 @@ impl From<RunOutcome> for Exit {
 
 /// A failure as it is printed on standard error.
 pub(crate) fn render(failure: &Failure, style: Style) -> String {
-    failure
-        .errors
-        .iter()
-        .fold(String::new(), |mut text, problem| {
-            one(problem, style, &mut text);
-            text
-        })
+    let mut text = String::new();
+    let problems = failure.errors.iter();
+    let nexts = failure.errors.iter().skip(1).map(Some).chain([None]);
+    for (problem, next) in problems.zip(nexts) {
+        // What helps with the next one too is said there.
+        let repeated = next.map_or(&[][..], |next| &next.hints);
+        let hints = problem.hints.iter().filter(|h| !repeated.contains(h));
+        one(problem, hints, style, &mut text);
+    }
+    text
 }
 
-fn one(problem: &Problem, style: Style, text: &mut String) {
+fn one<'a>(
+    problem: &Problem,
+    hints: impl Iterator<Item = &'a Hint>,
+    style: Style,
+    text: &mut String,
+) {
     let Some((first, causes)) = problem.causes.split_first() else {
         return;
     };
@@ -118,7 +126,7 @@ fn one(problem: &Problem, style: Style, text: &mut String) {
         };
         labelled(text, style, &label, &label, cause);
     }
-    for hint in &problem.hints {
+    for hint in hints {
         hinted(text, style, "  ", hint);
     }
 }

@@ -45,7 +45,13 @@ impl From<Unreached> for Failure {
                 error.hint().into_iter().fold(failure, Self::hint)
             }
             Unreached::Cluster(error) => {
-                let failure = Self::failed(&error);
+                use cluster::Error::{Context, Kubeconfig, NoContext, NoKubeconfig};
+                let kind = match &error {
+                    Kubeconfig { .. } | NoKubeconfig { .. } => Kind::Usage,
+                    NoContext { .. } | Context { .. } => Kind::Usage,
+                    _ => Kind::Failed,
+                };
+                let failure = Self::new(kind, &error);
                 error.hint().into_iter().fold(failure, Self::hint)
             }
         }
@@ -112,6 +118,8 @@ impl Finder {
                 Ok((name, cluster)) => drop(connected.insert(name, cluster)),
                 Err(other) => {
                     failure = Some(match failure {
+                        // A kubeconfig that cannot be read is one problem, however many it was read for.
+                        Some(failure) if failure.errors == other.errors => failure,
                         Some(failure) => failure.and(other),
                         None => other,
                     });
@@ -140,11 +148,7 @@ impl Finder {
             Reach::Auto(text) if self.contexts.iter().any(|c| c.name == *text) => {
                 eks::Resolved::Context(text.clone())
             }
-            Reach::Auto(text) => {
-                let (who, contexts) = (Identity::default(), self.eks_contexts());
-                let found = eks::resolve(&self.aws, &who, text, &BTreeMap::new(), &contexts).await;
-                found.map_err(Unreached::Eks)?
-            }
+            Reach::Auto(text) => self.by_name(text).await?,
             Reach::Eks(cluster) => {
                 let who = Identity {
                     profile: cluster.profile.clone(),
@@ -161,6 +165,38 @@ impl Finder {
             eks::Resolved::Eks(facts) => eks::enter(&facts, name, &self.options, self.now()),
         }
         .map_err(Unreached::Cluster)
+    }
+
+    /// What a name means that is no context's own: an EKS cluster, of a context or of AWS. Of AWS nothing is said to
+    /// those who never spoke of it.
+    async fn by_name(&self, text: &str) -> Result<eks::Resolved, Unreached> {
+        let names_aws = text.starts_with("arn:") || text.contains('/');
+        let unread = match self.kubeconfig() {
+            Ok(_) => None,
+            Err(error @ cluster::Error::NoKubeconfig { .. }) => Some(error),
+            // What it would have said is not known, so nothing else may be meant.
+            Err(error) if !names_aws => return Err(Unreached::Cluster(error)),
+            Err(_) => None,
+        };
+        let (who, contexts) = (Identity::default(), self.eks_contexts());
+        let found = eks::resolve(&self.aws, &who, text, &BTreeMap::new(), &contexts).await;
+        let env = self.aws.env();
+        let speaks_of_aws =
+            names_aws || env.region.is_some() || env.profile.is_some() || env.keys.is_some();
+        match (found, unread) {
+            (Err(eks::Error::NoRegion { .. } | eks::Error::NotAName { .. }), unread)
+                if !speaks_of_aws =>
+            {
+                Err(Unreached::Cluster(match (unread, &self.kubeconfig) {
+                    (Some(error), _) => error,
+                    (None, Some(kubeconfig)) => kubeconfig.lacks(text),
+                    (None, None) => cluster::Error::NoKubeconfig {
+                        path: String::new(),
+                    },
+                }))
+            }
+            (found, _) => found.map_err(Unreached::Eks),
+        }
     }
 
     /// Connects to a kubeconfig context. A program that would sign an EKS token is not run: it is signed here.
