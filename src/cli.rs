@@ -67,7 +67,7 @@ impl Frame {
         folders.ok_or_else(|| {
             Failure::from_causes(
                 Kind::Failed,
-                vec!["there is no place for the vault: HOME is not set".into()],
+                vec!["HOME is not set, so there is no folder for the vault".into()],
             )
             .hint(Hint::to_fill_in("export HOME=/PATH/TO/A/FOLDER/OF/YOURS"))
         })
@@ -163,7 +163,7 @@ async fn interruptible(
                     let text = "stopped at once; running the command again is safe";
                     return Err(Failure::from_causes(Kind::Interrupted, vec![text.into()]));
                 }
-                frame.screen.complain("stopping after what is under way; once more to stop at once");
+                frame.screen.complain("finishing the current steps; press Ctrl-C again to stop at once");
                 frame.cancel.cancel();
             }
         }

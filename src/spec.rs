@@ -58,7 +58,7 @@ pub enum Error {
     Empty,
     /// No cluster name can be made of a text.
     #[error(
-        "cannot name the cluster {text:?} in the mesh: write NAME={text}, with a NAME of your own"
+        "{text:?} cannot be a member's name: write NAME={text}, with a NAME of lower-case letters, digits and '-'"
     )]
     Name {
         /// The text as it was given.

@@ -366,7 +366,7 @@ impl Session {
                     if rate.is_news() {
                         let so_far = start.elapsed().as_secs();
                         self.listener.tell(&format!(
-                            "pending: {error}; asked again, {so_far} s so far, up to {TURNS} times"
+                            "pending: {error}; retrying, {so_far} s so far, at most {TURNS} times"
                         ));
                     }
                 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    args::{Command, Flags, SampleCommand, Target, Wait},
+    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait},
     error::Failure,
 };
 use crate::{
@@ -199,15 +199,17 @@ fn found(member: &Member, contexts: &[eks::Context], region: Option<&str>) -> Fo
 fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
-        Command::Leave(args) => Some(&args.target),
-        Command::Plan(args) => Some(&args.target),
+        Command::Leave(args) => Some(&args.how.target),
+        Command::Plan(args) => Some(match &args.change {
+            Some(PlanChange::Leave(leave)) => &leave.target,
+            None => &args.target,
+        }),
         Command::Status(args) => Some(&args.target),
         Command::Verify(args) => Some(&args.target),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
-            SampleCommand::Status(target)
-            | SampleCommand::Call(target)
-            | SampleCommand::Down(target) => &target.target,
+            SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,
+            SampleCommand::Down(down) => &down.target.target,
         }),
         Command::Wait(Wait::Nlb(args)) => Some(&args.target),
         Command::Render(args) => Some(&args.target),

@@ -6,7 +6,7 @@ pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
     cli::{
         Frame,
-        args::{Target, environment::variable::DNS},
+        args::{self, Target, environment::variable::DNS},
         error::{Exit, Failure},
         output::{
             progress::Progress,
@@ -116,14 +116,11 @@ impl Session {
     pub(crate) async fn apply(
         &self,
         change: Change,
-        target: &Target,
+        args::Consent { yes }: args::Consent,
         frame: &Frame,
     ) -> Result<Report, Failure> {
         let planned = self.link.plan(change).await?;
-        let consent = Asked {
-            frame,
-            yes: target.yes,
-        };
+        let consent = Asked { frame, yes };
         let events: Arc<dyn Sink> = Arc::new(Shown(Progress::new(&frame.screen)));
         planned.apply(&consent, events).await
     }
@@ -188,7 +185,10 @@ pub(crate) fn named<'a>(target: &'a Target, folders: &'a Folders) -> Named<'a> {
     Named {
         file: target.file.as_deref(),
         id: target.mesh.as_ref(),
-        values: (&target.istiod_values, &target.gateway_values),
+        values: (
+            &target.sources.istiod_values,
+            &target.sources.gateway_values,
+        ),
         folders,
     }
 }
@@ -222,12 +222,13 @@ fn environment(
         },
         charts: ChartSource {
             // The sandbox's own charts change with the program.
-            unpinned: target.charts.is_none() && endpoints.is_some(),
+            unpinned: target.sources.charts.is_none() && endpoints.is_some(),
             from: target
+                .sources
                 .charts
                 .clone()
                 .or_else(|| endpoints.map(|e| e.charts.clone())),
-            offline: target.offline,
+            offline: target.sources.offline,
             lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
             logins: machine.logins(),
         },

@@ -229,7 +229,7 @@ fn refused(
                 .unwrap_or("it said nothing on stderr");
             format!("failed ({}): {last}", out.status)
         }
-        AuthError::AuthExecParse(_) => "printed something that is no ExecCredential".into(),
+        AuthError::AuthExecParse(_) => "did not print an ExecCredential".into(),
         AuthError::ExecPluginFailed => "printed an ExecCredential without a status".into(),
         other => format!("gave no usable credentials: {other}"),
     };

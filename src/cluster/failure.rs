@@ -48,7 +48,7 @@ pub enum Failure {
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
     /// An answer that could not be understood.
-    #[error("the answer is not what was asked for: {0}")]
+    #[error("the answer cannot be understood: {0}")]
     Answer(String),
 }
 

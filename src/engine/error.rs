@@ -33,7 +33,7 @@ pub enum Error {
     #[error("cannot make the certificate")]
     Pki(#[from] pki::Error),
     /// A release record.
-    #[error("cluster {cluster}: cannot write down release {release}")]
+    #[error("cluster {cluster}: cannot update Helm release {release}")]
     Release {
         /// The cluster.
         cluster: ClusterName,
@@ -44,7 +44,7 @@ pub enum Error {
         source: Box<chart::Error>,
     },
     /// What the members should hold.
-    #[error("cannot work out what the clusters should hold")]
+    #[error("cannot compute what the clusters should hold")]
     Desire(#[from] desire::Error),
     /// One of our own texts.
     #[error("cannot render meshlink's own objects")]
@@ -71,7 +71,7 @@ pub enum Error {
         reason: Reason,
     },
     /// A gateway's name that a peer will not know by waiting.
-    #[error("{hidden}; after {} s this is no longer waited for", hidden.lasted.as_secs())]
+    #[error("{hidden}; gave up after {} s", hidden.lasted.as_secs())]
     Hidden {
         /// The name, and where it is known.
         hidden: Box<Hidden>,

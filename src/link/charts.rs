@@ -230,7 +230,7 @@ pub(crate) fn hints(error: &Error) -> Vec<Hint> {
             .remark("only if the change is meant"),
         ],
         Error::Digest { .. } => vec![Hint::note(
-            "the archive was changed on its way, or its index is of another hand: run it again, and do not use it if that does not help",
+            "the archive changed in transit, or its index comes from somebody else: run the command again, and do not use the chart if it is refused again",
         )],
         Error::Unpack { .. } => {
             vec![Hint::note(

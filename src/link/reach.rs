@@ -299,11 +299,11 @@ async fn sign_of_life(
     }
     let limit = PATIENCE.as_secs();
     say(&format!(
-        "pending: {name}: no sign of life so far; it is asked for up to {limit} s"
+        "pending: {name}: no answer yet; giving up after {limit} s"
     ));
     let said = timeout_at(start + PATIENCE, asked).await.ok();
     if said.is_none() {
-        let text = format!("{name}: no answer in {limit} s, so it is taken for dead");
+        let text = format!("{name}: no answer within {limit} s, so it is treated as dead");
         say(&text);
     }
     said

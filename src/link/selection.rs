@@ -66,7 +66,7 @@ pub(crate) async fn mesh(
     let mut mesh = match (by.file, selection) {
         (Some(_), Selection::All([_, ..])) => {
             return Err(Failure::usage(
-                "a mesh file names its clusters itself: give the file or names",
+                "the mesh file already names its clusters: give either -f or names",
             ));
         }
         (Some(path), _) => read(path)?,
@@ -119,7 +119,7 @@ fn known(named: &Mesh, by: Named<'_>) -> Result<Mesh, Failure> {
             let names: Vec<_> = named.clusters.iter().map(|m| m.name.as_str()).collect();
             let names = names.join(" ");
             Err(Failure::usage(format!(
-                "nothing is written down here of a mesh with {names}, and a dead cluster cannot be asked who the others are"
+                "no mesh with {names} is recorded on this machine, and a dead cluster cannot be asked who the others are"
             ))
             .hint(Hint::note(format!(
                 "give the mesh as a file: meshlink leave {names} --dead -f mesh.yaml"

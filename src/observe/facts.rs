@@ -190,7 +190,7 @@ fn owner(object: &Value) -> Option<String> {
         (None, Some((.., who))) => Some((*who).into()),
         // Ours before its record was written: the objects carry the release's name already.
         (None, None) if metadata["annotations"]["meta.helm.sh/release-name"].is_string() => None,
-        (None, None) => Some("somebody (no Helm release, no known mark)".into()),
+        (None, None) => Some("an unknown owner (no Helm release, no known label)".into()),
     }
 }
 

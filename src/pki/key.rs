@@ -76,7 +76,7 @@ impl Key {
             .map(|(pair, algorithm)| Self { pair, algorithm })
             .ok_or_else(|| {
                 fail(
-                    "is no RSA key of 2048 bits or more and no key on P-256, P-384 or P-521".into(),
+                    "is neither an RSA key of at least 2048 bits nor a key on P-256, P-384 or P-521".into(),
                 )
             })
     }

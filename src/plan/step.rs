@@ -185,7 +185,7 @@ impl Step {
             Self::InstallIstiod(c) => format!("install istiod in {c}"),
             Self::RestartIstiod(c) => format!("restart istiod in {c} to load its certificates"),
             Self::RefreshIstiod(c) => {
-                format!("restart istiod in {c}, which changed remote secrets break")
+                format!("restart istiod in {c}: this version mishandles changed remote secrets")
             }
             Self::AwaitIstiod(c) => format!("wait until istiod and its webhook serve in {c}"),
             Self::OpenGateway(c) => format!("ask for {c}'s load balancer"),
@@ -193,27 +193,31 @@ impl Step {
             Self::ExposeServices(c) => format!("open port 15443 on {c}'s gateway"),
             Self::AwaitNlb(c) => format!("wait until {c}'s gateway answers on 15443"),
             Self::GrantReader { cluster, peer } => {
-                format!("create a reader account in {cluster} for {peer}'s istiod")
+                format!(
+                    "create a reader account in {cluster} for {peer}'s istiod; it reads every Secret there, and its token does not expire"
+                )
             }
             Self::StartProbe(c) => format!("start the probe in {c}"),
             Self::Reach { from, to } => format!("reach {to}'s gateway and API server from {from}"),
             Self::ShareSecret { from, to } => format!("give {to}'s istiod access to {from}"),
             Self::Prove { from, to } => format!("prove that {from} reaches {to}"),
-            Self::RecordProof(c) => format!("write down in {c} what was proved"),
+            Self::RecordProof(c) => format!("record in {c} what was proved"),
             Self::StopProbe(c) => format!("remove the probe from {c}"),
             Self::UnshareSecret { from, to } => format!("take {from}'s remote secret out of {to}"),
             Self::AwaitUnlinked { cluster, leaver } => {
-                format!("see {leaver}'s endpoints gone from {cluster}")
+                format!("wait until {leaver}'s endpoints are gone from {cluster}")
             }
             Self::RevokeReader { cluster, peer } => {
-                format!("delete {peer}'s reader account in {cluster} and see its token refused")
+                format!(
+                    "delete {peer}'s reader account in {cluster} and check that its token is refused"
+                )
             }
             Self::CloseGateway(c) => format!("remove {c}'s gateway and its load balancer"),
             Self::UninstallIstiod(c) => format!("uninstall istiod from {c}"),
             Self::UninstallBase(c) => format!("uninstall Istio's base from {c}"),
             Self::RemoveCacerts(c) => format!("remove cacerts and istiod's leftovers from {c}"),
             Self::ForgetMember { cluster, leaver } => {
-                format!("strike {leaver} from what is written down in {cluster}")
+                format!("remove {leaver} from the record in {cluster}")
             }
             Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
             Self::InstallSample(c) => format!("install the sample apps in {c}"),

@@ -118,9 +118,9 @@ impl<'a> At<'a> {
         if found.is_none() {
             let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
             self.wrong(match known[..] {
-                [only] => format!("{text:?} is unknown here: write {only}"),
+                [only] => format!("{text:?} is not known here: write {only}"),
                 _ => format!(
-                    "{text:?} is unknown here: write one of {}",
+                    "{text:?} is not known here: write one of {}",
                     known.join(", ")
                 ),
             });
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
             .filter(|entry| !self.known.contains(&&*entry.key))
         {
             let hint = nearest(&entry.key, &self.known).map_or_else(
-                || format!("known here are {}", self.known.join(", ")),
+                || format!("known keys: {}", self.known.join(", ")),
                 |key| format!("did you mean {key}?"),
             );
             let path = self.at.below(entry).path;

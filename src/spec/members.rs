@@ -42,7 +42,7 @@ fn once(
     let before = *seen.entry(value.to_string()).or_insert(at.place());
     if before != at.place() {
         at.wrong(format!(
-            "{what} {value} is there already, in line {}: {hint}",
+            "{what} {value} is already used in line {}: {hint}",
             before.line
         ));
     }
@@ -207,7 +207,7 @@ fn eks(f: &mut Fields<'_>) -> Option<Eks> {
     let external = f.get("externalId");
     eks.external_id = read(&external, check::present);
     if let (Some(at), None) = (&external, &role) {
-        at.wrong("is for a role to assume, and there is none: write roleArn, too");
+        at.wrong("is only for a role to assume: write roleArn too");
     }
     (!eks.name.is_empty()).then_some(eks)
 }

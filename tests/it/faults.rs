@@ -72,7 +72,7 @@ fn another_pair_under_the_same_name() {
     exit 5
     --- stderr ---
     error: mesh mesh is made of eks-1 and eks-2 already, and none of them is named
-      hint: meshlink join --mesh mesh-2 eks-3 eks-4 --sandbox   # a mesh apart, with its own root
+      hint: meshlink join --mesh mesh-2 eks-3 eks-4 --sandbox   # a separate mesh with a root of its own
       hint: meshlink join eks-1 eks-2 eks-3 eks-4 --sandbox   # one mesh of all
       hint: rm [ROOT]/home/.local/state/meshlink-sandbox/mesh/mesh.yaml   # if eks-1 eks-2 are gone for good
     ");

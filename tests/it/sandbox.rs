@@ -26,7 +26,7 @@ fn it_says_what_to_try_and_ends_when_told() {
       kubectl --context eks-1 get pods -A
       meshlink leave eks-3 --uninstall --crds --sandbox
     --- stderr ---
-    stopping after what is under way; once more to stop at once
+    finishing the current steps; press Ctrl-C again to stop at once
     The embedded clusters are gone.
     ");
 }

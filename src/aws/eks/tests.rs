@@ -175,7 +175,7 @@ async fn a_missing_right_is_named() {
     let error = ask(&aws, "eks-1").await.unwrap_err();
     assert_eq!(
         error.hint().unwrap().to_string(),
-        "allow eks:DescribeCluster (the whole least policy: meshlink aws policy)"
+        "allow eks:DescribeCluster (meshlink aws policy prints the whole policy)"
     );
 }
 

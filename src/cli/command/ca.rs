@@ -29,7 +29,7 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
     let facts = root.facts();
     frame.screen.show(facts, |_| {
         format!(
-            "Root of mesh {}: {}\n  fingerprint {}\n  valid until {}\n  rests in {}\n",
+            "Root of mesh {}: {}\n  fingerprint {}\n  valid until {}\n  stored in {}\n",
             mesh.id,
             facts.subject,
             facts.sha256,
@@ -112,7 +112,7 @@ fn text(status: &pki::Status, style: Style) -> String {
     status.clusters.iter().for_each(|row| table.row(cells(row)));
     text.push_str(&table.render(style));
     for proof in status.proofs.iter().filter(|p| !p.holds) {
-        let why = proof.why.as_deref().unwrap_or("nobody knows why");
+        let why = proof.why.as_deref().unwrap_or("for an unknown reason");
         let (from, to) = (&proof.signer, &proof.verifier);
         let _ = writeln!(
             text,

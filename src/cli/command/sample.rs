@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::{
     cli::{
         Frame,
-        args::{Sample as Args, SampleCommand, SampleTarget, SampleUp, Target},
+        args::{Consent, Sample as Args, SampleCommand, SampleTarget, SampleUp},
         error::{Exit, Failure},
         output::{Style, table::Table},
         session::{Selection, Session},
@@ -47,7 +47,7 @@ pub(crate) struct Calls {
 pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     match args.command {
         SampleCommand::Up(args) => up(args, frame).await,
-        SampleCommand::Down(args) => down(&args, frame).await,
+        SampleCommand::Down(args) => down(&args.target, args.consent, frame).await,
         SampleCommand::Status(args) => status(&args, frame).await,
         SampleCommand::Call(args) => call(&args, frame).await,
     }
@@ -103,10 +103,10 @@ fn failure(error: &Error) -> Failure {
 async fn change(
     session: &Session,
     change: Change,
-    target: &Target,
+    consent: Consent,
     frame: &Frame,
 ) -> Result<(), Failure> {
-    let report = session.apply(change, target, frame).await?;
+    let report = session.apply(change, consent, frame).await?;
     Failure::of_run(&report).map_or(Ok(()), Err)
 }
 
@@ -118,15 +118,15 @@ async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
         ..sample(&session, &args.target)
     };
     let up = Change::SampleUp(sample.clone());
-    change(&session, up, &args.target.target, frame).await?;
+    change(&session, up, args.consent, frame).await?;
     show(&session, &sample, frame).await
 }
 
-async fn down(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
+async fn down(args: &SampleTarget, consent: Consent, frame: &Frame) -> Result<Exit, Failure> {
     let session = open(args, frame).await?;
     let sample = sample(&session, args);
     let down = Change::SampleDown(sample.clone());
-    change(&session, down, &args.target, frame).await?;
+    change(&session, down, consent, frame).await?;
     show(&session, &sample, frame).await.map(|_| Exit::Done)
 }
 
@@ -183,7 +183,7 @@ async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
         *last.lock().await = calls;
         match all || versions.is_empty() {
             true => Progress::Done(all),
-            false => Progress::NotYet("not every version answers everybody".into()),
+            false => Progress::NotYet("not every version has answered every cluster yet".into()),
         }
     };
     let settled = wait::until(
@@ -202,6 +202,16 @@ async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
         calls: last.lock().await.clone(),
     };
     frame.screen.show(&calls, |style| answers(&calls, style))?;
+    if !all {
+        let why = match versions.is_empty() {
+            true => "no sample is installed: meshlink sample up".to_owned(),
+            false => format!(
+                "not every cluster was answered by each of {}",
+                versions.join(", ")
+            ),
+        };
+        frame.screen.complain(&why);
+    }
     Ok(if all { Exit::Done } else { Exit::NotInTime })
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     cli::{
         Frame,
-        args::Target,
+        args::{Sources, Target},
         error::{Exit, Failure, Kind},
         output::filter,
         session::{Selection, Session},
@@ -179,12 +179,8 @@ impl Query {
             mesh: mesh.map_err(|e: crate::name::Error| Failure::usage(e.to_string()))?,
             sandbox: self.sandbox,
             kubeconfig: self.kubeconfig.clone(),
-            charts: None,
-            offline: false,
-            istiod_values: Vec::new(),
-            gateway_values: Vec::new(),
             timeout: self.timeout,
-            yes: false,
+            sources: Sources::default(),
         })
     }
 }

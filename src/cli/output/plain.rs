@@ -101,7 +101,7 @@ impl Lines {
                 self.line(Mark::Skip, step, &because.to_string())
             }
             Kind::Interrupted { .. } => vec![format!(
-                "{} nothing new is begun",
+                "{} no new step is started",
                 self.mark("stop", "■", |t| self.style.yellow(t))
             )],
             Kind::StepStarted { .. }

@@ -109,7 +109,8 @@ mod tests {
         table.row([
             "a-cluster".into(),
             "failed".into(),
-            "no replica of Deployment istiod is available after 15m, and nobody knows why".into(),
+            "no replica of Deployment istiod is available after 15m, and for an unknown reason"
+                .into(),
         ]);
         let style = Style {
             width: 50,

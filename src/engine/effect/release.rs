@@ -266,7 +266,7 @@ impl Ledger<'_> {
         let (name, namespace) = (self.name, self.namespace);
         Refusal {
             reason: format!(
-                "release {name} is {}: Helm or another tool is at work on it, or died at it",
+                "release {name} is {}: Helm or another tool is changing it, or stopped halfway",
                 record.status.as_str()
             ),
             hints: vec![
