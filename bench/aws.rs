@@ -1,7 +1,7 @@
 //! What the AWS side costs, in one run: EKS tokens beside the AWS CLI's, fifty load balancers under one account's
 //! limit, how soon a healthy target is noticed, and `meshlink terraform` on a mesh of embedded clusters.
 //!
-//! `cargo run --release --example bench-aws -- MESHLINK [AWS]`: MESHLINK is the program whose `terraform` is timed, AWS
+//! `cargo run --release --features measure --example bench-aws -- MESHLINK [AWS]`: MESHLINK is the program whose `terraform` is timed, AWS
 //! the CLI to compare with, `aws` unless given. Takes about a minute; nothing leaves this machine.
 #![expect(
     clippy::print_stdout,
@@ -19,13 +19,8 @@ use std::{
 
 use aws_credential_types::Credentials;
 use meshlink::{
-    aws::{
-        Aws, Env, Identity,
-        eks::mint,
-        nlb::{self, PACE, Policy, Seen, Watch},
-    },
+    measure,
     sandbox::aws::{Clock, Health, NewBalancer, Server, Shared, State, Zone, serve},
-    wait::Deadline,
 };
 
 const KEYS: (&str, &str) = ("AKIDEXAMPLE", "example/secret");
@@ -56,8 +51,7 @@ fn now() -> SystemTime {
 /// Neither side makes a call: a token is a signature.
 fn tokens(aws: &str) {
     let keys = Credentials::new(KEYS.0, KEYS.1, None, None, "bench");
-    let ours =
-        median((0..2000).map(|_| timed(|| drop(mint("eks-1", REGION, &keys, now()).unwrap()))));
+    let ours = median((0..2000).map(|_| measure::eks_token(&keys, now()).unwrap()));
     println!("token         {:>9.3} ms, no process (goal 1 ms)", ms(ours));
     let theirs: Option<Vec<_>> = (0..5).map(|_| cli(aws)).collect();
     let Some(theirs) = theirs else {
@@ -101,7 +95,7 @@ fn cli(aws: &str) -> Option<(Duration, u64)> {
 }
 
 /// An AWS with so many load balancers, each with a target that becomes healthy after a while.
-async fn cloud(balancers: usize, healthy: Duration) -> (Shared, Server, Aws, Vec<Seen>) {
+async fn cloud(balancers: usize, healthy: Duration) -> (Shared, Server, Vec<String>) {
     let mut state = State::new(Clock::new(now));
     state.admit(
         KEYS.0,
@@ -128,50 +122,25 @@ async fn cloud(balancers: usize, healthy: Duration) -> (Shared, Server, Aws, Vec
         ];
         state.register(&group, "10.0.0.1", 15443, &format!("{REGION}a"), story);
     }
-    let see = |host: &str| Seen {
-        service: true,
-        hostname: Some(host.to_lowercase()),
-        ..Seen::default()
-    };
-    let seen = state.balancers.iter().map(|b| see(&b.dns_name)).collect();
+    let names = state.balancers.iter().map(|b| b.dns_name.clone()).collect();
     let shared = Shared::new(state);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = serve(listener, shared.clone()).unwrap();
-    let aws = Aws::new(Env {
-        region: Some(REGION.into()),
-        keys: Some(Credentials::new(KEYS.0, KEYS.1, None, None, "bench")),
-        endpoints: [(None, server.url())].into(),
-        ..Env::default()
-    });
-    (shared, server, aws, seen)
+    (shared, server, names)
 }
 
-async fn watch(aws: &Aws, seen: &Seen) -> Duration {
-    let session = aws.session(&Identity::default(), None).await.unwrap();
-    let session = session.for_account(ACCOUNT);
-    let mut watch = Watch::new(session, ACCOUNT, ("ns", "svc"), 15443);
-    let see = || async { Ok(seen.clone()) };
-    let start = Instant::now();
-    let deadline = Deadline::after(Duration::from_secs(600));
-    nlb::wait(
-        "eks",
-        &mut watch,
-        see,
-        &Policy::default(),
-        deadline,
-        PACE,
-        |_| {},
-    )
-    .await
-    .unwrap();
-    start.elapsed()
+async fn watch(server: &Server, name: &str) -> Duration {
+    let keys = Credentials::new(KEYS.0, KEYS.1, None, None, "bench");
+    let url = server.url();
+    let watched = measure::load_balancer(&url, &keys, ACCOUNT, name);
+    watched.await.unwrap()
 }
 
 /// All at once, in one account, whose calls are limited as AWS limits them.
 async fn fifty() {
-    let (shared, _server, aws, seen) = cloud(BALANCERS, Duration::from_secs(10)).await;
+    let (shared, server, names) = cloud(BALANCERS, Duration::from_secs(10)).await;
     let start = Instant::now();
-    futures::future::join_all(seen.iter().map(|seen| watch(&aws, seen))).await;
+    futures::future::join_all(names.iter().map(|name| watch(&server, name))).await;
     let spent = start.elapsed().as_secs_f64();
     let state = shared.lock();
     let throttled = state.calls.iter().filter(|c| c.status != 200).count();
@@ -184,12 +153,12 @@ async fn fifty() {
 /// From the moment a target is healthy until it is told.
 async fn reaction() {
     let healthy = Duration::from_millis(7300);
-    let (_shared, _server, aws, seen) = cloud(1, healthy).await;
-    let waited = watch(&aws, &seen[0]).await;
+    let (_shared, server, names) = cloud(1, healthy).await;
+    let waited = watch(&server, &names[0]).await;
     println!(
         "reaction      {:>9.3} s after it is healthy (goal one poll interval: {} s)",
         waited.saturating_sub(healthy).as_secs_f64(),
-        PACE.first().as_secs()
+        measure::poll_interval().as_secs()
     );
 }
 

@@ -1,6 +1,6 @@
 //! Certificates for many clusters, side by side with what people do instead (`openssl`).
 //!
-//! Run with `cargo bench --bench pki`; the figures hold for this machine and this profile.
+//! Run with `cargo bench --bench pki --features measure`; the figures hold for this machine and this profile.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -13,65 +13,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meshlink::{
-    name::{ClusterName, MeshId},
-    pki::{NewIntermediate, NewRoot, Profile, Root, Vault},
-    spec::KeyType,
-};
+use meshlink::measure;
 
 const CLUSTERS: usize = 200;
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn main() {
-    let now = "2026-01-01T00:00:00Z".parse().unwrap();
-    let mesh: MeshId = "bench".parse().unwrap();
-    let (root, intermediate) = (Profile::root().unwrap(), Profile::intermediate().unwrap());
-    let key = KeyType::P256;
-    let new = NewRoot {
-        mesh: &mesh,
-        key,
-        lifetime: 10 * YEAR,
-        embedded: false,
-        profile: &root,
-        now,
-    };
-    let names: Vec<ClusterName> = (0..CLUSTERS)
-        .map(|n| format!("c-{n}").parse().unwrap())
-        .collect();
-    let each = |cluster| NewIntermediate {
-        mesh: &mesh,
-        cluster,
-        namespace: "istio-system",
-        names: &[],
-        key,
-        lifetime: YEAR,
-        profile: &intermediate,
-        now,
-    };
-
-    let root = Root::create(&new).unwrap();
-    let ours = took(|| {
-        for name in &names {
-            root.issue(&each(name)).unwrap().cacerts().unwrap();
-        }
-    });
-    println!("{CLUSTERS} intermediates, key to PEM: {ours:.1?}");
-
     let dir = tempfile::tempdir().unwrap();
-    let vault = Vault::open(dir.path().join("vault")).unwrap();
-    vault.create_root(&new).unwrap();
-    let first = took(|| {
-        names
-            .iter()
-            .for_each(|name| drop(vault.issue_intermediate(&each(name)).unwrap()))
-    });
-    let again = took(|| {
-        names
-            .iter()
-            .for_each(|name| drop(vault.issue_intermediate(&each(name)).unwrap()))
-    });
+    let measured = measure::certificates(CLUSTERS, dir.path()).unwrap();
+    let ours = measured.issued;
+    println!("{CLUSTERS} intermediates, key to PEM: {ours:.1?}");
     println!(
-        "{CLUSTERS} intermediates into the vault, synced: {first:.1?}; found there again: {again:.1?}"
+        "{CLUSTERS} intermediates into the vault, synced: {:.1?}; found there again: {:.1?}",
+        measured.kept, measured.found
     );
 
     for key in ["rsa:4096", "ec -pkeyopt ec_paramgen_curve:P-256"] {
@@ -85,12 +38,6 @@ fn main() {
             "one intermediate: openssl ({key}) {theirs:.1?}, meshlink {one:.1?}, ratio {ratio:.0}"
         );
     }
-}
-
-fn took(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
 }
 
 /// One intermediate by hand: a request with its key, signed by a root that is there.

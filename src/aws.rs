@@ -13,28 +13,29 @@
 //! | [`remains`] | what is left of a load balancer after a leave |
 //! | [`nlb`] | does a gateway's load balancer carry traffic, and if not, why |
 
-pub mod arn;
-pub mod call;
-pub mod eks;
-pub mod env;
-pub mod exposure;
-pub mod gateway;
+pub(crate) mod arn;
+pub(crate) mod call;
+pub(crate) mod eks;
+pub(crate) mod env;
+pub(crate) mod exposure;
+pub(crate) mod gateway;
 mod http;
 mod members;
-pub mod network;
-pub mod nlb;
-pub mod policy;
-pub mod preflight;
+pub(crate) mod network;
+pub(crate) mod nlb;
+pub(crate) mod policy;
+pub(crate) mod preflight;
 mod query;
-pub mod rate;
-pub mod remains;
+pub(crate) mod rate;
+pub(crate) mod remains;
 mod rights;
-pub mod session;
+pub(crate) mod session;
 #[cfg(test)]
 mod tests;
 mod xml;
 mod zone;
 
 pub use env::Env;
-pub use members::Members;
-pub use session::{Aws, Identity, Session};
+pub(crate) use members::Members;
+pub use session::Aws;
+pub(crate) use session::{Identity, Session};

@@ -43,34 +43,34 @@ use std::{
 
 use crate::{hint::Hint, name::ClusterName, wait::Reason};
 
-pub mod access;
-pub mod connect;
-pub mod failure;
-pub mod forward;
-pub mod identity;
-pub mod kind;
-pub mod lease;
-pub mod object;
-pub mod preflight;
-pub mod subset;
+pub(crate) mod access;
+pub(crate) mod connect;
+pub(crate) mod failure;
+pub(crate) mod forward;
+pub(crate) mod identity;
+pub(crate) mod kind;
+pub(crate) mod lease;
+pub(crate) mod object;
+pub(crate) mod preflight;
+pub(crate) mod subset;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;
-pub mod wait;
+pub(crate) mod wait;
 mod wire;
 
 pub use connect::ConnectOptions;
-pub use failure::{Failure, Recover, Transport};
-pub use identity::{Access, Identity, Token};
-pub use kind::{Kind, Ref};
-pub use object::{Applied, Created, Delete, Deleted, Manager};
-pub use wire::Counts;
+pub(crate) use failure::{Failure, Recover, Transport};
+pub(crate) use identity::{Access, Token};
+pub(crate) use kind::{Kind, Ref};
+pub(crate) use object::{Created, Delete, Deleted, Manager};
+pub(crate) use wire::Counts;
 
 /// A connected cluster; cheap to clone.
 #[derive(Clone)]
-pub struct Cluster(Arc<Inner>);
+pub(crate) struct Cluster(Arc<Inner>);
 
 struct Inner {
     name: ClusterName,
@@ -87,27 +87,27 @@ struct Inner {
 
 impl Cluster {
     /// The name this cluster has in the mesh.
-    pub fn name(&self) -> &ClusterName {
+    pub(crate) fn name(&self) -> &ClusterName {
         &self.0.name
     }
 
     /// The API server's address, as the kubeconfig says it.
-    pub fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.0.server
     }
 
     /// The certificates the API server is trusted by, as PEM; none where the system's are used.
-    pub fn ca(&self) -> Option<&[u8]> {
+    pub(crate) fn ca(&self) -> Option<&[u8]> {
         self.0.ca.as_deref()
     }
 
     /// The client below, counted like everything else.
-    pub fn client(&self) -> &kube::Client {
+    pub(crate) fn client(&self) -> &kube::Client {
         &self.0.client
     }
 
     /// What was asked of the API server so far.
-    pub fn requests(&self) -> Counts {
+    pub(crate) fn requests(&self) -> Counts {
         self.0.counters.read()
     }
 }
@@ -116,6 +116,7 @@ impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
             .field("name", self.name())
+            .field("requests", &self.requests())
             .field("server", &self.server())
             .finish_non_exhaustive()
     }
@@ -123,7 +124,7 @@ impl fmt::Debug for Cluster {
 
 /// What could not be done, where, and with which object.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A kubeconfig file could not be read or parsed.
     #[error("cannot use the kubeconfig {path}: {reason}")]
     Kubeconfig {
@@ -270,7 +271,7 @@ fn missing(path: &str) -> String {
 
 impl Error {
     /// Is it worth trying again?
-    pub fn recover(&self) -> Recover {
+    pub(crate) fn recover(&self) -> Recover {
         match self {
             Self::Call { source, .. } | Self::Forward { source, .. } => source.recover(),
             Self::UnknownKind { .. } | Self::NotInTime { .. } => Recover::Backoff,
@@ -279,7 +280,7 @@ impl Error {
     }
 
     /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::Plugin { hint, .. } => hint.as_deref().cloned(),
             Self::NoKubeconfig { .. } => Some(Hint::note(
@@ -298,7 +299,7 @@ impl Error {
     }
 
     /// The failed exchange with the API server, where there was one.
-    pub fn failure(&self) -> Option<&Failure> {
+    pub(crate) fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Call { source, .. } | Self::Forward { source, .. } => Some(source),
             _ => None,
@@ -308,8 +309,7 @@ impl Error {
 
 /// What was tried when a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the word it prints")]
-pub enum Verb {
+pub(crate) enum Verb {
     Read,
     List,
     Apply,

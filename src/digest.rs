@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 /// The hash as lower-case hexadecimal digits.
-pub fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 

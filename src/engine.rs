@@ -27,30 +27,31 @@ use crate::{
     wait::Deadline,
 };
 
-pub mod crashpoint;
+pub(crate) mod crashpoint;
 mod effect;
 mod error;
-pub mod event;
-pub mod journal;
+pub(crate) mod event;
+pub(crate) mod journal;
 mod lock;
 mod readings;
 mod recorder;
 mod run;
-pub mod sample;
+pub(crate) mod sample;
 mod survey;
 
-pub use error::Error;
-pub use lock::{Lock, Stop, lock};
-pub use readings::Readings;
-pub use recorder::{Recorder, Sink};
-pub use run::run;
-pub use survey::{Failed, survey};
+pub(crate) use error::Error;
+pub(crate) use lock::{Lock, Stop, lock};
+pub(crate) use readings::Readings;
+pub(crate) use recorder::Recorder;
+pub use recorder::Sink;
+pub(crate) use run::run;
+pub(crate) use survey::{Failed, survey};
 
 /// Tells the time.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Everything effects are made with.
-pub struct RunContext {
+pub(crate) struct RunContext {
     /// The mesh as it is to be: without those who leave.
     pub mesh: Mesh,
     /// The members' API servers, the leavers' too.

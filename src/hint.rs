@@ -283,7 +283,7 @@ fn comment(remark: Option<&str>) -> String {
 
 /// A word as a shell takes it for one. Controls and characters that are not shown become escapes, which bash and zsh
 /// read.
-pub fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

@@ -21,36 +21,56 @@
 //!
 //! `sandbox` stands apart: embedded clusters, spoken to over HTTP like any other.
 
-pub mod aws;
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "some of it is there for the command alone"
+    )
+)]
+
+mod aws;
 mod causes;
-pub use helm_engine as chart;
+use helm_engine as chart;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod cluster;
-pub mod digest;
-pub mod engine;
+mod cluster;
+mod digest;
+mod engine;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-pub mod hint;
+mod hint;
 mod link;
-pub mod manifest;
-pub mod name;
-pub mod net;
-pub mod observe;
-pub mod pki;
-pub mod plan;
-pub mod probe;
-pub mod report;
-pub mod resolve;
+mod manifest;
+#[cfg(feature = "measure")]
+pub mod measure;
+mod name;
+mod net;
+mod observe;
+mod pki;
+mod plan;
+mod probe;
+mod report;
+mod resolve;
 #[cfg(any(test, feature = "sandbox"))]
 pub use istio_sandbox as sandbox;
 pub mod spec;
-pub mod verify;
-pub mod wait;
+mod verify;
+mod wait;
 
+pub use aws::{Aws, Env as AwsEnv};
+pub use cluster::ConnectOptions;
 pub use engine::{Sink, event::Event};
+pub use hint::Hint;
 pub use link::{
     Agreed, Change, ChartSource, Consent, Environment, Failure, Folders, Kind as FailureKind,
     Logins, Meshlink, PlannedChange, Problem, Question,
 };
+pub use manifest::Texts;
+pub use name::{ClusterName, MeshId};
+pub use net::{Network, Proxies};
+pub use plan::Plan;
+pub use report::Report;
+pub use verify::{Check, Claim, Outcome, Verdict};

@@ -25,11 +25,11 @@ pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, is_ours, istio_crds,
     istio_version, keepers, label_digest, published_root, record,
 };
-pub use lens::{Lens, Tokens, Unseen};
+pub(crate) use lens::{Lens, Tokens, Unseen};
 
 /// Everything the plan is made from.
 #[derive(Debug, Clone, Default)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// The vault on this machine.
     pub vault: VaultSeen,
     /// Each member, by name.
@@ -38,7 +38,7 @@ pub struct Observed {
 
 /// What the vault on this machine holds for the mesh.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct VaultSeen {
+pub(crate) struct VaultSeen {
     /// The root's public-key hash.
     pub root: Option<String>,
     /// Fingerprint of the intermediate held for each member.
@@ -51,7 +51,7 @@ pub struct VaultSeen {
 
 /// One member, as it is.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// UID of the kube-system namespace: what tells two clusters apart, whatever they are called.
     pub uid: String,
     /// The API server's version, `v1.36.3`.
@@ -92,7 +92,7 @@ pub struct Seen {
 
 /// ConfigMap `meshlink-root`: made once, never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The mesh.
     pub mesh: String,
     /// The root's public-key hash.
@@ -101,7 +101,7 @@ pub struct Claim {
 
 /// ConfigMap `meshlink`: what a finished join leaves for the next run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// The mesh.
     pub mesh: MeshId,
     /// Its members, with how to find each of them again.
@@ -117,7 +117,7 @@ pub struct Record {
 /// How remote secrets are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layout {
+pub(crate) enum Layout {
     /// One Secret per peer, as istioctl writes them.
     PerPeer,
     /// Many peers per Secret: N writes instead of N².
@@ -126,7 +126,7 @@ pub enum Layout {
 
 impl Layout {
     /// What a new mesh of this size gets.
-    pub fn for_size(members: usize) -> Self {
+    pub(crate) fn for_size(members: usize) -> Self {
         if members > 10 {
             Self::Packed
         } else {
@@ -137,7 +137,7 @@ impl Layout {
 
 /// The Secret `cacerts`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct CacertsSeen {
+pub(crate) struct CacertsSeen {
     /// Hash of the root's public key, where one can be read.
     pub root: Option<String>,
     /// Fingerprint of the signing certificate.
@@ -152,7 +152,7 @@ pub struct CacertsSeen {
 
 /// The newest record of a Helm release.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ReleaseSeen {
+pub(crate) struct ReleaseSeen {
     /// Its namespace.
     pub namespace: String,
     /// Its revision.
@@ -169,14 +169,14 @@ pub struct ReleaseSeen {
 
 impl ReleaseSeen {
     /// Whether the last run of whoever made it came to its end.
-    pub fn is_deployed(&self) -> bool {
+    pub(crate) fn is_deployed(&self) -> bool {
         self.status == "deployed"
     }
 }
 
 /// The control plane.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct IstiodSeen {
+pub(crate) struct IstiodSeen {
     /// Its Deployment exists.
     pub present: bool,
     /// Every wanted replica is available.
@@ -193,7 +193,7 @@ pub struct IstiodSeen {
 
 /// The east-west gateway.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct GatewaySeen {
+pub(crate) struct GatewaySeen {
     /// Its Service exists.
     pub present: bool,
     /// Addresses in the Service's status: names or IPs.
@@ -208,7 +208,7 @@ pub struct GatewaySeen {
 
 /// A finalizer of the gateway's Service, and who must take it off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     /// The finalizer.
     pub finalizer: String,
     /// Whose it is.
@@ -219,7 +219,7 @@ pub struct Keeper {
 
 /// A reader account.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ReaderSeen {
+pub(crate) struct ReaderSeen {
     /// Hash of its token, once there is one.
     pub token: Option<String>,
     /// Hash of the CA certificates handed out with it.
@@ -228,7 +228,7 @@ pub struct ReaderSeen {
 
 /// A remote secret's entry for one cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct RemoteSecretSeen {
+pub(crate) struct RemoteSecretSeen {
     /// The Secret it is in.
     pub secret: String,
     /// API server address in it.
@@ -248,7 +248,7 @@ pub struct RemoteSecretSeen {
 }
 
 /// Digest of what a proof in `cluster` covers: if any of it changes, the proof is void.
-pub fn proof_digest(mesh: &Mesh, cluster: &ClusterName, seen: &Seen) -> String {
+pub(crate) fn proof_digest(mesh: &Mesh, cluster: &ClusterName, seen: &Seen) -> String {
     let links: BTreeMap<_, _> = mesh
         .clusters
         .iter()

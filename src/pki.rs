@@ -38,30 +38,30 @@
 //! ```
 
 mod authority;
-pub mod chain;
+pub(crate) mod chain;
 mod check;
 mod key;
 mod pem;
 mod profile;
 mod read;
 mod status;
-pub mod vault;
+pub(crate) mod vault;
 
 use jiff::Timestamp;
 
-pub use self::{
-    authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
-    check::{Files, Problem, Severity, check_cacerts, secret_files},
+pub(crate) use self::{
+    authority::{Intermediate, NewIntermediate, NewRoot, Root},
+    check::{Problem, Severity, check_cacerts, secret_files},
     key::Key,
-    profile::{EMBEDDED, Profile},
-    read::{Algorithm, Cert, CertFacts, NameConstraints, bundle},
-    status::{Proof, Row, Status, same_root, status},
+    profile::Profile,
+    read::{Algorithm, Cert, CertFacts},
+    status::{Row, Status, status},
     vault::Vault,
 };
 
 /// What went wrong with a key or a certificate. The vault has its own [`vault::Error`].
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A certificate profile is not as it must be.
     #[error("cannot read the certificate profile {file}")]
     Profile {

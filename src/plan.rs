@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{cluster::subset::Change, hint::Hint, name::ClusterName, spec::Mesh};
 
-pub mod desire;
-pub mod join;
-pub mod leave;
+pub(crate) mod desire;
+pub(crate) mod join;
+pub(crate) mod leave;
 mod refresh;
-pub mod step;
+pub(crate) mod step;
 
-pub use desire::{Desired, Wanted};
-pub use step::Step;
+pub(crate) use desire::{Desired, Wanted};
+pub(crate) use step::Step;
 
 /// What is to be done, in an order that respects every need.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
@@ -94,7 +94,7 @@ pub struct ObjectChange {
 /// A reason to change nothing at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{}{reason}", cluster.as_ref().map(|c| format!("cluster {c}: ")).unwrap_or_default())]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The cluster that stands against it, if it is one.
     pub cluster: Option<ClusterName>,
     /// What is in the way.
@@ -115,7 +115,7 @@ impl Refusal {
 }
 
 /// The sample apps of every member, put in or taken out.
-pub fn sample(mesh: &Mesh, install: bool) -> Plan {
+pub(crate) fn sample(mesh: &Mesh, install: bool) -> Plan {
     let mut plan = Plan::default();
     for member in &mesh.clusters {
         let name = member.name.clone();

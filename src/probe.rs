@@ -22,22 +22,22 @@ mod answer;
 mod greet;
 mod way;
 
-pub use absence::{Absence, Hidden, Known};
-pub use answer::{Answer, Dialed, Endpoint, Trouble, read_dial, read_endpoints};
-pub use greet::{Greeting, TcpOnly};
-pub use way::Way;
+pub(crate) use absence::{Absence, Hidden};
+pub(crate) use answer::{Answer, Dialed, Endpoint, Trouble, read_dial, read_endpoints};
+pub(crate) use greet::Greeting;
+pub(crate) use way::Way;
 
 /// The namespace probes live in; it exists only as long as they do.
-pub const NAMESPACE: &str = "meshlink-probe";
+pub(crate) const NAMESPACE: &str = "meshlink-probe";
 /// The Deployment, and the `app` label of its pod.
-pub const NAME: &str = "meshlink-probe";
+pub(crate) const NAME: &str = "meshlink-probe";
 /// Where a probe takes questions for the others, and addresses to try.
 const ASK: u16 = 18080;
 /// The sidecar's own port.
 pub(crate) const ADMIN: u16 = 15000;
 
 /// The probe of one cluster, as objects.
-pub fn objects(
+pub(crate) fn objects(
     texts: &Texts,
     members: &[ClusterName],
     cluster: &ClusterName,
@@ -61,13 +61,13 @@ fn account(cluster: &ClusterName) -> String {
 }
 
 /// What the certificate of a cluster's probe says it is.
-pub fn identity(trust_domain: &TrustDomain, cluster: &ClusterName) -> String {
+pub(crate) fn identity(trust_domain: &TrustDomain, cluster: &ClusterName) -> String {
     let account = account(cluster);
     format!("spiffe://{trust_domain}/ns/{NAMESPACE}/sa/{account}")
 }
 
 /// The proxy image istiod injects, as its injector's values say.
-pub fn proxy_image<'v>(istiod: impl Iterator<Item = &'v Value>) -> Option<String> {
+pub(crate) fn proxy_image<'v>(istiod: impl Iterator<Item = &'v Value>) -> Option<String> {
     let mut maps = istiod.filter(|o| o["kind"] == "ConfigMap");
     let values = maps.find_map(|map| map["data"]["values"].as_str())?;
     let values: Value = serde_json::from_str(values).ok()?;
@@ -92,19 +92,19 @@ pub fn proxy_image<'v>(istiod: impl Iterator<Item = &'v Value>) -> Option<String
 
 /// A running probe.
 #[derive(Debug, Clone)]
-pub struct Probe {
+pub(crate) struct Probe {
     cluster: Cluster,
     pod: String,
 }
 
 /// The probe's Deployment.
-pub fn deployment() -> Ref {
+pub(crate) fn deployment() -> Ref {
     Ref::namespaced(&Kind::DEPLOYMENT, NAMESPACE, NAME)
 }
 
 impl Probe {
     /// The running probe of a cluster, if there is one.
-    pub async fn find(cluster: &Cluster) -> Result<Option<Self>, cluster::Error> {
+    pub(crate) async fn find(cluster: &Cluster) -> Result<Option<Self>, cluster::Error> {
         let label = format!("app={NAME}");
         let pods = cluster
             .list(&Kind::POD, Some(NAMESPACE), Some(&label))
@@ -120,7 +120,7 @@ impl Probe {
     /// proxies, or at one address of its gateway, past the sidecar but as who the sidecar is.
     /// Nothing more is asked of an address that failed once, nor of the proxies after a second failure:
     /// each may take seconds.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         way: Way,
         target: &ClusterName,
@@ -139,7 +139,7 @@ impl Probe {
     }
 
     /// Tries to reach a host and port from this pod.
-    pub async fn dial(&self, host: &str, port: u16) -> Result<Dialed, cluster::Error> {
+    pub(crate) async fn dial(&self, host: &str, port: u16) -> Result<Dialed, cluster::Error> {
         let path = format!("http://{host}:{port}/");
         let answer = self.cluster.get(NAMESPACE, &self.pod, ASK, &path).await?;
         Ok(read_dial(
@@ -149,14 +149,14 @@ impl Probe {
     }
 
     /// Every endpoint the sidecar holds, whosever it is.
-    pub async fn held(&self) -> Result<Vec<Endpoint>, cluster::Error> {
+    pub(crate) async fn held(&self) -> Result<Vec<Endpoint>, cluster::Error> {
         let path = "/clusters?format=json";
         let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, path).await?;
         Ok(answer::read_all(&answer.body, |_| true))
     }
 
     /// What the sidecar holds for `target`'s probe, in each way.
-    pub async fn endpoints(
+    pub(crate) async fn endpoints(
         &self,
         target: &ClusterName,
     ) -> Result<BTreeMap<Way, Vec<Endpoint>>, cluster::Error> {

@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 1;
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There is no such name, or it has no address.
     #[error("{name} has no address in DNS")]
     NotFound {
@@ -51,7 +51,7 @@ pub enum Error {
 
 /// Asks name servers for addresses; cheap to clone.
 #[derive(Clone)]
-pub struct Resolver(TokioResolver);
+pub(crate) struct Resolver(TokioResolver);
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,13 +61,13 @@ impl std::fmt::Debug for Resolver {
 
 impl Resolver {
     /// The servers this machine uses.
-    pub fn system() -> Result<Self, Error> {
+    pub(crate) fn system() -> Result<Self, Error> {
         let (config, _) = hickory_resolver::system_conf::read_system_conf().map_err(system)?;
         Self::build(config.name_servers().to_vec())
     }
 
     /// These servers and no others, by UDP, and by TCP for long answers.
-    pub fn with_servers(servers: Vec<SocketAddr>) -> Result<Self, Error> {
+    pub(crate) fn with_servers(servers: Vec<SocketAddr>) -> Result<Self, Error> {
         let server = |address: SocketAddr| {
             let at = |mut connection: ConnectionConfig| {
                 connection.port = address.port();
@@ -93,7 +93,7 @@ impl Resolver {
     }
 
     /// The addresses of a name, in order; an address is its own.
-    pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
+    pub(crate) async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, Error> {
         if let Ok(address) = name.parse() {
             return Ok(vec![address]);
         }
@@ -116,7 +116,7 @@ impl Resolver {
     }
 
     /// How long others may keep a "no" about a name, as its zone says (RFC 2308, section 5).
-    pub async fn keeps_no(&self, name: &str) -> Option<Duration> {
+    pub(crate) async fn keeps_no(&self, name: &str) -> Option<Duration> {
         // A name of a load balancer is no zone: the answer is a "no", with the word of the zone it is in.
         match self.0.lookup(absolute(name), RecordType::SOA).await {
             Err(NetError::Dns(DnsError::NoRecordsFound(no))) => {

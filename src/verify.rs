@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::hint::Hint;
 
-pub mod istiod;
+pub(crate) mod istiod;
 mod mesh;
-pub mod pair;
-pub mod service;
+pub(crate) mod pair;
+pub(crate) mod service;
 mod token;
-pub mod traffic;
+pub(crate) mod traffic;
 
-pub use mesh::{Depth, Verifier, verify};
-pub use traffic::Asked;
+pub(crate) use mesh::{Depth, Verifier, verify};
+pub(crate) use traffic::Asked;
 
 /// What was found about one claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -12,7 +12,7 @@ use crate::hint::Hint;
 
 /// Whether it is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress<T, N = Reason> {
+pub(crate) enum Progress<T, N = Reason> {
     /// It is; this is what was waited for.
     Done(T),
     /// Not yet, for this reason.
@@ -23,16 +23,16 @@ pub enum Progress<T, N = Reason> {
 
 /// Why something is not so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
+pub(crate) struct Reason {
     /// In words. What comes after a first line break is for the end of the wait, not for its course.
-    pub text: String,
+    pub(crate) text: String,
     /// Commands that show more.
-    pub hints: Vec<Hint>,
+    pub(crate) hints: Vec<Hint>,
 }
 
 impl Reason {
     /// With commands that show more.
-    pub fn with(self, hints: Vec<Hint>) -> Self {
+    pub(crate) fn with(self, hints: Vec<Hint>) -> Self {
         Self { hints, ..self }
     }
 }
@@ -58,7 +58,7 @@ impl fmt::Display for Reason {
 
 /// A wait that ended without what was waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unmet<N = Reason> {
+pub(crate) enum Unmet<N = Reason> {
     /// Time is up.
     Late {
         /// How long it was waited.
@@ -72,14 +72,14 @@ pub enum Unmet<N = Reason> {
 
 /// When to give up.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     start: Instant,
     end: Instant,
 }
 
 impl Deadline {
     /// This long from now.
-    pub fn after(limit: Duration) -> Self {
+    pub(crate) fn after(limit: Duration) -> Self {
         let start = Instant::now();
         Self {
             start,
@@ -88,18 +88,18 @@ impl Deadline {
     }
 
     /// How much is left.
-    pub fn left(self) -> Duration {
+    pub(crate) fn left(self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
 
     /// How much there was in all.
-    pub fn limit(self) -> Duration {
+    pub(crate) fn limit(self) -> Duration {
         self.end - self.start
     }
 }
 
 /// When to ask.
-pub trait Pace {
+pub(crate) trait Pace {
     /// What the question is asked of, such as the new state of a watched object; nothing for a clock.
     type News: Send;
 
@@ -114,7 +114,7 @@ pub trait Pace {
 
 /// Asks at once, and then after pauses, for what cannot be watched.
 #[derive(Debug, Clone, Copy)]
-pub struct Every {
+pub(crate) struct Every {
     first: Duration,
     most: Duration,
     /// The last pause; none before the first question.
@@ -123,12 +123,12 @@ pub struct Every {
 
 impl Every {
     /// Pauses of one length.
-    pub const fn fixed(pause: Duration) -> Self {
+    pub(crate) const fn fixed(pause: Duration) -> Self {
         Self::growing(pause, pause)
     }
 
     /// Pauses that grow by a quarter while the reason stays the same, and begin anew when it changes.
-    pub const fn growing(first: Duration, most: Duration) -> Self {
+    pub(crate) const fn growing(first: Duration, most: Duration) -> Self {
         Self {
             first,
             most,
@@ -137,7 +137,8 @@ impl Every {
     }
 
     /// The shortest pause.
-    pub const fn first(&self) -> Duration {
+    #[cfg(feature = "measure")]
+    pub(crate) const fn first(&self) -> Duration {
         self.first
     }
 }
@@ -166,7 +167,7 @@ impl Pace for Every {
 
 /// Asks whenever there is something new.
 #[derive(Debug)]
-pub struct On<S>(pub S);
+pub(crate) struct On<S>(pub S);
 
 impl<S> Pace for On<S>
 where
@@ -181,7 +182,7 @@ where
 
 /// Asks at a pace until it is so, and says every new reason why it is not. A question that was begun is not cut short
 /// by the deadline.
-pub async fn until<P, F, T, N>(
+pub(crate) async fn until<P, F, T, N>(
     mut ask: impl FnMut(P::News) -> F,
     mut pace: P,
     deadline: Deadline,

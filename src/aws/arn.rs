@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 /// `arn:partition:service:region:account:resource`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Arn {
+pub(crate) struct Arn {
     /// `aws`, `aws-cn`, `aws-us-gov`, …
     pub partition: String,
     /// `eks`, `elasticloadbalancing`, …
@@ -20,7 +20,7 @@ pub struct Arn {
 /// A text that is not an ARN.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an ARN: write arn:aws:eks:REGION:ACCOUNT:cluster/NAME")]
-pub struct NotAnArn(pub String);
+pub(crate) struct NotAnArn(pub String);
 
 impl FromStr for Arn {
     type Err = NotAnArn;
@@ -68,7 +68,7 @@ impl fmt::Display for Arn {
 
 impl Arn {
     /// The cluster's name, if this is an EKS cluster with region and account.
-    pub fn eks_cluster(&self) -> Option<&str> {
+    pub(crate) fn eks_cluster(&self) -> Option<&str> {
         let whole = self.service == "eks" && !self.region.is_empty() && !self.account.is_empty();
         self.resource
             .strip_prefix("cluster/")
@@ -78,7 +78,7 @@ impl Arn {
 
 /// A separate AWS: its own names, its own DNS suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partition {
+pub(crate) struct Partition {
     /// As it stands in ARNs.
     pub id: &'static str,
     /// What every host name of its services ends in.
@@ -88,7 +88,7 @@ pub struct Partition {
 }
 
 /// All partitions; the commercial one last, because its regions have no prefix of their own.
-pub const PARTITIONS: [Partition; 8] = [
+pub(crate) const PARTITIONS: [Partition; 8] = [
     Partition {
         id: "aws-cn",
         suffix: "amazonaws.com.cn",
@@ -133,7 +133,7 @@ pub const PARTITIONS: [Partition; 8] = [
 
 impl Partition {
     /// The partition a region belongs to.
-    pub fn of_region(region: &str) -> Self {
+    pub(crate) fn of_region(region: &str) -> Self {
         let [.., commercial] = PARTITIONS;
         PARTITIONS
             .into_iter()
@@ -143,7 +143,7 @@ impl Partition {
 }
 
 /// Whether a text has the shape of a region: `eu-west-1`, `us-gov-east-1`.
-pub fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let number = parts
         .last()

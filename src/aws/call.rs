@@ -11,7 +11,7 @@ use crate::{causes::chain, cluster::Recover, hint::Hint};
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{}:{action} in {region}: {cause}", service.prefix())]
-pub struct Error {
+pub(crate) struct Error {
     /// The service asked.
     pub service: Service,
     /// The action, as IAM spells it.
@@ -24,7 +24,7 @@ pub struct Error {
 
 /// Why a call failed, as far as a caller can act on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Too many calls; to be asked again later.
     Throttled,
     /// No credentials found anywhere; what the chain said.
@@ -69,7 +69,7 @@ impl fmt::Display for Cause {
 
 impl Error {
     /// Whether asking again can help.
-    pub fn recover(&self) -> Recover {
+    pub(crate) fn recover(&self) -> Recover {
         match self.cause {
             Cause::Throttled => Recover::After(Duration::from_secs(5)),
             Cause::Unavailable(_) | Cause::Unreachable(_) | Cause::Slow | Cause::Garbled(_) => {
@@ -80,7 +80,7 @@ impl Error {
     }
 
     /// What shows or mends the cause.
-    pub fn hint(&self, profile: Option<&str>) -> Option<Hint> {
+    pub(crate) fn hint(&self, profile: Option<&str>) -> Option<Hint> {
         let with_profile = |words: &[&'static str]| {
             let profile = profile.into_iter().flat_map(|p| ["--profile", p]);
             Hint::command(words.iter().copied().chain(profile))
@@ -110,7 +110,7 @@ impl Error {
     }
 
     /// Whether the cause is a missing thing.
-    pub fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(self.cause, Cause::NotFound(_))
     }
 }

@@ -20,21 +20,23 @@ mod tests;
 mod token;
 mod twins;
 
-pub use describe::{AuthMode, Facts, clusters, describe};
-pub use enter::enter;
-pub use entry::{Barrier, Caller, caller, grant, ways_in};
-pub use exec::{Minted, native};
-pub use find::{Context, Found, Place, find, place_of};
-pub use token::{LIFE, RENEW, Token, TokenSource, mint};
-pub use twins::twins;
+pub(crate) use describe::{AuthMode, Facts, describe};
+pub(crate) use enter::enter;
+pub(crate) use entry::{Barrier, caller, ways_in};
+pub(crate) use exec::native;
+pub(crate) use find::{Context, Found, Place, find, place_of};
+pub(crate) use token::TokenSource;
+#[cfg(any(test, feature = "measure"))]
+pub(crate) use token::mint;
+pub(crate) use twins::twins;
 
 use super::{Aws, Identity, call};
-use crate::{cluster::Recover, hint::Hint};
+use crate::hint::Hint;
 
 /// What went wrong with a cluster's name, its description or its token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// Several clusters answer to the name.
     #[error("{text:?} matches several contexts: {}", candidates.join(", "))]
     Ambiguous {
@@ -142,7 +144,7 @@ fn listed(there: &[String]) -> String {
 
 impl Error {
     /// What to type next.
-    pub fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::Ambiguous { text, candidates } => candidates.first().map(|one| {
                 let name = id_of(text);
@@ -187,15 +189,6 @@ impl Error {
             Self::NotACluster { .. } | Self::Incomplete { .. } | Self::Sign { .. } => None,
         }
     }
-
-    /// Whether asking again can help.
-    pub fn recover(&self) -> Recover {
-        match self {
-            Self::Call { source, .. } => source.recover(),
-            Self::NotActive { status, .. } if status == "CREATING" => Recover::Backoff,
-            _ => Recover::Never,
-        }
-    }
 }
 
 /// The last word of a name, fit to be a mesh's name for the cluster.
@@ -205,7 +198,7 @@ fn id_of(text: &str) -> &str {
 
 /// What a name turned out to be.
 #[derive(Debug, Clone)]
-pub enum Resolved {
+pub(crate) enum Resolved {
     /// A kubeconfig context, by its exact name.
     Context(String),
     /// An EKS cluster, described; no kubeconfig is needed for it.
@@ -213,7 +206,7 @@ pub enum Resolved {
 }
 
 /// Find the cluster a name means, asking EKS where no context has it.
-pub async fn resolve(
+pub(crate) async fn resolve(
     aws: &Aws,
     who: &Identity,
     text: &str,

@@ -16,7 +16,7 @@ use crate::hint::Hint;
 
 /// Who may reach a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exposure {
+pub(crate) enum Exposure {
     /// Private addresses.
     Internal {
         /// By which way each peer gets there.
@@ -31,7 +31,7 @@ pub enum Exposure {
 
 /// A private way between two clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// They share a VPC.
     SameVpc(String),
     /// A VPC peering.
@@ -43,7 +43,7 @@ pub enum Way {
 /// Nothing was decided, because something is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot tell who may reach the gateway of {gateway}: {reason}")]
-pub struct Undecided {
+pub(crate) struct Undecided {
     /// The cluster whose gateway it is.
     pub gateway: String,
     /// What is not known, of whom.
@@ -52,7 +52,7 @@ pub struct Undecided {
 
 impl Undecided {
     /// The ways to decide.
-    pub fn hint(&self) -> Hint {
+    pub(crate) fn hint(&self) -> Hint {
         Hint::note(
             "set it in mesh.yaml: `gateway: {exposure: internal}` if there is a private route, or \
          `gateway: {exposure: internet-facing, sourceRanges: [ADDRESS/32]}` with the addresses that the peers' requests come from",
@@ -61,7 +61,8 @@ impl Undecided {
 }
 
 /// Decide for every member.
-pub fn decide(members: &[Network]) -> Result<BTreeMap<String, Exposure>, Undecided> {
+#[cfg(test)]
+pub(crate) fn decide(members: &[Network]) -> Result<BTreeMap<String, Exposure>, Undecided> {
     members
         .iter()
         .map(|gateway| Ok((gateway.cluster.clone(), of(gateway, members)?)))
@@ -69,7 +70,7 @@ pub fn decide(members: &[Network]) -> Result<BTreeMap<String, Exposure>, Undecid
 }
 
 /// Decide for one member.
-pub fn of(gateway: &Network, members: &[Network]) -> Result<Exposure, Undecided> {
+pub(crate) fn of(gateway: &Network, members: &[Network]) -> Result<Exposure, Undecided> {
     let peers: Vec<&Network> = members
         .iter()
         .filter(|m| m.cluster != gateway.cluster)
@@ -91,7 +92,7 @@ pub fn of(gateway: &Network, members: &[Network]) -> Result<Exposure, Undecided>
 }
 
 /// Public addresses, whatever private ways there are: open to where every peer comes from.
-pub fn facing(gateway: &Network, members: &[Network]) -> Result<Exposure, Undecided> {
+pub(crate) fn facing(gateway: &Network, members: &[Network]) -> Result<Exposure, Undecided> {
     let mut sources = BTreeSet::new();
     for peer in members.iter().filter(|m| m.cluster != gateway.cluster) {
         let undecided = |reason| Undecided {
@@ -111,7 +112,7 @@ pub fn facing(gateway: &Network, members: &[Network]) -> Result<Exposure, Undeci
 }
 
 /// The private way between two clusters, if there is one both ways.
-pub fn way(from: &Network, to: &Network) -> Result<Option<Way>, String> {
+pub(crate) fn way(from: &Network, to: &Network) -> Result<Option<Way>, String> {
     if from.vpc == to.vpc && from.region == to.region {
         return Ok(Some(Way::SameVpc(from.vpc.clone())));
     }
@@ -154,7 +155,7 @@ fn leads(from: &Network, to: &Network) -> Option<String> {
 }
 
 /// The public addresses by which a cluster's pods leave.
-pub fn egress(network: &Network) -> Result<Vec<IpAddr>, String> {
+pub(crate) fn egress(network: &Network) -> Result<Vec<IpAddr>, String> {
     let everything = IpNet::from(IpAddr::from([1, 1, 1, 1]));
     let cluster = &network.cluster;
     if let Some(action) = network

@@ -23,7 +23,7 @@ use crate::{
 /// Why the Services could not be derived.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// A cluster could not be read.
     #[error("could not read the nodes of {cluster}")]
     Nodes {
@@ -66,7 +66,7 @@ pub enum Error {
 
 impl Error {
     /// What to do about it.
-    pub fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::Nodes { .. } => None,
             Self::Describe { source, .. } => source.hint(),
@@ -85,7 +85,7 @@ impl Error {
 
 /// A member, as far as its gateway goes.
 #[derive(Debug, Clone)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its API server.
     pub cluster: Cluster,
     /// Where EKS has it; none for a cluster that is not EKS's.
@@ -96,7 +96,7 @@ pub struct Member {
 
 /// What AWS means for the members' gateways; members elsewhere are not in it.
 #[derive(Debug, Default)]
-pub struct Derived {
+pub(crate) struct Derived {
     /// Chart values for the gateway of every member on AWS, by the cluster's name in the mesh.
     pub values: BTreeMap<String, Value>,
     /// What was looked at before the first write.
@@ -106,7 +106,7 @@ pub struct Derived {
 }
 
 /// Look at every member on AWS and derive what its gateway's Service must say.
-pub async fn derive(
+pub(crate) async fn derive(
     aws: &Aws,
     members: &[Member],
     gateway: &spec::Gateway,
@@ -284,7 +284,7 @@ fn expose(
 const SCHEME: &str = "service.beta.kubernetes.io/aws-load-balancer-scheme";
 
 /// The values of the gateway chart: class, scheme, targets by address, and a health check of the port itself.
-pub fn service(class: Option<&str>, scheme: Option<&str>, exposure: &Exposure) -> Value {
+pub(crate) fn service(class: Option<&str>, scheme: Option<&str>, exposure: &Exposure) -> Value {
     let (derived, sources) = match exposure {
         Exposure::Internal { .. } => ("internal", Vec::new()),
         Exposure::InternetFacing { sources } => (

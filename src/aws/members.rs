@@ -17,14 +17,14 @@ use crate::{
 
 /// Every member, as far as AWS goes.
 #[derive(Debug, Clone)]
-pub struct Members {
+pub(crate) struct Members {
     aws: Aws,
     all: BTreeMap<ClusterName, (Option<Place>, Identity)>,
 }
 
 impl Members {
     /// From how each is to be found; nothing is asked.
-    pub fn new(aws: Aws, mesh: &Mesh, contexts: &[Context]) -> Self {
+    pub(crate) fn new(aws: Aws, mesh: &Mesh, contexts: &[Context]) -> Self {
         let region = aws.env().region.clone();
         // A context's own profile is as whom AWS knows its cluster.
         let of_context = |name: &str| {
@@ -67,28 +67,28 @@ impl Members {
     }
 
     /// AWS, as the environment describes it.
-    pub fn aws(&self) -> &Aws {
+    pub(crate) fn aws(&self) -> &Aws {
         &self.aws
     }
 
     /// Where a member is, and as whom to ask; a member that is not EKS's has no place.
-    pub fn of(&self, name: &ClusterName) -> (Option<Place>, Identity) {
+    pub(crate) fn of(&self, name: &ClusterName) -> (Option<Place>, Identity) {
         self.all.get(name).cloned().unwrap_or_default()
     }
 
     /// Whether there is reason to think that AWS may be asked: looking for credentials where there are none takes seconds.
-    pub fn is_configured(&self) -> bool {
+    pub(crate) fn is_configured(&self) -> bool {
         let env = self.aws.env();
         self.any() || env.keys.is_some() || env.profile.is_some()
     }
 
     /// Whether any member is an EKS cluster.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.all.values().any(|(place, _)| place.is_some())
     }
 
     /// What the load balancer of a member's Service is known by, to see it gone.
-    pub async fn former(
+    pub(crate) async fn former(
         &self,
         name: &ClusterName,
         service: &Value,
@@ -98,7 +98,7 @@ impl Members {
     }
 
     /// A watch for the load balancer of a member's gateway.
-    pub fn watch(&self, name: &ClusterName, service: (&str, &str), port: u16) -> Watch {
+    pub(crate) fn watch(&self, name: &ClusterName, service: (&str, &str), port: u16) -> Watch {
         let (place, who) = self.of(name);
         Watch::later(
             self.aws.clone(),

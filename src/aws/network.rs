@@ -18,7 +18,7 @@ use super::{
 
 /// The network around one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Network {
+pub(crate) struct Network {
     /// The cluster.
     pub cluster: String,
     /// Its region.
@@ -47,7 +47,7 @@ pub struct Network {
 
 /// A subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subnet {
+pub(crate) struct Subnet {
     /// `subnet-…`.
     pub id: String,
     /// Its addresses.
@@ -62,7 +62,7 @@ pub struct Subnet {
 
 /// A route that works.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Where to.
     pub to: IpNet,
     /// `nat-…`, `igw-…`, `pcx-…`, `tgw-…`, `local`, …
@@ -71,7 +71,7 @@ pub struct Route {
 
 /// A security group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// `sg-…`.
     pub id: String,
     /// What it lets in.
@@ -80,7 +80,7 @@ pub struct Group {
 
 /// A rule that lets something in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// First and last port; all of them for every protocol.
     pub ports: (u16, u16),
     /// Ranges let in.
@@ -93,20 +93,20 @@ pub struct Rule {
 
 impl Rule {
     /// Whether it opens a port.
-    pub fn opens(&self, port: u16) -> bool {
+    pub(crate) fn opens(&self, port: u16) -> bool {
         (self.ports.0..=self.ports.1).contains(&port)
     }
 }
 
 impl Network {
     /// The routes of a subnet, or the main ones.
-    pub fn routes_of(&self, subnet: &str) -> &[Route] {
+    pub(crate) fn routes_of(&self, subnet: &str) -> &[Route] {
         let own = self.routes.get(subnet).or_else(|| self.routes.get(""));
         own.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Where a subnet's packets to a range go: the narrowest route that covers it.
-    pub fn toward(&self, subnet: &str, to: &IpNet) -> Option<&str> {
+    pub(crate) fn toward(&self, subnet: &str, to: &IpNet) -> Option<&str> {
         let fits = self.routes_of(subnet).iter().filter(|r| r.to.contains(to));
         let narrowest = fits.reduce(|best, r| if best.to.contains(&r.to) { r } else { best });
         narrowest.map(|r| r.via.as_str())
@@ -114,7 +114,7 @@ impl Network {
 }
 
 /// Read the network around a cluster. `nodes` are the addresses of its nodes, where they are known.
-pub async fn read(
+pub(crate) async fn read(
     facts: &Facts,
     nodes: &[IpAddr],
     now: impl Fn() -> SystemTime,

@@ -19,14 +19,14 @@ mod stuck;
 mod tests;
 mod wait;
 
-pub use ask::{FoundBy, Watch};
-pub use class::{Class, Controllers, choose};
-pub use host::{Host, Shape};
-pub use judge::{Policy, judge};
-pub use seen::{Binding, Event, Gate, Pod, Seen, see};
+pub(crate) use ask::{FoundBy, Watch};
+pub(crate) use class::{Controllers, choose};
+pub(crate) use host::{Host, Shape};
+pub(crate) use judge::{Policy, judge};
 pub(crate) use seen::{CONTROLLER, controllers};
-pub use stuck::Stuck;
-pub use wait::{PACE, wait};
+pub(crate) use seen::{Event, Seen, see};
+pub(crate) use stuck::Stuck;
+pub(crate) use wait::{PACE, wait};
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::call;
-use crate::{cluster::Recover, hint::Hint, wait::Reason};
+use crate::{hint::Hint, wait::Reason};
 
 /// A load balancer and its targets, as Elastic Load Balancing tells them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// Its DNS name.
     pub hostname: String,
     /// Its ARN.
@@ -67,7 +67,7 @@ pub struct Readiness {
 
 /// A target group behind the listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Group {
+pub(crate) struct Group {
     /// Its ARN.
     pub arn: String,
     /// Its share of the traffic; 0 is none.
@@ -76,7 +76,7 @@ pub struct Group {
 
 /// A target and how it does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Target {
+pub(crate) struct Target {
     /// Address or instance id.
     pub id: String,
     /// Port.
@@ -93,14 +93,14 @@ pub struct Target {
 
 impl Target {
     /// Gets traffic.
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.state == "healthy"
     }
 }
 
 /// A Service by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceName {
+pub(crate) struct ServiceName {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -116,7 +116,7 @@ impl fmt::Display for ServiceName {
 /// What went wrong with a load balancer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// It cannot become ready without somebody doing something.
     #[error("the load balancer of {service} in {cluster} cannot become ready: {cause}")]
     Stuck {
@@ -161,7 +161,7 @@ pub enum Error {
 
 impl Error {
     /// What shows or mends it.
-    pub fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::Stuck {
                 cluster,
@@ -181,7 +181,7 @@ impl Error {
     }
 
     /// Whether AWS was never asked, for want of credentials or rights: nothing is known against the load balancer.
-    pub fn is_blind(&self) -> bool {
+    pub(crate) fn is_blind(&self) -> bool {
         use call::Cause::{BadCredentials, Denied, Expired, NoCredentials};
         let Self::Ask { source, .. } = self else {
             return false;
@@ -190,14 +190,5 @@ impl Error {
             source.cause,
             NoCredentials(_) | Expired(_) | BadCredentials(_) | Denied(_)
         )
-    }
-
-    /// Whether asking again can help.
-    pub fn recover(&self) -> Recover {
-        match self {
-            Self::NotInTime { .. } => Recover::Backoff,
-            Self::Ask { source, .. } => source.recover(),
-            _ => Recover::Never,
-        }
     }
 }

@@ -6,7 +6,7 @@ use super::{arn::Partition, env::Service};
 
 /// What an action is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needed {
+pub(crate) struct Needed {
     /// The service.
     pub service: Service,
     /// The action.
@@ -24,7 +24,7 @@ const fn needed(service: Service, action: &'static str, purpose: &'static str) -
 }
 
 /// Every action meshlink may call, but for those that need no grant.
-pub const ACTIONS: [Needed; 14] = [
+pub(crate) const ACTIONS: [Needed; 14] = [
     needed(Service::Eks, "DescribeCluster", "join"),
     needed(Service::Eks, "ListClusters", "names"),
     needed(Service::Elb, "DescribeLoadBalancers", "await-nlb"),
@@ -50,7 +50,7 @@ pub const ACTIONS: [Needed; 14] = [
 ];
 
 /// The policy, ready for `aws iam create-policy`. Describe actions of load balancers and networks know no resources.
-pub fn minimal(partition: Partition) -> Value {
+pub(crate) fn minimal(partition: Partition) -> Value {
     let names = |service: Service| -> Vec<String> {
         let mine = ACTIONS.iter().filter(|n| n.service == service);
         mine.map(|n| format!("{}:{}", service.prefix(), n.action))

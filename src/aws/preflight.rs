@@ -20,7 +20,7 @@ const INSIDE: [u16; 5] = [15010, 15014, 15017, 20001, 9090];
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Pass,
     /// May hurt.
@@ -31,7 +31,7 @@ pub enum Level {
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Which check: `aws-subnets`, …
     pub check: &'static str,
     /// The cluster.
@@ -46,7 +46,7 @@ pub struct Finding {
 
 /// A cluster, as EKS and EC2 tell it.
 #[derive(Debug, Clone, Copy)]
-pub struct Member<'a> {
+pub(crate) struct Member<'a> {
     /// What EKS said.
     pub facts: &'a Facts,
     /// What EC2 said.
@@ -60,7 +60,7 @@ pub struct Member<'a> {
 }
 
 /// Look at everything.
-pub fn check(members: &[Member<'_>], exposure: &BTreeMap<String, Exposure>) -> Vec<Finding> {
+pub(crate) fn check(members: &[Member<'_>], exposure: &BTreeMap<String, Exposure>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in members {
         let scheme = exposure.get(&member.network.cluster);

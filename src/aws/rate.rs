@@ -16,7 +16,7 @@ use super::env::Service;
 
 /// How fast calls may follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Time between two calls at the steady rate.
     pub period: Duration,
     /// Calls that may be made at once after a pause.
@@ -47,7 +47,7 @@ impl Pace {
 
 /// A queue of evenly spaced turns, with a burst after a pause.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub(crate) struct Rate {
     pace: Pace,
     /// When the next turn would be due at the steady rate.
     due: Mutex<Option<Instant>>,
@@ -60,13 +60,13 @@ const NEWS: Duration = Duration::from_secs(5);
 
 impl Rate {
     /// Wait for a turn.
-    pub async fn turn(&self) {
+    pub(crate) async fn turn(&self) {
         let turn = self.book(Instant::now());
         sleep_until(turn).await;
     }
 
     /// Everybody waits at least this long from now: the service said so.
-    pub fn pause(&self, pause: Duration) {
+    pub(crate) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause + self.ahead();
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         *due = Some(due.map_or(until, |due| due.max(until)));
@@ -99,7 +99,7 @@ impl Rate {
 
 /// All budgets of a run, by service, account and region.
 #[derive(Debug, Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Another pace than the usual one.
     pace: Option<Pace>,
     all: Mutex<BTreeMap<(Service, String, String), Arc<Rate>>>,
@@ -107,7 +107,8 @@ pub struct Rates {
 
 impl Rates {
     /// Budgets of another pace than the usual one.
-    pub fn new(pace: Pace) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(pace: Pace) -> Self {
         Self {
             pace: Some(pace),
             all: Mutex::default(),
@@ -115,7 +116,7 @@ impl Rates {
     }
 
     /// The budget for a service of an account in a region.
-    pub fn of(&self, service: Service, account: &str, region: &str) -> Arc<Rate> {
+    pub(crate) fn of(&self, service: Service, account: &str, region: &str) -> Arc<Rate> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = all.entry((service, account.into(), region.into()));
         let pace = self.pace.unwrap_or_else(|| Pace::of(service));

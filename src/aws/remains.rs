@@ -20,7 +20,7 @@ const PACE: Every = Every::growing(Duration::from_secs(2), Duration::from_secs(1
 
 /// A load balancer that was, to be looked for.
 #[derive(Debug, Clone)]
-pub struct Former {
+pub(crate) struct Former {
     session: Session,
     host: Host,
     arn: Option<String>,
@@ -30,7 +30,7 @@ pub struct Former {
 
 impl Former {
     /// What a Service's load balancer is known by; `None` where it has none of AWS's.
-    pub async fn of(
+    pub(crate) async fn of(
         aws: &Aws,
         who: &Identity,
         place: Option<&Place>,
@@ -64,7 +64,7 @@ impl Former {
     }
 
     /// What is still there of it, each with its kind.
-    pub async fn remains(&self, now: impl Fn() -> SystemTime) -> Result<Vec<String>, Error> {
+    pub(crate) async fn remains(&self, now: impl Fn() -> SystemTime) -> Result<Vec<String>, Error> {
         let mut left: Vec<String> = self.balancer().await?.into_iter().collect();
         let named = format!("ELB net/*/{}", self.host.id);
         let filter = [("description".to_owned(), named)];
@@ -116,7 +116,7 @@ impl Former {
     }
 
     /// The command that shows what holds a subnet or a VPC back.
-    pub fn hint(&self) -> Hint {
+    pub(crate) fn hint(&self) -> Hint {
         let Host { id, region, .. } = &self.host;
         let filter = format!("Name=description,Values=ELB net/*/{id}");
         let words = [
@@ -130,7 +130,7 @@ impl Former {
     }
 
     /// The command that deletes what nobody else will.
-    pub fn delete(&self) -> Option<Hint> {
+    pub(crate) fn delete(&self) -> Option<Hint> {
         let delete = ["aws", "elbv2", "delete-load-balancer"];
         self.arn.as_ref().map(|arn| {
             let of = ["--region", &self.host.region, "--load-balancer-arn", arn];
@@ -139,7 +139,7 @@ impl Former {
     }
 
     /// Look until nothing is left; where that does not come about in time, the reason is what is left.
-    pub async fn gone(
+    pub(crate) async fn gone(
         &self,
         deadline: Deadline,
         now: impl Fn() -> SystemTime,

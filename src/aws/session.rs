@@ -19,7 +19,7 @@ use super::{
     call::{Cause, Error, by_credentials, by_sdk},
     env::{Env, Service},
     http::Client,
-    rate::{Pace, Rates},
+    rate::Rates,
 };
 use crate::{cluster::Recover, net::Network};
 
@@ -50,13 +50,13 @@ impl fmt::Debug for Listener {
 
 /// As whom to call: profile, and a role to take on with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Profile; the environment's, if absent.
-    pub profile: Option<String>,
+    pub(crate) profile: Option<String>,
     /// Role to assume.
-    pub role_arn: Option<String>,
+    pub(crate) role_arn: Option<String>,
     /// External id that role asks for.
-    pub external_id: Option<String>,
+    pub(crate) external_id: Option<String>,
 }
 
 impl From<&crate::spec::Eks> for Identity {
@@ -77,7 +77,7 @@ impl From<&crate::spec::Eks> for Identity {
 
 /// AWS as one identity sees it in one region.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub(crate) struct Session {
     env: Arc<Env>,
     credentials: Option<SharedCredentialsProvider>,
     eks: aws_sdk_eks::Client,
@@ -112,13 +112,13 @@ impl Aws {
 
     /// Reach AWS this way; directly, if not told.
     #[must_use]
-    pub fn through(self, network: Network) -> Self {
+    pub(crate) fn through(self, network: Network) -> Self {
         Self { network, ..self }
     }
 
     /// Say it to somebody when AWS lets a call wait.
     #[must_use]
-    pub fn telling(self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub(crate) fn telling(self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self {
             listener: Listener(Some(Arc::new(listener))),
             ..self
@@ -126,13 +126,14 @@ impl Aws {
     }
 
     /// Tells whoever listens.
-    pub fn tell(&self, text: &str) {
+    pub(crate) fn tell(&self, text: &str) {
         self.listener.tell(text);
     }
 
     /// Call faster or slower than usual.
     #[must_use]
-    pub fn with_pace(self, pace: Pace) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_pace(self, pace: super::rate::Pace) -> Self {
         Self {
             rates: Arc::new(Rates::new(pace)),
             ..self
@@ -140,14 +141,14 @@ impl Aws {
     }
 
     /// What the command line read.
-    pub fn env(&self) -> &Env {
+    pub(crate) fn env(&self) -> &Env {
         &self.env
     }
 
     /// Credentials and region for one cluster. `region` wins over the environment's and the profile's.
     ///
     /// No call is made yet, except to assume a role or to refresh SSO when the credentials are first used.
-    pub async fn session(&self, who: &Identity, region: Option<&str>) -> Option<Session> {
+    pub(crate) async fn session(&self, who: &Identity, region: Option<&str>) -> Option<Session> {
         let profile = who.profile.clone().or_else(|| self.env.profile.clone());
         let base = self.base(who, region.or(self.env.region.as_deref())).await;
         let region = base.region()?.to_string();
@@ -232,23 +233,23 @@ fn timeouts() -> TimeoutConfig {
 
 impl Session {
     /// The region calls go to.
-    pub fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         &self.region
     }
 
     /// The partition of that region.
-    pub fn partition(&self) -> Partition {
+    pub(crate) fn partition(&self) -> Partition {
         Partition::of_region(&self.region)
     }
 
     /// The profile in use, for hints.
-    pub fn profile(&self) -> Option<&str> {
+    pub(crate) fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
     }
 
     /// Share the budget of this account from now on.
     #[must_use]
-    pub fn for_account(mut self, account: &str) -> Self {
+    pub(crate) fn for_account(mut self, account: &str) -> Self {
         account.clone_into(&mut self.account);
         self
     }

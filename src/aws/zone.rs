@@ -25,7 +25,12 @@ struct Place {
 impl Members {
     /// The commands that let `peer` see the private hosted zone of a gateway of `home`. What AWS does not tell is left to
     /// be filled in; none where neither is on AWS.
-    pub async fn associate(&self, host: &str, home: &ClusterName, peer: &ClusterName) -> Vec<Hint> {
+    pub(crate) async fn associate(
+        &self,
+        host: &str,
+        home: &ClusterName,
+        peer: &ClusterName,
+    ) -> Vec<Hint> {
         let (home, peer) = tokio::join!(self.place(home), self.place(peer));
         if home.region.is_none() && peer.region.is_none() {
             return vec![];

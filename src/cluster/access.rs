@@ -11,19 +11,20 @@ mod secret;
 mod tried;
 mod update;
 
+#[cfg(test)]
+pub(crate) use facts::token_facts;
 pub(crate) use facts::tokens;
-pub use facts::{Problem, RemoteSecretFacts, TokenFacts, parse, token_facts};
-pub use reader::{account, account_names, objects, roles, token_secret};
-pub use secret::{
-    Layout, Link, SHARD, packed_name, packed_patch, packed_secret, remote_name, remote_secret,
-    shard_for,
+pub(crate) use facts::{Problem, parse};
+pub(crate) use reader::{account_names, objects, roles, token_secret};
+pub(crate) use secret::{
+    Link, packed_name, packed_patch, packed_secret, remote_name, remote_secret, shard_for,
 };
-pub use tried::{Refused, try_kubeconfig};
-pub use update::{Update, update};
+pub(crate) use tried::{Refused, try_kubeconfig};
+pub(crate) use update::{Update, update};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.
-pub const ISTIO_SYSTEM: &str = "istio-system";
+pub(crate) const ISTIO_SYSTEM: &str = "istio-system";
 /// The label on everything made for a peer: its cluster name.
-pub const PEER_LABEL: &str = "meshlink/peer";
+pub(crate) const PEER_LABEL: &str = "meshlink/peer";
 /// The label by which our objects are found again.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");

@@ -13,7 +13,7 @@ use crate::{name::ClusterName, net::Network};
 
 mod kubeconfig;
 
-pub use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
+pub(crate) use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
 
 /// How to connect; made by the command line, which alone reads the environment.
 #[derive(Debug, Clone)]
@@ -43,15 +43,15 @@ impl Default for ConnectOptions {
 }
 
 /// Why there was no token; shown as it is.
-pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type TokenError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Gives the token for the next request, renewed when it has to be. Called for every request, so
 /// it keeps the token between calls.
-pub type TokenProvider =
+pub(crate) type TokenProvider =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send>> + Send + Sync>;
 
 /// A provider for a token that is never renewed.
-pub fn fixed(token: Token) -> TokenProvider {
+pub(crate) fn fixed(token: Token) -> TokenProvider {
     Arc::new(move || {
         let token = token.clone();
         Box::pin(async move { Ok(token) })
@@ -60,7 +60,7 @@ pub fn fixed(token: Token) -> TokenProvider {
 
 /// Connects to the cluster of a kubeconfig context. Nothing is sent to it yet; a credential
 /// plugin is run.
-pub async fn connect(
+pub(crate) async fn connect(
     name: &ClusterName,
     context: &str,
     kubeconfig: &Kubeconfig,
@@ -85,7 +85,7 @@ pub async fn connect(
 }
 
 /// As [`connect`], with these tokens instead of what the context's user says.
-pub async fn connect_as(
+pub(crate) async fn connect_as(
     name: &ClusterName,
     context: &str,
     kubeconfig: &Kubeconfig,
@@ -103,7 +103,7 @@ pub async fn connect_as(
 }
 
 /// Connects with a server, its CA and a token that may be renewed while the program runs.
-pub fn from_parts(
+pub(crate) fn from_parts(
     name: &ClusterName,
     server: &str,
     ca_pem: Option<&[u8]>,
@@ -133,7 +133,8 @@ pub fn from_parts(
 }
 
 /// A cluster behind a client that is already there: embedded clusters, and tests.
-pub fn from_client(
+#[cfg(test)]
+pub(crate) fn from_client(
     name: &ClusterName,
     client: Client,
     server: &str,

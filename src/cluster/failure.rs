@@ -9,7 +9,7 @@ use crate::causes::chain;
 
 /// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recover {
+pub(crate) enum Recover {
     /// Try again after this long: the other side said so.
     After(Duration),
     /// Try again, a little later each time.
@@ -20,7 +20,7 @@ pub enum Recover {
 
 /// Why one request failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The API server answered, and said no.
     #[error("{}", Said(*code, reason, message))]
     Status {
@@ -54,7 +54,7 @@ pub enum Failure {
 
 /// The layer a connection failed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// The name of the server is not known.
     Resolve,
     /// Nothing answers at the address.
@@ -155,7 +155,7 @@ impl Failure {
     }
 
     /// The HTTP status, if there was an answer.
-    pub fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Status { code, .. } => Some(*code),
             _ => None,
@@ -163,7 +163,7 @@ impl Failure {
     }
 
     /// Is it worth asking again?
-    pub fn recover(&self) -> Recover {
+    pub(crate) fn recover(&self) -> Recover {
         match self {
             Self::Status {
                 code,

@@ -21,17 +21,17 @@ const LARGEST: usize = 16 << 20;
 
 /// What a pod answered.
 #[derive(Debug, Clone)]
-pub struct Response {
+pub(crate) struct Response {
     /// The HTTP status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The headers, and the trailers after them.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The whole body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// A forwarded port that can be asked again and again.
-pub struct Forwarded {
+pub(crate) struct Forwarded {
     sender: SendRequest<Full<Bytes>>,
     /// Drives the connection; polled only while a request is under way.
     connection: BoxFuture<'static, Result<(), hyper::Error>>,
@@ -45,7 +45,7 @@ pub struct Forwarded {
 
 impl Cluster {
     /// One GET to a pod.
-    pub async fn get(
+    pub(crate) async fn get(
         &self,
         namespace: &str,
         pod: &str,
@@ -59,7 +59,7 @@ impl Cluster {
     }
 
     /// Opens a port for several requests over one WebSocket.
-    pub async fn open_port(
+    pub(crate) async fn open_port(
         &self,
         namespace: &str,
         pod: &str,
@@ -104,12 +104,12 @@ impl Cluster {
 
 impl Forwarded {
     /// One GET; the port stays open.
-    pub async fn get(&mut self, path: &str) -> Result<Response, Error> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Response, Error> {
         self.ask(question(path), false).await
     }
 
     /// One request, as it is; the port stays open.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response, Error> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response, Error> {
         self.ask(Ok(request), false).await
     }
 

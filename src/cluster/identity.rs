@@ -14,33 +14,33 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// What a cluster is, whatever it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The UID of its `kube-system` namespace: the same for every name and address.
-    pub kube_system_uid: String,
+    pub(crate) kube_system_uid: String,
     /// Its Kubernetes version, without a vendor's suffix.
-    pub version: semver::Version,
+    pub(crate) version: semver::Version,
     /// The version as the server writes it, such as `v1.33.4-eks-99d6cc0`.
-    pub git: String,
+    pub(crate) git: String,
 }
 
 /// One right: this verb on this resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Access {
+pub(crate) struct Access {
     /// `get`, `list`, `watch`, `create`, `patch`, `delete`…
-    pub verb: String,
+    pub(crate) verb: String,
     /// API group; empty for the core.
-    pub group: String,
+    pub(crate) group: String,
     /// Plural, with a subresource after a slash: `pods/portforward`.
-    pub resource: String,
+    pub(crate) resource: String,
     /// In this namespace; none for all, or for resources of the whole cluster.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// Only for the object of this name.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl Access {
     /// A right on a resource, everywhere.
-    pub fn new(verb: &str, group: &str, resource: &str) -> Self {
+    pub(crate) fn new(verb: &str, group: &str, resource: &str) -> Self {
         Self {
             verb: verb.into(),
             group: group.into(),
@@ -52,14 +52,15 @@ impl Access {
 
     /// Only in this namespace.
     #[must_use]
-    pub fn within(mut self, namespace: &str) -> Self {
+    pub(crate) fn within(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.into());
         self
     }
 
     /// Only for the object of this name.
     #[must_use]
-    pub fn named(mut self, name: &str) -> Self {
+    #[cfg_attr(not(test), expect(dead_code, reason = "tokens are not renewed yet"))]
+    pub(crate) fn named(mut self, name: &str) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -102,16 +103,16 @@ impl fmt::Display for Access {
 
 /// A bearer token. Wiped when dropped; neither printed nor serialized.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Zeroizing<String>);
+pub(crate) struct Token(Zeroizing<String>);
 
 impl Token {
     /// Takes a token over.
-    pub fn new(text: String) -> Self {
+    pub(crate) fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
     /// The token itself.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
@@ -132,7 +133,7 @@ impl fmt::Debug for Token {
 
 impl Cluster {
     /// Asks the cluster who it is.
-    pub async fn identity(&self) -> Result<Identity, Error> {
+    pub(crate) async fn identity(&self) -> Result<Identity, Error> {
         let kube_system = Ref::cluster(&Kind::NAMESPACE, "kube-system");
         let (namespace, version) = futures::try_join!(self.find(&kube_system), self.version())?;
         let uid = namespace
@@ -149,7 +150,7 @@ impl Cluster {
     }
 
     /// Its Kubernetes version, without a vendor's suffix and as the server writes it.
-    pub async fn version(&self) -> Result<(semver::Version, String), Error> {
+    pub(crate) async fn version(&self) -> Result<(semver::Version, String), Error> {
         let answer = self.call(Call::get("/version")).await;
         let (_, value) =
             answer.map_err(|source| self.failed(Verb::Identify, "the API server", source))?;
@@ -167,7 +168,7 @@ impl Cluster {
     }
 
     /// Which of these rights we do *not* have, in the order given.
-    pub async fn review(&self, wants: &[Access]) -> Result<Vec<Access>, Error> {
+    pub(crate) async fn review(&self, wants: &[Access]) -> Result<Vec<Access>, Error> {
         // Boxed, or the compiler cannot see that the whole may move between threads.
         let verdict = |want| async move { Ok((want, self.allowed(want).await?)) }.boxed();
         let verdicts: Vec<_> = stream::iter(wants.iter().map(verdict).collect::<Vec<_>>())
@@ -197,7 +198,8 @@ impl Cluster {
 
     /// A token for a service account that ends by itself, and when it does. The API server may
     /// shorten or lengthen what was asked for.
-    pub async fn token(
+    #[cfg_attr(not(test), expect(dead_code, reason = "tokens are not renewed yet"))]
+    pub(crate) async fn token(
         &self,
         namespace: &str,
         account: &str,

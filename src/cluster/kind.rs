@@ -8,39 +8,40 @@ use crate::{hint::Hint, name::ClusterName};
 
 /// An object's type: `apiVersion` and `kind` as manifests write them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// Group and version, or only `v1`.
-    pub api_version: Cow<'static, str>,
+    pub(crate) api_version: Cow<'static, str>,
     /// The name in the singular.
-    pub kind: Cow<'static, str>,
+    pub(crate) kind: Cow<'static, str>,
 }
 
 /// Where a kind lives: its plural, and whether namespaces hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The path segment.
-    pub plural: Cow<'static, str>,
+    pub(crate) plural: Cow<'static, str>,
     /// Held by namespaces, or by the cluster as a whole.
-    pub namespaced: bool,
+    pub(crate) namespaced: bool,
 }
 
 /// One object, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ref {
+pub(crate) struct Ref {
     /// Its type.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Its namespace; none for objects of the whole cluster.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 macro_rules! kinds {
     ($($constant:ident $api:literal $kind:literal $plural:literal $namespaced:literal;)*) => {
+        #[allow(dead_code, reason = "a table: not every kind is asked for by name")]
         impl Kind {
             $(
                 #[doc = concat!("`", $kind, "` of `", $api, "`.")]
-                pub const $constant: Self = Self { api_version: Cow::Borrowed($api), kind: Cow::Borrowed($kind) };
+                pub(crate) const $constant: Self = Self { api_version: Cow::Borrowed($api), kind: Cow::Borrowed($kind) };
             )*
         }
 
@@ -100,7 +101,7 @@ kinds! {
 
 impl Kind {
     /// A kind by its two names.
-    pub fn new(api_version: impl Into<String>, kind: impl Into<String>) -> Self {
+    pub(crate) fn new(api_version: impl Into<String>, kind: impl Into<String>) -> Self {
         Self {
             api_version: api_version.into().into(),
             kind: kind.into().into(),
@@ -108,22 +109,15 @@ impl Kind {
     }
 
     /// The kind an object says it is.
-    pub fn of(object: &Value) -> Option<Self> {
+    pub(crate) fn of(object: &Value) -> Option<Self> {
         Some(Self::new(
             object["apiVersion"].as_str()?,
             object["kind"].as_str()?,
         ))
     }
 
-    /// The API group; empty for the core.
-    pub fn group(&self) -> &str {
-        self.api_version
-            .split_once('/')
-            .map_or("", |(group, _)| group)
-    }
-
     /// Where the kind lives, if it is one of those known from the start.
-    pub fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<Place> {
         TABLE
             .iter()
             .find(|(api, kind, ..)| *api == self.api_version && *kind == self.kind)
@@ -160,7 +154,11 @@ impl fmt::Display for Kind {
 
 impl Ref {
     /// An object in a namespace.
-    pub fn namespaced(kind: &Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub(crate) fn namespaced(
+        kind: &Kind,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
         Self {
             kind: kind.clone(),
             namespace: Some(namespace.into()),
@@ -169,7 +167,7 @@ impl Ref {
     }
 
     /// An object of the whole cluster.
-    pub fn cluster(kind: &Kind, name: impl Into<String>) -> Self {
+    pub(crate) fn cluster(kind: &Kind, name: impl Into<String>) -> Self {
         Self {
             kind: kind.clone(),
             namespace: None,
@@ -178,7 +176,7 @@ impl Ref {
     }
 
     /// The reference of an object, if it says what it is and is called.
-    pub fn of(object: &Value) -> Option<Self> {
+    pub(crate) fn of(object: &Value) -> Option<Self> {
         let metadata = &object["metadata"];
         Some(Self {
             kind: Kind::of(object)?,
@@ -188,7 +186,7 @@ impl Ref {
     }
 
     /// The command that describes it.
-    pub fn describe(&self, cluster: &ClusterName) -> Hint {
+    pub(crate) fn describe(&self, cluster: &ClusterName) -> Hint {
         let (kind, name) = (self.kind.kind.to_lowercase(), self.name.as_str());
         match &self.namespace {
             Some(namespace) => Hint::kubectl(cluster, ["-n", namespace, "describe", &kind, name]),

@@ -13,18 +13,18 @@ use super::{
 };
 
 /// The Lease's name.
-pub const NAME: &str = "meshlink";
+pub(crate) const NAME: &str = "meshlink";
 /// Two runs that meet on the same version try again this often.
 const TRIES: usize = 5;
 
 /// Where the Lease is.
-pub fn reference() -> Ref {
+pub(crate) fn reference() -> Ref {
     Ref::namespaced(&Kind::LEASE, ISTIO_SYSTEM, NAME)
 }
 
 /// A Lease that is ours until [`Held::until`].
 #[derive(Debug, Clone)]
-pub struct Held {
+pub(crate) struct Held {
     cluster: Cluster,
     object: Value,
     who: String,
@@ -33,7 +33,7 @@ pub struct Held {
 
 /// What came of trying to take the Lease.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is ours.
     Held(Held),
     /// Somebody else has it.
@@ -42,13 +42,13 @@ pub enum Outcome {
 
 /// Who has the Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The identity that was given.
-    pub who: String,
+    pub(crate) who: String,
     /// Since when.
-    pub since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// When it is free if not renewed.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// What to do about the Lease as it stands.
@@ -72,7 +72,7 @@ fn decide(lease: Option<&Value>, who: &str, now: Timestamp) -> Decision {
 }
 
 /// Who holds a Lease, if it names anybody and says until when.
-pub fn holder(lease: &Value) -> Option<Holder> {
+pub(crate) fn holder(lease: &Value) -> Option<Holder> {
     let spec = &lease["spec"];
     let who = spec["holderIdentity"]
         .as_str()
@@ -118,7 +118,7 @@ fn micro(time: Timestamp) -> String {
 }
 
 /// Takes the Lease, if it is free, has expired, or is ours already.
-pub async fn acquire(
+pub(crate) async fn acquire(
     cluster: &Cluster,
     who: &str,
     ttl: Duration,
@@ -178,24 +178,25 @@ fn conflict(error: &Error) -> bool {
 
 impl Held {
     /// The name the Lease is held under.
-    pub fn who(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn who(&self) -> &str {
         &self.who
     }
 
     /// When it ends if it is not renewed.
-    pub fn until(&self) -> Option<Timestamp> {
+    pub(crate) fn until(&self) -> Option<Timestamp> {
         holder(&self.object).map(|holder| holder.until)
     }
 
     /// Prolongs the Lease; an error if somebody else took it meanwhile. Where its namespace goes, as
     /// at the end of a leave, there is nothing to prolong.
-    pub async fn renew(&mut self, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn renew(&mut self, now: Timestamp) -> Result<(), Error> {
         self.write(|held| claim(Some(held.object.clone()), &held.who, held.ttl, now))
             .await
     }
 
     /// Gives the Lease up: the next run need not wait for its end. The object stays.
-    pub async fn release(mut self) -> Result<(), Error> {
+    pub(crate) async fn release(mut self) -> Result<(), Error> {
         self.write(|held| {
             let mut free = held.object.clone();
             free["spec"]["holderIdentity"] = json!("");
@@ -205,7 +206,7 @@ impl Held {
     }
 
     /// Gives the Lease up and deletes it, as the last act of leaving.
-    pub async fn remove(mut self) -> Result<(), Error> {
+    pub(crate) async fn remove(mut self) -> Result<(), Error> {
         match self.delete().await {
             Err(error) if conflict(&error) && self.look_again().await? => self.delete().await,
             Err(error) if conflict(&error) => Ok(()),

@@ -12,7 +12,7 @@ mod read;
 
 /// Whose fields an apply claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub(crate) enum Manager {
     /// Our own objects.
     Meshlink,
     /// Objects rendered from charts, so that a later `helm upgrade` finds its own fields.
@@ -21,7 +21,7 @@ pub enum Manager {
 
 impl Manager {
     /// The name in `managedFields`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Meshlink => "meshlink",
             Self::Helm => "helm",
@@ -31,18 +31,20 @@ impl Manager {
 
 /// What an apply, replace or merge did.
 #[derive(Debug, Clone)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The object was not there before.
-    pub created: bool,
+    #[cfg_attr(not(test), expect(dead_code, reason = "what tests ask of an apply"))]
+    pub(crate) created: bool,
     /// Something changed; also true where it cannot be told, because the object was never read.
-    pub changed: bool,
+    #[cfg_attr(not(test), expect(dead_code, reason = "what tests ask of an apply"))]
+    pub(crate) changed: bool,
     /// The object as it is now.
-    pub object: Value,
+    pub(crate) object: Value,
 }
 
 /// What a create did.
 #[derive(Debug, Clone)]
-pub enum Created {
+pub(crate) enum Created {
     /// It is there now, because of us.
     Created(Value),
     /// It was there already, like this.
@@ -51,18 +53,18 @@ pub enum Created {
 
 /// How to delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delete {
+pub(crate) struct Delete {
     /// Wait for dependents to be deleted first (the object stays until then).
-    pub foreground: bool,
+    pub(crate) foreground: bool,
     /// Delete only the object with this UID.
-    pub uid: Option<String>,
+    pub(crate) uid: Option<String>,
     /// Delete only this version of the object.
-    pub resource_version: Option<String>,
+    pub(crate) resource_version: Option<String>,
 }
 
 impl Delete {
     /// The object goes at once, its dependents after it.
-    pub fn background() -> Self {
+    pub(crate) fn background() -> Self {
         Self {
             foreground: false,
             uid: None,
@@ -71,7 +73,7 @@ impl Delete {
     }
 
     /// Dependents first.
-    pub fn foreground() -> Self {
+    pub(crate) fn foreground() -> Self {
         Self {
             foreground: true,
             ..Self::background()
@@ -80,7 +82,7 @@ impl Delete {
 
     /// Only if it is still this object.
     #[must_use]
-    pub fn only(mut self, object: &Value) -> Self {
+    pub(crate) fn only(mut self, object: &Value) -> Self {
         self.uid = object["metadata"]["uid"].as_str().map(str::to_owned);
         self
     }
@@ -107,7 +109,7 @@ impl Delete {
 
 /// What a delete did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deleted {
+pub(crate) enum Deleted {
     /// It is gone.
     Gone,
     /// It goes when these have let it go.
@@ -117,7 +119,7 @@ pub enum Deleted {
 }
 impl Cluster {
     /// Server-side apply: the fields of `object` become ours. `force` takes those of others too.
-    pub async fn apply(
+    pub(crate) async fn apply(
         &self,
         object: &Value,
         manager: Manager,
@@ -142,7 +144,7 @@ impl Cluster {
     }
 
     /// Creates an object, or returns the one that is there.
-    pub async fn create(&self, object: &Value) -> Result<Created, Error> {
+    pub(crate) async fn create(&self, object: &Value) -> Result<Created, Error> {
         let (r, place) = self.placed(object, Verb::Create).await?;
         let path = place.collection(&r.kind, r.namespace.as_deref());
         let query = [("fieldManager", Manager::Meshlink.as_str())];
@@ -166,7 +168,7 @@ impl Cluster {
     }
 
     /// Replaces an object as a whole; its `resourceVersion` guards against others' changes.
-    pub async fn replace(&self, object: &Value) -> Result<Applied, Error> {
+    pub(crate) async fn replace(&self, object: &Value) -> Result<Applied, Error> {
         let (r, path) = self.target(object, Verb::Replace).await?;
         let query = [("fieldManager", Manager::Meshlink.as_str())];
         let call = Call {
@@ -182,7 +184,7 @@ impl Cluster {
     }
 
     /// Changes only the fields in `patch` (RFC 7386: null removes).
-    pub async fn merge(&self, r: &Ref, patch: &Value) -> Result<Applied, Error> {
+    pub(crate) async fn merge(&self, r: &Ref, patch: &Value) -> Result<Applied, Error> {
         let path = self.known(r, Verb::Merge).await?;
         let query = [("fieldManager", Manager::Meshlink.as_str())];
         let call = Call {
@@ -199,7 +201,7 @@ impl Cluster {
     }
 
     /// Deletes an object; not being there is no error.
-    pub async fn delete(&self, r: &Ref, how: &Delete) -> Result<Deleted, Error> {
+    pub(crate) async fn delete(&self, r: &Ref, how: &Delete) -> Result<Deleted, Error> {
         let Some(path) = self.path(r, Verb::Delete).await? else {
             return Ok(Deleted::NotFound);
         };

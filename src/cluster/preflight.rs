@@ -4,7 +4,7 @@ use super::{Access, Cluster, Error, access::ISTIO_SYSTEM};
 
 /// What is about to be done in a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Install, link and prove.
     Join,
     /// Unlink; with the uninstallation.
@@ -24,7 +24,7 @@ const WRITE: &[&str] = &[
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The rights for a purpose. `gateways` is the namespace of the east-west gateway.
-pub fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
+pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
     let mut all = everywhere(READ, &[("", "namespaces")]);
     for namespace in spaces(gateways) {
         all.extend(within(
@@ -130,7 +130,7 @@ fn within(namespace: &str, verbs: &[&str], resources: &[(&str, &str)]) -> Vec<Ac
 }
 
 /// The rights that are missing for a purpose. Whoever may do everything is asked once only.
-pub async fn check(
+pub(crate) async fn check(
     cluster: &Cluster,
     purpose: Purpose,
     gateways: &str,

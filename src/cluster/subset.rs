@@ -59,7 +59,7 @@ const ZERO: &[&str] = &[
 
 /// Every field of `desired` that `live` does not have with the same meaning. Values of Secrets
 /// show as fingerprints only.
-pub fn drift(desired: &Value, live: &Value) -> Vec<Change> {
+pub(crate) fn drift(desired: &Value, live: &Value) -> Vec<Change> {
     let mut walk = Walk {
         secret: desired["kind"] == "Secret",
         hidden: false,

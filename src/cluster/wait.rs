@@ -15,18 +15,18 @@ mod condition;
 mod watch;
 mod why;
 
-pub use condition::{
+pub(crate) use condition::{
     Address, crd_established, deployment_available, gone, secret_has_token, service_has_address,
     webhook_has_ca,
 };
-pub use why::why;
+pub(crate) use why::why;
 
 /// How often a stuck Deployment is asked why.
 const ASK: Duration = Duration::from_secs(2);
 
 /// Waits until `condition` holds for an object, which need not be there yet. `say` hears every new
 /// reason why it does not.
-pub async fn until<T>(
+pub(crate) async fn until<T>(
     cluster: &Cluster,
     r: &Ref,
     deadline: Deadline,
@@ -53,7 +53,7 @@ enum News {
 }
 
 /// Waits for a Deployment to be available, and asks its pods and events why while it is not.
-pub async fn available(
+pub(crate) async fn available(
     cluster: &Cluster,
     r: &Ref,
     deadline: Deadline,

@@ -26,19 +26,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was asked of an API server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// GETs that are not watches.
-    pub reads: u64,
+    pub(crate) reads: u64,
     /// Requests that may change an object.
-    pub writes: u64,
+    pub(crate) writes: u64,
     /// Access reviews: POSTs that change nothing.
-    pub reviews: u64,
+    pub(crate) reviews: u64,
     /// Tokens asked for.
-    pub tokens: u64,
+    pub(crate) tokens: u64,
     /// Watches opened.
-    pub watches: u64,
+    pub(crate) watches: u64,
     /// Ports forwarded.
-    pub forwards: u64,
+    pub(crate) forwards: u64,
 }
 
 #[derive(Default)]

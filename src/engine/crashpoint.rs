@@ -5,11 +5,11 @@ use rustix::process::{Signal, getpid, kill_process};
 /// Where the process dies, if anywhere: `install-cacerts/eks-1:before`, `…:after`, `…:journalled`; of several places,
 /// with commas between them, at the one that it passes first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Crash(Vec<String>);
+pub(crate) struct Crash(Vec<String>);
 
 impl Crash {
     /// Dies at these places. Does nothing unless built with the `crashpoints` feature.
-    pub fn at(places: Option<String>) -> Self {
+    pub(crate) fn at(places: Option<String>) -> Self {
         let places = places.filter(|_| cfg!(feature = "crashpoints"));
         let places = places.as_deref().unwrap_or_default().split(',');
         Self(places.map(str::to_owned).collect())

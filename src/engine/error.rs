@@ -19,7 +19,7 @@ use crate::{
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// A cluster's API server, or something in the cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
@@ -106,7 +106,7 @@ pub enum Error {
 
 impl Error {
     /// Is it worth trying again?
-    pub fn recover(&self) -> Recover {
+    pub(crate) fn recover(&self) -> Recover {
         match self {
             Self::Cluster(source) => source.recover(),
             Self::Missing { .. } => Recover::Backoff,
@@ -124,7 +124,7 @@ impl Error {
     }
 
     /// How bad it is.
-    pub fn severity(&self) -> Severity {
+    pub(crate) fn severity(&self) -> Severity {
         match self {
             Self::NotInTime { .. } | Self::Cluster(cluster::Error::NotInTime { .. }) => {
                 Severity::NotInTime
@@ -140,7 +140,7 @@ impl Error {
     }
 
     /// What to do about it.
-    pub fn hints(&self) -> Vec<Hint> {
+    pub(crate) fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotInTime { reason, .. } => reason.hints.clone(),
             Self::Hidden { hidden } => hidden.hints.clone(),

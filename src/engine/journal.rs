@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use super::event::Event;
 
 /// An append-only file of events, synced after each.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     file: File,
     path: PathBuf,
 }
@@ -22,7 +22,7 @@ pub struct Journal {
 /// The journal could not be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {verb} the journal {path}")]
-pub struct Error {
+pub(crate) struct Error {
     verb: &'static str,
     path: PathBuf,
     #[source]
@@ -31,7 +31,7 @@ pub struct Error {
 
 impl Journal {
     /// Opens `<folder>/journal.jsonl` for appending; folder 0700, file 0600.
-    pub fn open(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("journal.jsonl");
         let open = || {
             std::fs::DirBuilder::new()
@@ -78,7 +78,7 @@ impl Journal {
     }
 
     /// Appends an event and waits until it rests on the disk.
-    pub fn append(&mut self, event: &Event) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, event: &Event) -> Result<(), Error> {
         let write = |file: &mut File| {
             let mut line = serde_json::to_vec(event)?;
             line.push(b'\n');
@@ -93,7 +93,10 @@ impl Journal {
     }
 
     /// Every event that can be read; a line cut short by a crash is passed over.
-    pub fn read(folder: &Path) -> Result<Vec<Event>, Error> {
+    #[cfg(test)]
+    pub(crate) fn read(folder: &Path) -> Result<Vec<Event>, Error> {
+        use std::io::{BufRead as _, BufReader};
+
         let path = folder.join("journal.jsonl");
         let failed = |source| Error {
             verb: "read",

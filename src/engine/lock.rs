@@ -28,14 +28,14 @@ const RENEW: Duration = Duration::from_secs(10);
 
 /// Ends a run early: what runs is given up, and nothing new is begun.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
+pub(crate) struct Stop {
     token: CancellationToken,
     lost: Arc<OnceLock<Vec<String>>>,
 }
 
 impl Stop {
     /// Stops when `token` is cancelled, or a Lease is lost.
-    pub fn when(token: &CancellationToken) -> Self {
+    pub(crate) fn when(token: &CancellationToken) -> Self {
         Self {
             token: token.child_token(),
             lost: Arc::default(),
@@ -48,24 +48,24 @@ impl Stop {
     }
 
     /// The Lease that was lost, and how.
-    pub fn lost(&self) -> Option<&[String]> {
+    pub(crate) fn lost(&self) -> Option<&[String]> {
         self.lost.get().map(Vec::as_slice)
     }
 
     /// The run is to end.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.token.is_cancelled()
     }
 
     /// Waits until the run is to end.
-    pub async fn wanted(&self) {
+    pub(crate) async fn wanted(&self) {
         self.token.cancelled().await;
     }
 }
 
 /// The Leases of a run; renewed until given up.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     keepers: Vec<(ClusterName, JoinHandle<Result<Held, crate::cluster::Error>>)>,
     done: CancellationToken,
 }
@@ -73,7 +73,7 @@ pub struct Lock {
 /// Takes the Lease of every member, in the order of their UIDs: two runs that share members meet at
 /// the first of them, so one goes on and the other changes nothing. `stop` is told should somebody
 /// take a Lease over.
-pub async fn lock(
+pub(crate) async fn lock(
     clusters: &BTreeMap<ClusterName, Cluster>,
     observed: &Observed,
     namespace: &str,
@@ -157,7 +157,7 @@ impl Lock {
     }
 
     /// Gives the Leases up; with `remove`, leaves none behind.
-    pub async fn release(self, remove: bool) {
+    pub(crate) async fn release(self, remove: bool) {
         self.done.cancel();
         for (_, keeper) in self.keepers {
             if let Ok(Ok(held)) = keeper.await {

@@ -24,7 +24,7 @@ pub(super) struct Reading {
 
 /// The readings of a run.
 #[derive(Debug, Default)]
-pub struct Readings {
+pub(crate) struct Readings {
     /// The members.
     pub(super) members: Kept<Arc<Reading>>,
     /// The pods that are asked in them.

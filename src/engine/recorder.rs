@@ -21,7 +21,7 @@ impl<F: Fn(&Event) + Send + Sync> Sink for F {
 }
 
 /// Writes events down and hands them on.
-pub struct Recorder {
+pub(crate) struct Recorder {
     journal: Option<Mutex<Journal>>,
     sinks: Vec<Arc<dyn Sink>>,
     seen: Mutex<Vec<Event>>,
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Recorder {
 
 impl Recorder {
     /// A recorder for one run. Without a journal, nothing outlives the process.
-    pub fn new(
+    pub(crate) fn new(
         run: String,
         clock: Clock,
         journal: Option<Journal>,
@@ -55,7 +55,7 @@ impl Recorder {
     }
 
     /// Records an event. What lasts rests on the disk before anybody hears of it.
-    pub fn record(&self, kind: Kind) -> Result<(), journal::Error> {
+    pub(crate) fn record(&self, kind: Kind) -> Result<(), journal::Error> {
         let event = Event {
             at: (self.clock)(),
             run: self.run.clone(),
@@ -78,15 +78,10 @@ impl Recorder {
     }
 
     /// What lasts of this run so far.
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// The run's name.
-    pub fn run(&self) -> &str {
-        &self.run
     }
 }

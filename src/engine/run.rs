@@ -33,7 +33,7 @@ enum State {
 }
 
 /// Does the plan. Failures are events; the error is for a journal that cannot be written.
-pub async fn run(
+pub(crate) async fn run(
     command: &str,
     plan: &Plan,
     run: &Arc<RunContext>,

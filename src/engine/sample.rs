@@ -28,7 +28,7 @@ const WORKLOADS: [&Kind; 4] = [&Kind::DEPLOYMENT, &Kind::SERVICE, &Kind::POD, &K
 
 /// Why a sample could not be put in or taken out.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The cluster refused, or could not be reached.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
@@ -63,7 +63,7 @@ impl Error {
     }
 
     /// What to do about it.
-    pub fn hints(&self) -> Vec<Hint> {
+    pub(crate) fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotOurs { .. } => vec![Hint::note("choose another namespace with --namespace")],
             Self::NoImage { cluster } => vec![Hint::join_again([cluster])],
@@ -87,24 +87,24 @@ pub struct Sample {
 
 /// What one cluster has of the sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct State {
+pub(crate) struct State {
     /// The cluster.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Its server's version, if it has one.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Whether server and client are available.
-    pub ready: bool,
+    pub(crate) ready: bool,
 }
 
 /// What one cluster's client was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Called {
+pub(crate) struct Called {
     /// Where the client is.
-    pub from: String,
+    pub(crate) from: String,
     /// How often which version answered.
-    pub answers: BTreeMap<String, usize>,
+    pub(crate) answers: BTreeMap<String, usize>,
     /// How often something else came back, and what.
-    pub others: BTreeMap<String, usize>,
+    pub(crate) others: BTreeMap<String, usize>,
 }
 
 impl Sample {
@@ -113,7 +113,7 @@ impl Sample {
     }
 
     /// Puts server and client into a cluster, and waits until both are available.
-    pub async fn up(
+    pub(crate) async fn up(
         &self,
         cluster: &Cluster,
         texts: &Texts,
@@ -200,7 +200,7 @@ impl Sample {
     }
 
     /// Takes out what `up` put in; says what of others' stays, and the namespace with it.
-    pub async fn down(
+    pub(crate) async fn down(
         &self,
         cluster: &Cluster,
         deadline: Deadline,
@@ -238,7 +238,7 @@ impl Sample {
     }
 
     /// What a cluster has of it.
-    pub async fn state(&self, cluster: &Cluster) -> Result<State, Error> {
+    pub(crate) async fn state(&self, cluster: &Cluster) -> Result<State, Error> {
         let (key, value) = access::MANAGED_BY;
         let label = format!("{key}={value}");
         let all = cluster
@@ -263,7 +263,7 @@ impl Sample {
     }
 
     /// Asks the server from a cluster's client so many times.
-    pub async fn call(&self, cluster: &Cluster, times: usize) -> Result<Called, Error> {
+    pub(crate) async fn call(&self, cluster: &Cluster, times: usize) -> Result<Called, Error> {
         let mut called = Called {
             from: cluster.name().to_string(),
             answers: BTreeMap::new(),

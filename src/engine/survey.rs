@@ -12,7 +12,7 @@ use crate::{
 
 /// Why a survey failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub(crate) enum Failed {
     /// The members could not be read.
     #[error(transparent)]
     Unseen(#[from] Unseen),
@@ -22,7 +22,7 @@ pub enum Failed {
 }
 
 /// What is there, and what should be. The lens goes on to answer from what it has read.
-pub async fn survey(
+pub(crate) async fn survey(
     lens: &Lens<'_>,
     charts: &Charts,
     additions: &Additions,

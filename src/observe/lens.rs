@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A reading of every member. Lists are taken once, whoever asks for them.
-pub struct Lens<'a> {
+pub(crate) struct Lens<'a> {
     mesh: &'a Mesh,
     vault: &'a Vault,
     clusters: &'a BTreeMap<ClusterName, Cluster>,
@@ -37,11 +37,11 @@ const OURS: &str = "app.kubernetes.io/managed-by=meshlink";
 const REMOTE: &str = "istio/multiCluster=true";
 
 /// The tokens each member's istiod uses, by the cluster each is for.
-pub type Tokens = BTreeMap<ClusterName, BTreeMap<String, Token>>;
+pub(crate) type Tokens = BTreeMap<ClusterName, BTreeMap<String, Token>>;
 
 /// Why the members could not be read: every reason, not only the first.
 #[derive(Debug, thiserror::Error)]
-pub enum Unseen {
+pub(crate) enum Unseen {
     /// The vault on this machine.
     #[error("cannot read the vault")]
     Vault(#[source] vault::Error),
@@ -60,7 +60,7 @@ fn names(failed: &[(ClusterName, cluster::Error)]) -> String {
 
 impl<'a> Lens<'a> {
     /// A lens on the members of a mesh.
-    pub fn new(
+    pub(crate) fn new(
         mesh: &'a Mesh,
         vault: &'a Vault,
         clusters: &'a BTreeMap<ClusterName, Cluster>,
@@ -78,12 +78,12 @@ impl<'a> Lens<'a> {
     }
 
     /// The mesh that is looked at.
-    pub fn mesh(&self) -> &'a Mesh {
+    pub(crate) fn mesh(&self) -> &'a Mesh {
         self.mesh
     }
 
     /// The tokens in the members' remote secrets; no list is taken twice for them.
-    pub async fn tokens(&self) -> Tokens {
+    pub(crate) async fn tokens(&self) -> Tokens {
         let istio = Some(self.mesh.istio.namespace.as_str());
         let held = self.clusters.values().map(|cluster| async move {
             let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(REMOTE));
@@ -95,7 +95,7 @@ impl<'a> Lens<'a> {
     }
 
     /// Everything but the objects a plan will ask for by name.
-    pub async fn look(&self) -> Result<Observed, Unseen> {
+    pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
         let vault = self.vault().map_err(Unseen::Vault)?;
         let mut observed = Observed {
             vault,
@@ -120,7 +120,7 @@ impl<'a> Lens<'a> {
     }
 
     /// Adds the named objects, as they are now.
-    pub async fn look_at(
+    pub(crate) async fn look_at(
         &self,
         observed: &mut Observed,
         refs: &BTreeMap<ClusterName, Vec<Ref>>,
@@ -145,7 +145,7 @@ impl<'a> Lens<'a> {
     }
 
     /// Adds the pods with a sidecar, which only a leave needs to know.
-    pub async fn look_for_sidecars(&self, observed: &mut Observed) -> Result<(), Unseen> {
+    pub(crate) async fn look_for_sidecars(&self, observed: &mut Observed) -> Result<(), Unseen> {
         for (name, seen) in &mut observed.clusters {
             let Some(cluster) = self.clusters.get(name) else {
                 continue;
@@ -160,7 +160,7 @@ impl<'a> Lens<'a> {
 
     /// Adds Istio's CRDs, and whether those run who must take load balancers away: only a leave
     /// needs to know.
-    pub async fn look_for_leftovers(
+    pub(crate) async fn look_for_leftovers(
         &self,
         observed: &mut Observed,
         leavers: &[ClusterName],

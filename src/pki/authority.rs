@@ -20,7 +20,7 @@ const LEAST_LEFT: i64 = 24 * 3600;
 
 /// What a new root shall be.
 #[derive(Debug, Clone)]
-pub struct NewRoot<'a> {
+pub(crate) struct NewRoot<'a> {
     /// The mesh it will be the root of.
     pub mesh: &'a MeshId,
     /// Kind of its key.
@@ -37,7 +37,7 @@ pub struct NewRoot<'a> {
 
 /// What a new intermediate shall be.
 #[derive(Debug, Clone)]
-pub struct NewIntermediate<'a> {
+pub(crate) struct NewIntermediate<'a> {
     /// The mesh.
     pub mesh: &'a MeshId,
     /// The cluster whose istiod will sign with it.
@@ -75,13 +75,13 @@ impl NewIntermediate<'_> {
 
 /// A root: certificate and key.
 #[derive(Debug)]
-pub struct Root {
+pub(crate) struct Root {
     pair: Pair,
 }
 
 /// An intermediate: certificate, key, and the root it leads to.
 #[derive(Debug)]
-pub struct Intermediate {
+pub(crate) struct Intermediate {
     pair: Pair,
     root: Cert,
 }
@@ -108,7 +108,7 @@ impl Pair {
 
 impl Root {
     /// Makes a root that nobody has seen before.
-    pub fn create(new: &NewRoot<'_>) -> Result<Self, Error> {
+    pub(crate) fn create(new: &NewRoot<'_>) -> Result<Self, Error> {
         let key = Key::generate(new.key)?;
         let serial = serial()?;
         let tag = tag(&serial);
@@ -132,14 +132,14 @@ impl Root {
     }
 
     /// Takes up a root that was made before.
-    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, Error> {
         Ok(Self {
             pair: Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?,
         })
     }
 
     /// Makes an intermediate below this root, with a new key.
-    pub fn issue(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
+    pub(crate) fn issue(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
         let root = self.facts();
         let now = new.now.as_second();
         if root.not_after.as_second() - now < LEAST_LEFT || new.now < root.not_before {
@@ -177,24 +177,24 @@ impl Root {
     }
 
     /// The certificate.
-    pub fn cert(&self) -> &Cert {
+    pub(crate) fn cert(&self) -> &Cert {
         &self.pair.cert
     }
 
     /// The key.
-    pub fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &Key {
         &self.pair.key
     }
 
     /// What stands in the certificate.
-    pub fn facts(&self) -> &CertFacts {
+    pub(crate) fn facts(&self) -> &CertFacts {
         self.pair.cert.facts()
     }
 }
 
 impl Intermediate {
     /// Takes up an intermediate that was made before, and only if one of these roots signed it.
-    pub fn from_pem(cert: &[u8], key: &[u8], roots: &[Cert]) -> Result<Self, Error> {
+    pub(crate) fn from_pem(cert: &[u8], key: &[u8], roots: &[Cert]) -> Result<Self, Error> {
         let pair = Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?;
         match roots.iter().find(|root| pair.cert.signed_by(root)) {
             Some(root) => Ok(Self {
@@ -208,32 +208,32 @@ impl Intermediate {
     }
 
     /// The certificate.
-    pub fn cert(&self) -> &Cert {
+    pub(crate) fn cert(&self) -> &Cert {
         &self.pair.cert
     }
 
     /// The root it leads to.
-    pub fn root(&self) -> &Cert {
+    pub(crate) fn root(&self) -> &Cert {
         &self.root
     }
 
     /// The key.
-    pub fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &Key {
         &self.pair.key
     }
 
     /// What stands in the certificate.
-    pub fn facts(&self) -> &CertFacts {
+    pub(crate) fn facts(&self) -> &CertFacts {
         self.pair.cert.facts()
     }
 
     /// What its istiod is to be given, trusting its own root.
-    pub fn cacerts(&self) -> Result<Cacerts, Error> {
+    pub(crate) fn cacerts(&self) -> Result<Cacerts, Error> {
         self.cacerts_trusting([&self.root])
     }
 
     /// What its istiod is to be given, trusting these roots: more than one while roots change.
-    pub fn cacerts_trusting<'a>(
+    pub(crate) fn cacerts_trusting<'a>(
         &self,
         roots: impl IntoIterator<Item = &'a Cert>,
     ) -> Result<Cacerts, Error> {
@@ -249,7 +249,7 @@ impl Intermediate {
 }
 
 /// The contents of the Secret `cacerts`, in the names istiod reads.
-pub struct Cacerts {
+pub(crate) struct Cacerts {
     /// `ca-cert.pem`: what istiod signs with.
     pub ca_cert: String,
     /// `ca-key.pem`: its key.
@@ -262,7 +262,7 @@ pub struct Cacerts {
 
 impl Cacerts {
     /// The files by name, as they are.
-    pub fn files(&self) -> [(&'static str, &str); 4] {
+    pub(crate) fn files(&self) -> [(&'static str, &str); 4] {
         [
             ("ca-cert.pem", &self.ca_cert),
             ("ca-key.pem", &self.ca_key),
@@ -272,7 +272,7 @@ impl Cacerts {
     }
 
     /// The `data` of the Secret: base64 by name. Holds the key; not for logs.
-    pub fn secret_data(&self) -> BTreeMap<&'static str, Zeroizing<String>> {
+    pub(crate) fn secret_data(&self) -> BTreeMap<&'static str, Zeroizing<String>> {
         let encode = |text: &str| Zeroizing::new(STANDARD.encode(text));
         self.files()
             .into_iter()

@@ -11,7 +11,7 @@ const MAX_CHECKS: usize = 256;
 
 /// Why no way leads to a root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// No certificate at hand signed this one.
     #[error(
         "no certificate here signed {subject:?}: its issuer {issuer:?} is missing, or is another one of the same name"
@@ -37,7 +37,7 @@ pub enum Broken {
 
 /// Why a certificate cannot stand on the way to a root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub(crate) enum Unfit {
     /// Its time is over.
     #[error("expired on {0}")]
     Expired(Timestamp),
@@ -64,7 +64,7 @@ pub enum Unfit {
 }
 
 /// Finds the way from `cert` over `between` to one of `roots`, first and last included.
-pub fn lead(
+pub(crate) fn lead(
     cert: &Cert,
     between: &[Cert],
     roots: &[Cert],

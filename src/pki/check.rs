@@ -18,10 +18,10 @@ use super::{
 };
 
 /// Contents of a Secret `cacerts` by file name.
-pub type Files = BTreeMap<String, Zeroizing<Vec<u8>>>;
+pub(crate) type Files = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 /// The `data` of a Secret, decoded.
-pub fn secret_files(data: &Value) -> Result<Files, Error> {
+pub(crate) fn secret_files(data: &Value) -> Result<Files, Error> {
     let entries = data.as_object().into_iter().flatten();
     let decode = |(name, value): (&String, &Value)| {
         let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok());
@@ -38,7 +38,7 @@ pub fn secret_files(data: &Value) -> Result<Files, Error> {
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// It works, and somebody should know.
     Warning,
     /// istiod will not start or not reload, or proxies will not trust what it signs.
@@ -47,7 +47,7 @@ pub enum Severity {
 
 /// One problem of a Secret `cacerts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Stable name, for programs.
     pub code: &'static str,
     /// How bad.
@@ -66,7 +66,7 @@ pub(crate) struct Examined {
 }
 
 /// Everything that is wrong with a Secret `cacerts`, by its files; empty if all is well.
-pub fn check_cacerts<N: AsRef<str>, T: AsRef<[u8]>>(
+pub(crate) fn check_cacerts<N: AsRef<str>, T: AsRef<[u8]>>(
     files: impl IntoIterator<Item = (N, T)>,
     now: Timestamp,
 ) -> Vec<Problem> {

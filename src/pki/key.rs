@@ -25,7 +25,7 @@ const PKCS8: &str = "PRIVATE KEY";
 
 /// A private key. It can sign and be written to the vault; it has no `Serialize`, and its
 /// `Debug` says only that it is one. aws-lc wipes the memory it lies in.
-pub struct Key {
+pub(crate) struct Key {
     pair: Pair,
     algorithm: Algorithm,
 }
@@ -37,7 +37,7 @@ enum Pair {
 
 impl Key {
     /// Makes a new key from the operating system's randomness.
-    pub fn generate(kind: KeyType) -> Result<Self, Error> {
+    pub(crate) fn generate(kind: KeyType) -> Result<Self, Error> {
         let ec = |algorithm| EcdsaKeyPair::generate(algorithm).map(Pair::Ec);
         let (pair, algorithm) = match kind {
             KeyType::P256 => (ec(&ECDSA_P256_SHA256_ASN1_SIGNING), Algorithm::P256),
@@ -56,7 +56,7 @@ impl Key {
     }
 
     /// Reads the first block of a PEM text, as istiod does: PKCS#8, SEC 1 or PKCS#1.
-    pub fn from_pem(text: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, Error> {
         let fail = |reason: String| Error::ReadKey { reason };
         let blocks = pem::blocks(text).map_err(|reason| fail(reason.into()))?;
         let Some(first) = blocks.first() else {
@@ -82,7 +82,7 @@ impl Key {
     }
 
     /// The key as PKCS#8, for the vault and for `ca-key.pem`.
-    pub fn to_pem(&self) -> Result<Zeroizing<String>, Error> {
+    pub(crate) fn to_pem(&self) -> Result<Zeroizing<String>, Error> {
         use aws_lc_rs::encoding::AsDer as _;
         let fail = |_| Error::ReadKey {
             reason: "cannot be written as PKCS#8".into(),
@@ -94,7 +94,8 @@ impl Key {
     }
 
     /// What kind of key it is.
-    pub fn algorithm(&self) -> &Algorithm {
+    #[cfg(test)]
+    pub(crate) fn algorithm(&self) -> &Algorithm {
         &self.algorithm
     }
 }

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use super::Error;
 
 /// The unit in the subject of everything that belongs to embedded clusters.
-pub const EMBEDDED: &str = "embedded";
+pub(crate) const EMBEDDED: &str = "embedded";
 
 /// A certificate profile.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Profile {
+pub(crate) struct Profile {
     subject: Subject,
     validity: Validity,
     constraints: Constraints,
@@ -69,12 +69,12 @@ impl Fill<'_> {
 
 impl Profile {
     /// The profile of roots that comes with meshlink.
-    pub fn root() -> Result<Self, Error> {
+    pub(crate) fn root() -> Result<Self, Error> {
         Self::read("certs/root.toml", include_str!("../../certs/root.toml"))
     }
 
     /// The profile of intermediates that comes with meshlink.
-    pub fn intermediate() -> Result<Self, Error> {
+    pub(crate) fn intermediate() -> Result<Self, Error> {
         Self::read(
             "certs/intermediate.toml",
             include_str!("../../certs/intermediate.toml"),
@@ -82,7 +82,7 @@ impl Profile {
     }
 
     /// Reads a profile; `file` is what errors call it.
-    pub fn read(file: &str, text: &str) -> Result<Self, Error> {
+    pub(crate) fn read(file: &str, text: &str) -> Result<Self, Error> {
         let profile: Self = toml::from_str(text).map_err(|source| Error::Profile {
             file: file.into(),
             source: Box::new(source),

@@ -18,7 +18,7 @@ use crate::spec::KeyType;
 
 /// A kind of key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// ECDSA on P-256.
     P256,
     /// ECDSA on P-384.
@@ -63,7 +63,7 @@ fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S
 /// What stands in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CertFacts {
+pub(crate) struct CertFacts {
     /// Whom it is for.
     pub subject: String,
     /// Who signed it.
@@ -106,7 +106,7 @@ pub struct CertFacts {
 /// What names a certificate's descendants may carry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NameConstraints {
+pub(crate) struct NameConstraints {
     /// Whether those who do not understand it must refuse the certificate.
     pub critical: bool,
     /// Subtrees that are allowed, as `DNS:istio-system.svc`.
@@ -117,33 +117,33 @@ pub struct NameConstraints {
 
 impl CertFacts {
     /// Whether the extension is absent (which allows everything) or names this usage.
-    pub fn may(&self, usage: &str) -> bool {
+    pub(crate) fn may(&self, usage: &str) -> bool {
         self.key_usage
             .as_ref()
             .is_none_or(|list| list.iter().any(|have| have == usage))
     }
 
     /// Whether it is its own issuer by name.
-    pub fn self_issued(&self) -> bool {
+    pub(crate) fn self_issued(&self) -> bool {
         self.subject == self.issuer
     }
 
     /// Whole days until it expires; negative once it has.
-    pub fn days_left(&self, now: Timestamp) -> i64 {
+    pub(crate) fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(24 * 3600)
     }
 }
 
 /// A certificate and its facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cert {
+pub(crate) struct Cert {
     der: Vec<u8>,
     facts: CertFacts,
 }
 
 impl Cert {
     /// Reads DER.
-    pub fn from_der(der: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, Error> {
         let fail = |reason: String| Error::ReadCertificate { reason };
         let (rest, parsed) = X509Certificate::from_der(der)
             .map_err(|e| fail(format!("is not an X.509 certificate: {e}")))?;
@@ -159,7 +159,7 @@ impl Cert {
     }
 
     /// Reads every certificate of a PEM text; other blocks are an error, as is a text without any.
-    pub fn from_pem(text: &[u8]) -> Result<Vec<Self>, Error> {
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Vec<Self>, Error> {
         let fail = |reason: String| Error::ReadCertificate { reason };
         let blocks = pem::blocks(text).map_err(|reason| fail(reason.into()))?;
         if blocks.is_empty() {
@@ -175,17 +175,17 @@ impl Cert {
     }
 
     /// The certificate as PEM.
-    pub fn to_pem(&self) -> String {
+    pub(crate) fn to_pem(&self) -> String {
         pem::encode("CERTIFICATE", &self.der).as_str().into()
     }
 
     /// The certificate as DER.
-    pub fn der(&self) -> &[u8] {
+    pub(crate) fn der(&self) -> &[u8] {
         &self.der
     }
 
     /// What stands in it.
-    pub fn facts(&self) -> &CertFacts {
+    pub(crate) fn facts(&self) -> &CertFacts {
         &self.facts
     }
 
@@ -221,7 +221,7 @@ impl Cert {
 }
 
 /// Certificates as one PEM text.
-pub fn bundle<'a>(certs: impl IntoIterator<Item = &'a Cert>) -> String {
+pub(crate) fn bundle<'a>(certs: impl IntoIterator<Item = &'a Cert>) -> String {
     certs.into_iter().map(Cert::to_pem).collect()
 }
 

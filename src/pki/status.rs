@@ -12,7 +12,7 @@ use crate::name::ClusterName;
 /// The certificates of a mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub(crate) struct Status {
     /// The root in this machine's vault, if it is here.
     pub root: Option<CertFacts>,
     /// One row per cluster.
@@ -26,7 +26,7 @@ pub struct Status {
 /// The certificates of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Row {
+pub(crate) struct Row {
     /// The cluster.
     pub cluster: ClusterName,
     /// What its istiod signs with; none if there is no readable `cacerts`.
@@ -44,7 +44,7 @@ pub struct Row {
 /// Whether what one cluster signs is trusted in another, checked along the signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Proof {
+pub(crate) struct Proof {
     /// The cluster that signs.
     pub signer: ClusterName,
     /// The cluster that verifies.
@@ -57,16 +57,8 @@ pub struct Proof {
     pub why: Option<String>,
 }
 
-/// The root certificates two bundles share, by fingerprint; none means that the two cannot trust each other.
-pub fn same_root(a: &[CertFacts], b: &[CertFacts]) -> Vec<String> {
-    let shared = a
-        .iter()
-        .filter(|cert| b.iter().any(|other| other.sha256 == cert.sha256));
-    shared.map(|cert| cert.sha256.clone()).collect()
-}
-
 /// Lays out the certificates of a mesh: the root here, and the Secret `cacerts` of each cluster, if it has one.
-pub fn status(
+pub(crate) fn status(
     root: Option<&CertFacts>,
     clusters: &[(ClusterName, Option<Files>)],
     now: Timestamp,

@@ -32,7 +32,7 @@ const RENEW: i64 = 30 * 24 * 3600;
 
 /// What went wrong with the vault.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Reading failed.
     #[error("cannot read {}", path.display())]
     Read {
@@ -129,7 +129,7 @@ pub enum Error {
 
 impl Error {
     /// A command that shows or mends it.
-    pub fn hint(&self) -> Option<Hint> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         let on = |words: &[&'static str], path: &Path| {
             let path = path.display().to_string();
             Some(Hint::command(words.iter().copied().chain([path.as_str()])))
@@ -153,14 +153,14 @@ impl Error {
 /// The keys of one mesh on this machine. Reading takes no lock; the first write takes the one
 /// lock of the vault and keeps it until the vault is dropped.
 #[derive(Debug)]
-pub struct Vault {
+pub(crate) struct Vault {
     dir: PathBuf,
     lock: Mutex<Option<lock::Lock>>,
 }
 
 impl Vault {
     /// Opens the vault in this folder, which need not exist yet.
-    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
+    pub(crate) fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
         let dir = dir.into();
         files::folder(&dir)?;
         Ok(Self {
@@ -169,13 +169,8 @@ impl Vault {
         })
     }
 
-    /// Where it is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The root of the mesh, if it is here.
-    pub fn root(&self) -> Result<Option<Root>, Error> {
+    pub(crate) fn root(&self) -> Result<Option<Root>, Error> {
         let Some(dir) = self.newest(&self.dir.join("roots"))? else {
             return Ok(None);
         };
@@ -186,7 +181,7 @@ impl Vault {
     }
 
     /// The certificates of all roots there have been, by number, oldest first.
-    pub fn roots(&self) -> Result<Vec<(u32, Cert)>, Error> {
+    pub(crate) fn roots(&self) -> Result<Vec<(u32, Cert)>, Error> {
         let dir = self.dir.join("roots");
         let read = |number: u32| {
             let path = dir.join(number.to_string()).join(CERT);
@@ -204,7 +199,7 @@ impl Vault {
     }
 
     /// Makes the root of the mesh. If there is one, it stays, and that is an error.
-    pub fn create_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
+    pub(crate) fn create_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
         self.write_lock()?;
         if let Some(path) = self.newest(&self.dir.join("roots"))? {
             return Err(Error::RootExists { path });
@@ -213,7 +208,7 @@ impl Vault {
     }
 
     /// Makes a further root, which is the root of the mesh from then on. Those before it stay.
-    pub fn add_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
+    pub(crate) fn add_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
         self.write_lock()?;
         let dir = self.dir.join("roots");
         let fail = |source| Error::Make {
@@ -227,7 +222,7 @@ impl Vault {
     }
 
     /// The clusters that have an intermediate here, by name.
-    pub fn clusters(&self) -> Result<Vec<ClusterName>, Error> {
+    pub(crate) fn clusters(&self) -> Result<Vec<ClusterName>, Error> {
         let dir = self.dir.join("clusters");
         if !(files::folder(&self.dir)? && files::folder(&dir)?) {
             return Ok(Vec::new());
@@ -241,7 +236,10 @@ impl Vault {
     }
 
     /// What a cluster signs with, if that is here.
-    pub fn intermediate(&self, cluster: &ClusterName) -> Result<Option<Intermediate>, Error> {
+    pub(crate) fn intermediate(
+        &self,
+        cluster: &ClusterName,
+    ) -> Result<Option<Intermediate>, Error> {
         let Some(dir) = self.newest(&self.cluster_dir(cluster))? else {
             return Ok(None);
         };
@@ -254,7 +252,10 @@ impl Vault {
 
     /// What a cluster shall sign with: the one that is here if it still serves, else a new one
     /// under the root of the mesh. Those before it stay.
-    pub fn issue_intermediate(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
+    pub(crate) fn issue_intermediate(
+        &self,
+        new: &NewIntermediate<'_>,
+    ) -> Result<Intermediate, Error> {
         self.write_lock()?;
         let Some(root) = self.root()? else {
             return Err(Error::NoRoot {

@@ -16,7 +16,7 @@ use crate::{
 
 /// The three charts of a join.
 #[derive(Debug, Clone)]
-pub struct Charts {
+pub(crate) struct Charts {
     /// CRDs.
     pub base: Arc<Fetched>,
     /// The control plane.
@@ -27,7 +27,7 @@ pub struct Charts {
 
 /// What the owner and the cloud add to the charts' values.
 #[derive(Debug, Clone, Default)]
-pub struct Additions {
+pub(crate) struct Additions {
     /// For istiod, in every member.
     pub istiod: Value,
     /// For the gateway, in every member.
@@ -38,14 +38,14 @@ pub struct Additions {
 
 /// What every member should hold.
 #[derive(Debug, Clone, Default)]
-pub struct Desired {
+pub(crate) struct Desired {
     /// By member.
     pub clusters: BTreeMap<ClusterName, Wanted>,
 }
 
 /// What one member should hold.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Namespaces of the control plane and the gateway.
     pub namespaces: Vec<Value>,
     /// The base release.
@@ -62,7 +62,7 @@ pub struct Wanted {
 
 /// A Helm release as it should be.
 #[derive(Debug, Clone)]
-pub struct Release {
+pub(crate) struct Release {
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -80,7 +80,7 @@ pub struct Release {
 
 /// What kept the desired state from being worked out.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A chart did not render.
     #[error("cluster {cluster}: chart {chart} does not render")]
     Render {
@@ -105,19 +105,19 @@ pub enum Error {
 
 impl Release {
     /// The rendered objects.
-    pub fn objects(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Value> {
         self.rendered.manifests.iter().map(|m| &m.object)
     }
 
     /// The one Service of the release.
-    pub fn service(&self) -> Option<&Value> {
+    pub(crate) fn service(&self) -> Option<&Value> {
         self.objects().find(|o| o["kind"] == "Service")
     }
 }
 
 impl Wanted {
     /// References to every object, to read them as they are.
-    pub fn refs(&self) -> Vec<Ref> {
+    pub(crate) fn refs(&self) -> Vec<Ref> {
         let releases = [&self.base, &self.istiod, &self.gateway];
         let rendered = releases.into_iter().flat_map(|r| {
             r.objects()
@@ -133,7 +133,7 @@ impl Wanted {
 }
 
 /// An object's reference; namespaced kinds that name none live in the release's namespace.
-pub fn reference(object: &Value, namespace: &str) -> Option<Ref> {
+pub(crate) fn reference(object: &Value, namespace: &str) -> Option<Ref> {
     let mut reference = Ref::of(object)?;
     if reference.namespace.is_none() && reference.kind.place().is_none_or(|p| p.namespaced) {
         reference.namespace = Some(namespace.to_owned());
@@ -142,7 +142,7 @@ pub fn reference(object: &Value, namespace: &str) -> Option<Ref> {
 }
 
 /// Works out what every member should hold.
-pub fn desire(
+pub(crate) fn desire(
     mesh: &Mesh,
     charts: &Charts,
     additions: &Additions,
@@ -333,7 +333,7 @@ impl Renderer<'_> {
 }
 
 /// `over` on top of `under`: objects by key, everything else replaced.
-pub fn merge(under: Value, over: Value) -> Value {
+pub(crate) fn merge(under: Value, over: Value) -> Value {
     match (under, over) {
         (Value::Object(mut under), Value::Object(over)) => {
             for (key, value) in over {
@@ -348,7 +348,7 @@ pub fn merge(under: Value, over: Value) -> Value {
 }
 
 /// The kinds whose objects `meshlink` never takes away unless asked: they hold users' data.
-pub fn is_crd(object: &Value) -> bool {
+pub(crate) fn is_crd(object: &Value) -> bool {
     Kind::of(object).is_some_and(|k| k == Kind::CUSTOM_RESOURCE_DEFINITION)
 }
 

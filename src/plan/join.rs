@@ -20,7 +20,11 @@ use crate::{
 mod refuse;
 
 /// The steps of a join, or every reason against it at once.
-pub fn join(mesh: &Mesh, desired: &Desired, observed: &Observed) -> Result<Plan, Vec<Refusal>> {
+pub(crate) fn join(
+    mesh: &Mesh,
+    desired: &Desired,
+    observed: &Observed,
+) -> Result<Plan, Vec<Refusal>> {
     let refusals = refuse::refusals(mesh, observed);
     if !refusals.is_empty() {
         return Err(refusals);
@@ -42,7 +46,7 @@ pub fn join(mesh: &Mesh, desired: &Desired, observed: &Observed) -> Result<Plan,
 }
 
 /// The steps of a proof alone, for a mesh that stands: brought, asked, taken away.
-pub fn proof(mesh: &Mesh) -> Plan {
+pub(crate) fn proof(mesh: &Mesh) -> Plan {
     let names: Vec<_> = mesh.clusters.iter().map(|m| &m.name).collect();
     let mut plan = Plan::default();
     let asked = "asked for";

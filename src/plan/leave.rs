@@ -37,7 +37,7 @@ impl Leave {
 }
 
 /// The steps of a leave, or every reason against it at once.
-pub fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<Refusal>> {
+pub(crate) fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Plan, Vec<Refusal>> {
     let refusals = refuse::refusals(mesh, observed, how);
     if !refusals.is_empty() {
         return Err(refusals);

@@ -16,24 +16,24 @@ const LONGEST: Duration = Duration::from_secs(90);
 
 /// Follows a name that a peer does not know, until it is certain that waiting will not help.
 #[derive(Debug)]
-pub struct Absence<'a> {
+pub(crate) struct Absence<'a> {
     /// The name.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
     /// The port it is tried on.
-    pub port: u16,
+    pub(crate) port: u16,
     /// The cluster that does not know it.
-    pub peer: &'a ClusterName,
+    pub(crate) peer: &'a ClusterName,
     /// The cluster whose gateway it is.
-    pub home: &'a Cluster,
+    pub(crate) home: &'a Cluster,
     /// Where this machine asks.
-    pub resolver: &'a Resolver,
+    pub(crate) resolver: &'a Resolver,
     /// AWS, where it may be asked.
-    pub aws: Option<&'a Members>,
+    pub(crate) aws: Option<&'a Members>,
 }
 
 /// What was found out about a name since home has known it.
 #[derive(Debug)]
-pub struct Known {
+pub(crate) struct Known {
     since: Instant,
     grace: Duration,
     hints: Vec<Hint>,
@@ -44,24 +44,24 @@ pub struct Known {
 #[error(
     "{host} does not resolve in {peer}, though it does {place}: it looks to be in a private hosted zone that is not associated with the VPC of {peer}"
 )]
-pub struct Hidden {
+pub(crate) struct Hidden {
     /// The name.
-    pub host: String,
+    pub(crate) host: String,
     /// The cluster that does not know it.
-    pub peer: ClusterName,
+    pub(crate) peer: ClusterName,
     /// Where it is known.
-    pub place: String,
+    pub(crate) place: String,
     /// For how long it has been so.
-    pub lasted: Duration,
+    pub(crate) lasted: Duration,
     /// It has been so for longer than a "no" from before may be kept.
-    pub certain: bool,
+    pub(crate) certain: bool,
     /// What lets the peer see it.
-    pub hints: Vec<Hint>,
+    pub(crate) hints: Vec<Hint>,
 }
 
 impl Absence<'_> {
     /// Takes another answer of the peer's probe into account. A name that nobody knows is only late.
-    pub async fn note(&self, known: &mut Option<Known>, dialed: &Dialed) -> Option<Hidden> {
+    pub(crate) async fn note(&self, known: &mut Option<Known>, dialed: &Dialed) -> Option<Hidden> {
         let place = match dialed {
             Dialed::NoName => self.known_at().await,
             _ => None,

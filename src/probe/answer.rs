@@ -11,28 +11,28 @@ use crate::{cluster::forward::Response, name::ClusterName};
 
 /// What came back when a probe was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The words: the name of the cluster that answered, or why none did.
-    pub said: String,
+    pub(crate) said: String,
     /// The call's own status, of gRPC.
-    pub grpc_status: Option<String>,
+    pub(crate) grpc_status: Option<String>,
     /// How the question arrived: `HTTP/1.1`, `HTTP/2`.
-    pub protocol: Option<String>,
+    pub(crate) protocol: Option<String>,
     /// Whom the answering side saw, by the certificate.
-    pub client: Option<String>,
+    pub(crate) client: Option<String>,
     /// Whom the asking side saw; only where one address was asked past the sidecar.
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// From the question's last byte to the answer's first, in microseconds.
-    pub micros: Option<u64>,
+    pub(crate) micros: Option<u64>,
     /// Why there was no connection.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 impl Answer {
     /// Reads an answer to a question in some way.
-    pub fn read(way: Way, response: &Response) -> Self {
+    pub(crate) fn read(way: Way, response: &Response) -> Self {
         let text = |name| header(&response.headers, name);
         // A gRPC message stands behind its flag and its length.
         let body = match way {
@@ -53,19 +53,19 @@ impl Answer {
     }
 
     /// Whether it is what `target`'s probe says to a question in some way.
-    pub fn is_from(&self, way: Way, target: &ClusterName) -> bool {
+    pub(crate) fn is_from(&self, way: Way, target: &ClusterName) -> bool {
         let grpc =
             self.grpc_status.as_deref() == Some("0") && self.protocol.as_deref() == Some("HTTP/2");
         self.status == 200 && self.said == target.as_str() && (way != Way::Grpc || grpc)
     }
 
     /// Who answered the handshake, where one address was asked; else what stood in the way of it.
-    pub fn handshake(&self) -> Result<&str, Trouble> {
+    pub(crate) fn handshake(&self) -> Result<&str, Trouble> {
         self.server.as_deref().ok_or_else(|| self.trouble())
     }
 
     /// What is wrong with it, by what Envoy says.
-    pub fn trouble(&self) -> Trouble {
+    pub(crate) fn trouble(&self) -> Trouble {
         let failure = self.failure.as_deref().unwrap_or_default();
         let says = |part: &str| failure.contains(part) || self.said.contains(part);
         match () {
@@ -123,7 +123,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// Whether it is one that a gateway makes whose port is not opened, or that trusts another root.
-    pub fn is_at_the_gateway(&self) -> bool {
+    pub(crate) fn is_at_the_gateway(&self) -> bool {
         match self {
             Self::OtherRoot | Self::Refused | Self::HungUp => true,
             Self::Status { connected, .. } => !connected,
@@ -182,7 +182,7 @@ fn client(xfcc: &str) -> Option<String> {
 
 /// What came of trying an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dialed {
+pub(crate) enum Dialed {
     /// Something accepted the connection.
     Reached,
     /// The name is not known there.
@@ -197,7 +197,7 @@ pub enum Dialed {
 
 impl Dialed {
     /// The outcome in words that fit behind an address.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Reached => "was reached",
             Self::NoName => "does not resolve",
@@ -210,7 +210,7 @@ impl Dialed {
 
 /// Any answer but Envoy's own of a failed connect means that the other side was reached:
 /// a TLS port drops a plain request, an API server complains about it.
-pub fn read_dial(status: u16, body: &str) -> Dialed {
+pub(crate) fn read_dial(status: u16, body: &str) -> Dialed {
     if status != 503 && status != 504 {
         return Dialed::Reached;
     }
@@ -234,25 +234,25 @@ pub fn read_dial(status: u16, body: &str) -> Dialed {
 
 /// An endpoint a proxy holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Its address.
-    pub address: String,
+    pub(crate) address: String,
     /// Its port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// istiod's word on its health; proves nothing.
-    pub healthy: bool,
+    pub(crate) healthy: bool,
     /// Where it is.
-    pub region: String,
+    pub(crate) region: String,
     /// And in which zone.
-    pub zone: String,
+    pub(crate) zone: String,
     /// Its share of the requests.
-    pub weight: u64,
+    pub(crate) weight: u64,
     /// 0 is tried first.
-    pub priority: u64,
+    pub(crate) priority: u64,
 }
 
 /// The endpoints of one Envoy cluster in the answer of `/clusters?format=json`.
-pub fn read_endpoints(body: &[u8], name: &str) -> Vec<Endpoint> {
+pub(crate) fn read_endpoints(body: &[u8], name: &str) -> Vec<Endpoint> {
     read_all(body, |cluster| cluster == name)
 }
 

@@ -9,11 +9,11 @@ use crate::{cluster::Cluster, resolve::Resolver};
 
 /// What came of a handshake at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
+pub(crate) struct Greeting {
     /// Address and port.
-    pub at: String,
+    pub(crate) at: String,
     /// Who answered, by the certificate; else what stood in the way.
-    pub answer: Result<String, Trouble>,
+    pub(crate) answer: Result<String, Trouble>,
 }
 
 impl fmt::Display for Greeting {
@@ -28,11 +28,11 @@ impl fmt::Display for Greeting {
 /// Why no handshake could be tried: a gateway shows no certificate of its own, only that of a workload it knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("TCP only: {0}")]
-pub struct TcpOnly(String);
+pub(crate) struct TcpOnly(String);
 
 impl Probe {
     /// Greets the probe of `home` by each address of its gateway, as this pod's sidecar would.
-    pub async fn greet(
+    pub(crate) async fn greet(
         &self,
         home: &Cluster,
         host: &str,

@@ -37,10 +37,10 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Grpc, Self::Tcp, Self::Headless];
+    pub(crate) const ALL: [Self; 4] = [Self::Http, Self::Grpc, Self::Tcp, Self::Headless];
 
     /// As it is printed.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Grpc => "grpc",
@@ -50,7 +50,7 @@ impl Way {
     }
 
     /// The Service's port.
-    pub fn port(self) -> u16 {
+    pub(crate) fn port(self) -> u16 {
         match self {
             Self::Http => 8080,
             Self::Grpc => 8081,
@@ -60,7 +60,7 @@ impl Way {
     }
 
     /// The Service that only `target` has an endpoint for.
-    pub fn service(self, target: &ClusterName) -> String {
+    pub(crate) fn service(self, target: &ClusterName) -> String {
         let kind = match self {
             Self::Headless => "headless",
             _ => "probe",
@@ -75,17 +75,17 @@ impl Way {
     }
 
     /// Its name in DNS.
-    pub fn host(self, target: &ClusterName) -> String {
+    pub(crate) fn host(self, target: &ClusterName) -> String {
         format!("{}.{NAMESPACE}.svc.cluster.local", self.service(target))
     }
 
     /// What a proxy says to a gateway to be passed on there.
-    pub fn sni(self, target: &ClusterName) -> String {
+    pub(crate) fn sni(self, target: &ClusterName) -> String {
         format!("outbound_.{}_._.{}", self.port(), self.host(target))
     }
 
     /// What a proxy calls the endpoints.
-    pub fn envoy_cluster(self, target: &ClusterName) -> String {
+    pub(crate) fn envoy_cluster(self, target: &ClusterName) -> String {
         format!("outbound|{}||{}", self.port(), self.host(target))
     }
 

@@ -19,7 +19,7 @@ const PORT: u16 = 15014;
 
 /// A cluster, as one istiod replica knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct KnownCluster {
+pub(crate) struct KnownCluster {
     /// Its name.
     pub id: String,
     /// The Secret it came from; none for istiod's own cluster.
@@ -33,7 +33,7 @@ pub struct KnownCluster {
 /// A gateway to another network, as one istiod replica knows it: its name already resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct KnownGateway {
+pub(crate) struct KnownGateway {
     /// The network it leads to.
     #[serde(default)]
     pub network: String,
@@ -50,7 +50,7 @@ pub struct KnownGateway {
 
 /// What one replica says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// The pod.
     pub pod: String,
     /// The clusters it knows.
@@ -60,7 +60,11 @@ pub struct Replica {
 }
 
 /// Asks one replica.
-pub async fn ask(cluster: &Cluster, namespace: &str, pod: &str) -> Result<Replica, cluster::Error> {
+pub(crate) async fn ask(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+) -> Result<Replica, cluster::Error> {
     let mut port = cluster.open_port(namespace, pod, PORT).await?;
     let clusters = port.get("/debug/clusterz").await?;
     let gateways = port.get("/debug/networkz").await?;
@@ -77,7 +81,7 @@ pub async fn ask(cluster: &Cluster, namespace: &str, pod: &str) -> Result<Replic
 
 /// A proxy, as the replica that serves it knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// `pod.namespace`.
     #[serde(rename = "proxy", default)]
     pub name: String,
@@ -89,13 +93,13 @@ pub struct Proxy {
 
 impl Proxy {
     /// It has taken the endpoints that were last sent to it.
-    pub fn taken(&self) -> bool {
+    pub(crate) fn taken(&self) -> bool {
         self.sent == self.acked
     }
 }
 
 /// The proxies a replica serves.
-pub async fn proxies(
+pub(crate) async fn proxies(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
@@ -106,7 +110,7 @@ pub async fn proxies(
 }
 
 /// Whether a replica holds endpoints it took from another cluster's API server.
-pub async fn holds_endpoints(
+pub(crate) async fn holds_endpoints(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
@@ -121,7 +125,7 @@ pub async fn holds_endpoints(
 }
 
 /// Every replica has synced with the peer.
-pub fn synced(from: &ClusterName, to: &ClusterName, replicas: &[Replica]) -> Check {
+pub(crate) fn synced(from: &ClusterName, to: &ClusterName, replicas: &[Replica]) -> Check {
     let status = |r: &Replica| {
         let known = r.clusters.iter().find(|c| c.id == to.as_str());
         known.map_or_else(|| "unknown".to_owned(), |c| c.status.clone())
@@ -159,7 +163,7 @@ pub fn synced(from: &ClusterName, to: &ClusterName, replicas: &[Replica]) -> Che
 
 /// Every replica knows the peer's gateway, by no other addresses than it is known to have.
 /// Without `expected`, nobody here could say which these are, and that is what the check says.
-pub fn gateway_known(
+pub(crate) fn gateway_known(
     from: &ClusterName,
     to: &Member,
     replicas: &[Replica],
@@ -221,7 +225,7 @@ pub fn gateway_known(
 }
 
 /// The addresses on 15443 one replica holds for a member's network.
-pub fn addresses(replica: &Replica, to: &Member) -> BTreeSet<String> {
+pub(crate) fn addresses(replica: &Replica, to: &Member) -> BTreeSet<String> {
     let mine = replica
         .gateways
         .iter()

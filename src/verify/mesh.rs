@@ -22,9 +22,7 @@ use crate::{
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// What is written down: secrets, roots, networks.
-    Configuration,
+pub(crate) enum Depth {
     /// And what every istiod replica says.
     Istiods,
     /// And what a proxy holds and what answers; needs the probes.
@@ -41,7 +39,7 @@ const FEWER: usize = 5;
 const ABREAST: usize = 6;
 
 /// What a verification looks with.
-pub struct Verifier<'a> {
+pub(crate) struct Verifier<'a> {
     /// The mesh.
     pub mesh: &'a Mesh,
     /// The members' API servers.
@@ -67,7 +65,7 @@ struct View<'a> {
 }
 
 /// Looks at every member and every ordered pair.
-pub async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
+pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     let names: Vec<&ClusterName> = verifier.mesh.clusters.iter().map(|m| &m.name).collect();
     let all: Vec<&Member> = verifier.mesh.clusters.iter().collect();
     let mut checks = verifier.roots(&all);
@@ -239,18 +237,12 @@ impl Verifier<'_> {
         let Some((seen, cluster)) = self.seen(from).zip(self.clusters.get(from)) else {
             return Verdict::default();
         };
-        let replicas = match depth {
-            Depth::Configuration => Ok(vec![]),
-            _ => self.replicas(cluster, seen).await,
-        };
+        let replicas = self.replicas(cluster, seen).await;
         let probe = match depth {
             Depth::Traffic | Depth::Every => Probe::find(cluster).await.ok().flatten(),
             _ => None,
         };
-        let tokens = match depth {
-            Depth::Configuration => None,
-            _ => self.tokens.get(from),
-        };
+        let tokens = self.tokens.get(from);
         let view = View {
             depth,
             replicas: replicas.as_ref(),
@@ -280,7 +272,7 @@ impl Verifier<'_> {
 
     /// Everything about one ordered pair, as far as `probe` can ask in `from`. With what it rests on, unless every
     /// way of asking is tried: who asks for that looks at the members too.
-    pub async fn pair(
+    pub(crate) async fn pair(
         &self,
         from: &ClusterName,
         to: &Member,
@@ -404,7 +396,7 @@ impl Verifier<'_> {
     }
 
     /// The addresses of a member's gateway, as far as they can be known from here.
-    pub async fn expected(&self, name: &ClusterName) -> Option<BTreeSet<String>> {
+    pub(crate) async fn expected(&self, name: &ClusterName) -> Option<BTreeSet<String>> {
         let mut all = BTreeSet::new();
         for address in &self.seen(name)?.gateway.addresses {
             match address.parse::<IpAddr>() {

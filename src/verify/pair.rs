@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The remote secret is there, well-formed, not about to expire, and opens the right server.
-pub fn configured(
+pub(crate) fn configured(
     from: &ClusterName,
     to: &ClusterName,
     seen: &Seen,
@@ -74,7 +74,7 @@ fn judge(secret: &RemoteSecretSeen, token: Option<&str>, now: Timestamp) -> (Out
 }
 
 /// The proxy holds exactly the gateway's addresses for the peer, and no pod address.
-pub fn endpoints(
+pub(crate) fn endpoints(
     from: &ClusterName,
     to: &ClusterName,
     held: &[Endpoint],

@@ -133,7 +133,7 @@ pub struct Held {
 
 impl Verifier<'_> {
     /// Looks for a Service in every member, and at what a proxy in each holds of it.
-    pub async fn service(&self, service: &Name) -> (ServiceSeen, Vec<Check>) {
+    pub(crate) async fn service(&self, service: &Name) -> (ServiceSeen, Vec<Check>) {
         let members = self.mesh.clusters.iter();
         let looks = members.filter_map(|m| Some((&m.name, self.clusters.get(&m.name)?)));
         let looks = looks.map(|(name, cluster)| self.there(name, cluster, service));

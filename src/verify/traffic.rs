@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The kubectl words that list the gateways' Services.
-pub const GATEWAY_SERVICES: [&str; 7] = [
+pub(crate) const GATEWAY_SERVICES: [&str; 7] = [
     "get",
     "svc",
     "-A",
@@ -61,7 +61,7 @@ pub struct Asked {
 
 impl Asked {
     /// Counts the answers.
-    pub fn of(
+    pub(crate) fn of(
         (from, to): (&ClusterName, &ClusterName),
         way: Way,
         at: Option<&str>,
@@ -94,7 +94,7 @@ impl Asked {
     }
 
     /// Asking was not possible at all.
-    pub fn failed(
+    pub(crate) fn failed(
         (from, to): (&ClusterName, &ClusterName),
         way: Way,
         at: Option<&str>,
@@ -126,7 +126,7 @@ fn percentile(sorted: &[u64], hundredths: usize) -> Option<u64> {
 
 /// Everything one pair was asked.
 #[derive(Debug, Clone, Copy)]
-pub struct Traffic<'a> {
+pub(crate) struct Traffic<'a> {
     /// Who asked.
     pub from: &'a ClusterName,
     /// Who was to answer.
@@ -155,7 +155,7 @@ impl<'a> Traffic<'a> {
 
     /// Every question was answered by the cluster it was meant for; at single addresses too, as
     /// far as these carry anything.
-    pub fn proved(&self, way: Way) -> Check {
+    pub(crate) fn proved(&self, way: Way) -> Check {
         let (from, to) = (self.from, self.to);
         let alive = self.alive();
         let ways = [way];
@@ -202,7 +202,7 @@ impl<'a> Traffic<'a> {
 
     /// Every address of the gateway carries traffic by itself. A proxy hides one that does not: it
     /// tries another.
-    pub fn addresses(&self) -> Check {
+    pub(crate) fn addresses(&self) -> Check {
         let (from, to) = (self.from, self.to);
         let alive = self.alive();
         let mut all: BTreeMap<&str, Vec<&Asked>> = BTreeMap::new();
@@ -228,7 +228,7 @@ impl<'a> Traffic<'a> {
     }
 
     /// Each side's certificate says who it is, and the other side read it.
-    pub fn identity(&self, trust_domain: &TrustDomain) -> Check {
+    pub(crate) fn identity(&self, trust_domain: &TrustDomain) -> Check {
         let (from, to) = (self.from, self.to);
         let all = |who: fn(&Asked) -> &Vec<String>| -> BTreeSet<&str> {
             self.asked
@@ -266,7 +266,7 @@ impl<'a> Traffic<'a> {
     }
 
     /// All of it.
-    pub fn checks(&self, trust_domain: &TrustDomain, held: &[Endpoint]) -> Vec<Check> {
+    pub(crate) fn checks(&self, trust_domain: &TrustDomain, held: &[Endpoint]) -> Vec<Check> {
         let mut headless = self.proved(Way::Headless);
         if headless.outcome == Outcome::Ok {
             let (from, to) = (self.from, self.to);
@@ -290,7 +290,7 @@ impl<'a> Traffic<'a> {
 }
 
 /// The claim a way proves.
-pub fn claim(way: Way) -> Claim {
+pub(crate) fn claim(way: Way) -> Claim {
     match way {
         Way::Http => Claim::Proved,
         Way::Grpc => Claim::Grpc,
@@ -346,7 +346,7 @@ fn told(at: &str, asked: &[&Asked]) -> String {
 }
 
 /// A time as people read it: `1.2 ms`.
-pub fn millis(micros: u64) -> String {
+pub(crate) fn millis(micros: u64) -> String {
     let tenths = (micros + 50) / 100;
     format!("{}.{} ms", tenths / 10, tenths % 10)
 }

@@ -14,13 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 #[cfg(feature = "sandbox")]
-mod library;
 mod redact;
+#[cfg(feature = "sandbox")]
+pub(crate) mod rendered;
 #[cfg(feature = "sandbox")]
 mod world;
 
 #[cfg(feature = "sandbox")]
-pub(crate) use library::Library;
 pub(crate) use redact::redact;
 #[cfg(feature = "sandbox")]
 pub(crate) use world::{Inventory, World, foreign_cacerts, istio, join};

@@ -1,67 +1,16 @@
 //! A whole mesh as files: nothing secret, the same every time, and what a join would make of it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::fs;
 
 use http::Request;
-use meshlink::cluster::Ref;
 use serde_json::Value;
 
-use crate::kit::{World, join};
+use crate::kit::{
+    World, join,
+    rendered::{files, path_of, resources},
+};
 
 const RENDER: &str = "render eks-1 eks-2 --out gitops";
-
-/// Every file below a folder, by its path there.
-fn files(folder: &Path) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    gather(folder, folder, &mut all);
-    all
-}
-
-fn gather(root: &Path, folder: &Path, all: &mut BTreeMap<String, String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            gather(root, &path, all);
-        } else {
-            let name = path.strip_prefix(root).unwrap().display().to_string();
-            all.insert(name, fs::read_to_string(&path).unwrap());
-        }
-    }
-}
-
-/// What a kustomization names, in its order: files and further kustomizations.
-fn resources(files: &BTreeMap<String, String>, folder: &str) -> Vec<Value> {
-    let list: Value =
-        serde_saphyr::from_str(&files[&format!("{folder}/kustomization.yaml")]).unwrap();
-    let names = list["resources"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|n| n.as_str().unwrap());
-    names
-        .flat_map(|name| {
-            let path = format!("{folder}/{name}");
-            match files.get(&path) {
-                Some(text) => serde_saphyr::from_multiple::<Value>(text).unwrap(),
-                None => resources(files, &path),
-            }
-        })
-        .collect()
-}
-
-fn path_of(object: &Value) -> String {
-    let at = Ref::of(object).unwrap();
-    let place = at.kind.place();
-    let plural = place.map_or_else(
-        || format!("{}s", object["kind"].as_str().unwrap().to_lowercase()),
-        |p| p.plural.to_string(),
-    );
-    let version = &at.kind.api_version;
-    let root = if version.contains('/') { "apis" } else { "api" };
-    let space = at.namespace.iter().map(|n| format!("/namespaces/{n}"));
-    let space: String = space.collect();
-    format!("/{root}/{version}{space}/{plural}/{}", at.name)
-}
 
 /// Applies the way Argo CD and Flux do, and leaves the mark that one of them leaves.
 fn apply(world: &World, cluster: &str, object: &Value) {

@@ -221,7 +221,7 @@ impl Api {
 
     /// The cluster's name.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.0.name
     }
 
@@ -310,12 +310,12 @@ impl Api {
     }
 
     /// Lets somebody else vouch for bearer tokens the cluster did not issue.
-    pub fn on_token(&self, hook: Authenticator) {
+    pub(crate) fn on_token(&self, hook: Authenticator) {
         self.0.hooks.on_token(hook);
     }
 
     /// Lets an actor write the logs of pods.
-    pub fn on_log(&self, hook: PodLog) {
+    pub(crate) fn on_log(&self, hook: PodLog) {
         self.0.hooks.on_log(hook);
     }
 
@@ -351,7 +351,7 @@ impl Store<'_> {
 
     /// One object; the namespace is empty for those that have none.
     #[must_use]
-    pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+    pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         self.0
             .state()
             .objects
@@ -361,13 +361,14 @@ impl Store<'_> {
 
     /// The newest resource version.
     #[must_use]
-    pub fn version(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn version(&self) -> u64 {
         self.0.state().objects.version()
     }
 
     /// Every change from now on. One who lags behind is told so, and should list again.
     #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.0.state().objects.events()
     }
 }

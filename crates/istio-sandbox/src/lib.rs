@@ -17,7 +17,7 @@ mod timeline;
 pub mod world;
 
 /// The Istio version whose charts and answers are played unless another is asked for.
-pub const ISTIO_VERSION: &str = charts::WRITTEN;
+pub(crate) const ISTIO_VERSION: &str = charts::WRITTEN;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use self::{
     actors::Cluster,
     api::{Api, ApiOptions, Served},
-    world::{LoadBalancers, World},
+    world::World,
 };
 pub use self::{
     attach::{Endpoints, attach},
@@ -136,6 +136,7 @@ impl Options {
 pub struct Sandbox {
     endpoints: Endpoints,
     clusters: Vec<Arc<Cluster>>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "lives as long as the clusters"))]
     world: World,
     faults: Faults,
     aws: aws::Embedded,
@@ -247,7 +248,8 @@ impl Sandbox {
     }
 
     /// The load balancers of all clusters.
-    pub fn balancers(&self) -> &LoadBalancers {
+    #[cfg(test)]
+    pub(crate) fn balancers(&self) -> &world::LoadBalancers {
         &self.world.balancers
     }
 }

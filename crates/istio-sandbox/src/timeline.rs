@@ -90,7 +90,8 @@ impl Timeline {
     }
 
     /// The same order at another speed: `0.1` is ten times as fast.
-    pub fn scaled(&self, factor: f64) -> Self {
+    #[cfg(test)]
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
         let s = |d: Duration| d.mul_f64(factor.max(0.0));
         Self {
             schedule: s(self.schedule),

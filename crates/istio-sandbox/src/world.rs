@@ -79,7 +79,8 @@ pub enum Health {
 
 impl Health {
     /// `State` and `Reason` as the ELB API gives them.
-    pub fn words(self) -> (&'static str, Option<&'static str>) {
+    #[cfg(test)]
+    pub(crate) fn words(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Registering => ("initial", Some("Elb.RegistrationInProgress")),
             Self::Checking => ("initial", Some("Elb.InitialHealthChecking")),
@@ -176,18 +177,18 @@ impl LoadBalancer {
 
     /// The same in another region.
     #[must_use]
-    pub fn within(mut self, region: &str) -> Self {
+    pub(crate) fn within(mut self, region: &str) -> Self {
         self.dns_name = self.dns_name.replace(REGION, region);
         self
     }
 
     /// Whether a connection to `port` reaches a pod.
-    pub fn reaches(&self, port: u16) -> bool {
+    pub(crate) fn reaches(&self, port: u16) -> bool {
         self.healthy(port).next().is_some()
     }
 
     /// The healthy targets of `port`.
-    pub fn healthy(&self, port: u16) -> impl Iterator<Item = &Target> {
+    pub(crate) fn healthy(&self, port: u16) -> impl Iterator<Item = &Target> {
         let serves = self.state == State::Active;
         self.listeners
             .iter()
@@ -244,17 +245,12 @@ impl LoadBalancers {
     }
 
     /// All of them, by name.
-    pub fn list(&self) -> Vec<LoadBalancer> {
+    pub(crate) fn list(&self) -> Vec<LoadBalancer> {
         self.lock().values().cloned().collect()
     }
 
-    /// The one of this name.
-    pub fn named(&self, name: &str) -> Option<LoadBalancer> {
-        self.lock().get(name).cloned()
-    }
-
     /// The one that owns an address.
-    pub fn at(&self, address: Ipv4Addr) -> Option<LoadBalancer> {
+    pub(crate) fn at(&self, address: Ipv4Addr) -> Option<LoadBalancer> {
         self.lock()
             .values()
             .find(|lb| lb.addresses.contains(&address))
@@ -262,7 +258,7 @@ impl LoadBalancers {
     }
 
     /// The addresses behind a host name, if it resolves by now.
-    pub fn resolve(&self, host: &str) -> Option<Vec<Ipv4Addr>> {
+    pub(crate) fn resolve(&self, host: &str) -> Option<Vec<Ipv4Addr>> {
         let host = host.trim_end_matches('.');
         let all = self.lock();
         let found = all
@@ -296,14 +292,14 @@ impl LoadBalancers {
     }
 
     /// Removes one.
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         if self.lock().remove(name).is_some() {
             self.changed();
         }
     }
 
     /// Says so whenever anything about any of them has changed.
-    pub fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.tick.subscribe()
     }
 

@@ -7,7 +7,7 @@ use crate::aws::{Aws, Identity, Session, arn::Arn, call, env::Service};
 
 /// What EKS says about a cluster, and the session that was used to ask.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Name within its region.
     pub name: String,
     /// Full ARN.
@@ -18,22 +18,16 @@ pub struct Facts {
     pub account: String,
     /// Partition, as it stands in the ARN.
     pub partition: String,
-    /// `ACTIVE`, or `UPDATING` while it stays usable.
-    pub status: String,
     /// The API server.
     pub endpoint: String,
     /// Its certificate authority, base64 of PEM, as a kubeconfig has it.
     pub ca: String,
     /// What a token is bound to: the name, or on Outposts the id.
     pub token_id: String,
-    /// Kubernetes version.
-    pub version: Option<String>,
     /// VPC.
     pub vpc: Option<String>,
     /// Subnets of the control plane's interfaces.
     pub subnets: Vec<String>,
-    /// Additional security groups.
-    pub security_groups: Vec<String>,
     /// The cluster's own security group, shared with managed nodes.
     pub cluster_security_group: Option<String>,
     /// Whether the API server answers on a public address.
@@ -52,7 +46,7 @@ pub struct Facts {
 
 /// How identities become Kubernetes users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
+pub(crate) enum AuthMode {
     /// Only the `aws-auth` ConfigMap.
     ConfigMap,
     /// The ConfigMap and access entries.
@@ -62,7 +56,7 @@ pub enum AuthMode {
 }
 
 /// Ask EKS about a cluster; it must be usable.
-pub async fn describe(aws: &Aws, who: &Identity, place: &Place) -> Result<Facts, Error> {
+pub(crate) async fn describe(aws: &Aws, who: &Identity, place: &Place) -> Result<Facts, Error> {
     let Place { name, region, .. } = place;
     let no_region = || Error::NoRegion { text: name.clone() };
     let session = aws.session(who, Some(region)).await.ok_or_else(no_region)?;
@@ -110,7 +104,7 @@ pub async fn describe(aws: &Aws, who: &Identity, place: &Place) -> Result<Facts,
 }
 
 /// The clusters these credentials see in the session's region.
-pub async fn clusters(session: &Session) -> Result<Vec<String>, call::Error> {
+pub(crate) async fn clusters(session: &Session) -> Result<Vec<String>, call::Error> {
     let (mut all, mut token) = (Vec::new(), None::<String>);
     loop {
         let request = || {
@@ -165,19 +159,14 @@ fn read(cluster: Cluster, session: Session, place: &Place) -> Result<Facts, Erro
         session: session.for_account(&arn.account),
         account: arn.account,
         partition: arn.partition,
-        status,
         endpoint: cluster.endpoint.ok_or_else(|| missing("endpoint"))?,
         ca: cluster
             .certificate_authority
             .and_then(|c| c.data)
             .ok_or_else(|| missing("certificate authority"))?,
         token_id: cluster.id.unwrap_or_else(|| name.clone()),
-        version: cluster.version,
         vpc: network.and_then(|n| n.vpc_id.clone()),
         subnets: network.map(|n| n.subnet_ids().to_vec()).unwrap_or_default(),
-        security_groups: network
-            .map(|n| n.security_group_ids().to_vec())
-            .unwrap_or_default(),
         cluster_security_group: network.and_then(|n| n.cluster_security_group_id.clone()),
         public: network.is_none_or(|n| n.endpoint_public_access),
         public_cidrs: network

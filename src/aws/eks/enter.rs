@@ -30,7 +30,7 @@ impl From<&ContextFacts> for Context {
 
 impl TokenSource {
     /// As a connection wants it: asked before every request, renewed when due.
-    pub fn provider(self) -> TokenProvider {
+    pub(crate) fn provider(self) -> TokenProvider {
         Arc::new(move || {
             let source = self.clone();
             Box::pin(async move {
@@ -42,7 +42,7 @@ impl TokenSource {
 }
 
 /// Connect to an EKS cluster without a kubeconfig. Nothing is sent yet.
-pub fn enter(
+pub(crate) fn enter(
     facts: &Facts,
     name: &ClusterName,
     options: &ConnectOptions,

@@ -8,7 +8,7 @@ use crate::{
 
 /// Who AWS says we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Account.
     pub account: String,
     /// ARN; of an assumed role this is the session, not the role.
@@ -16,7 +16,7 @@ pub struct Caller {
 }
 
 /// Ask STS who we are. Needs no grant.
-pub async fn caller(session: &Session) -> Result<Caller, call::Error> {
+pub(crate) async fn caller(session: &Session) -> Result<Caller, call::Error> {
     let request = || session.sts().get_caller_identity().send();
     let answer = session
         .call(Service::Sts, "GetCallerIdentity", request)
@@ -50,7 +50,7 @@ impl Caller {
 }
 
 /// The commands that make the caller an administrator of the cluster, for a 401: all of them can be pasted.
-pub fn grant(cluster: &Facts, caller: &Caller) -> Vec<Hint> {
+pub(crate) fn grant(cluster: &Facts, caller: &Caller) -> Vec<Hint> {
     let Facts {
         name,
         region,
@@ -74,7 +74,7 @@ pub fn grant(cluster: &Facts, caller: &Caller) -> Vec<Hint> {
 
 /// How a cluster kept us out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Barrier {
+pub(crate) enum Barrier {
     /// It does not know us: 401.
     Unknown,
     /// It knows us and refuses: 403.
@@ -84,7 +84,12 @@ pub enum Barrier {
 }
 
 /// The commands that let us into a cluster; none where AWS does not tell enough.
-pub async fn ways_in(aws: &Aws, who: &Identity, place: &Place, barrier: Barrier) -> Vec<Hint> {
+pub(crate) async fn ways_in(
+    aws: &Aws,
+    who: &Identity,
+    place: &Place,
+    barrier: Barrier,
+) -> Vec<Hint> {
     let Ok(facts) = describe(aws, who, place).await else {
         return Vec::new();
     };

@@ -2,7 +2,7 @@
 
 /// What such a program would mint a token for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Minted {
+pub(crate) struct Minted {
     /// Cluster name or id.
     pub id: String,
     /// Region, if the arguments or its environment say so.
@@ -17,7 +17,7 @@ pub struct Minted {
 
 impl Minted {
     /// As whom to ask.
-    pub fn identity(&self) -> crate::aws::Identity {
+    pub(crate) fn identity(&self) -> crate::aws::Identity {
         let Self {
             profile,
             role_arn,
@@ -33,7 +33,7 @@ impl Minted {
 }
 
 /// Read `aws eks get-token …` or `aws-iam-authenticator token …`; `None` for any other program.
-pub fn native(command: &str, args: &[String], env: &[(String, String)]) -> Option<Minted> {
+pub(crate) fn native(command: &str, args: &[String], env: &[(String, String)]) -> Option<Minted> {
     let program = command.rsplit(['/', '\\']).next().unwrap_or(command);
     let program = program.strip_suffix(".exe").unwrap_or(program);
     let words: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -7,7 +7,7 @@ use crate::aws::arn::{Arn, is_region};
 
 /// A kubeconfig context, as far as names go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Context {
+pub(crate) struct Context {
     /// Its name.
     pub name: String,
     /// The name of its cluster entry.
@@ -20,7 +20,7 @@ pub struct Context {
 
 /// Where an EKS cluster is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Name within the region.
     pub name: String,
     /// Region.
@@ -31,7 +31,7 @@ pub struct Place {
 
 /// What a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// A kubeconfig context, by its exact name.
     Context(String),
     /// An EKS cluster that EKS must be asked about.
@@ -39,7 +39,7 @@ pub enum Found {
 }
 
 /// Look a name up, in the order of the page above.
-pub fn find(
+pub(crate) fn find(
     text: &str,
     aliases: &BTreeMap<String, String>,
     contexts: &[Context],
@@ -108,7 +108,7 @@ fn by_context(text: &str, contexts: &[Context]) -> Result<Option<String>, Error>
 }
 
 /// Where the EKS cluster behind a context is, as the AWS CLI or eksctl wrote it.
-pub fn place_of(context: &Context) -> Option<Place> {
+pub(crate) fn place_of(context: &Context) -> Option<Place> {
     if let Some(place) = place_of_arn(&context.cluster) {
         return Some(place);
     }

@@ -21,13 +21,13 @@ use super::{Error, Facts};
 use crate::aws::{Session, arn::Partition, env::Service};
 
 /// How long an API server accepts a token, less a minute for clocks that differ.
-pub const LIFE: Duration = Duration::from_secs(14 * 60);
+pub(crate) const LIFE: Duration = Duration::from_secs(14 * 60);
 /// Age at which a [`TokenSource`] makes a new one.
-pub const RENEW: Duration = Duration::from_secs(13 * 60);
+pub(crate) const RENEW: Duration = Duration::from_secs(13 * 60);
 
 /// A bearer token. Neither printed nor serialised.
 #[derive(Clone)]
-pub struct Token {
+pub(crate) struct Token {
     secret: Zeroizing<String>,
     /// Until when it can be used.
     pub expires: SystemTime,
@@ -35,7 +35,7 @@ pub struct Token {
 
 impl Token {
     /// The text that goes into the `Authorization` header.
-    pub fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         &self.secret
     }
 }
@@ -49,7 +49,7 @@ impl fmt::Debug for Token {
 }
 
 /// Sign a token; no call is made.
-pub fn mint(
+pub(crate) fn mint(
     id: &str,
     region: &str,
     credentials: &Credentials,
@@ -95,7 +95,7 @@ pub fn mint(
 
 /// Tokens for one cluster, each used until it is about 13 minutes old.
 #[derive(Clone)]
-pub struct TokenSource {
+pub(crate) struct TokenSource {
     cluster: String,
     id: String,
     session: Session,
@@ -113,12 +113,15 @@ impl fmt::Debug for TokenSource {
 
 impl TokenSource {
     /// Tokens for a described cluster, with the credentials that described it.
-    pub fn new(facts: &Facts, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        facts: &Facts,
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Self {
         Self::for_id(&facts.name, &facts.token_id, facts.session.clone(), clock)
     }
 
     /// Tokens for a cluster known by name only, as a kubeconfig's exec entry gives it.
-    pub fn for_id(
+    pub(crate) fn for_id(
         cluster: &str,
         id: &str,
         session: Session,
@@ -134,7 +137,7 @@ impl TokenSource {
     }
 
     /// A token good for at least a minute. Asks the credentials chain only when a new one is due.
-    pub async fn token(&self) -> Result<Token, Error> {
+    pub(crate) async fn token(&self) -> Result<Token, Error> {
         let now = (self.clock)();
         if let Some(token) = self.fresh(now) {
             return Ok(token);
@@ -154,11 +157,6 @@ impl TokenSource {
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
         Ok(token)
-    }
-
-    /// Forget the last token: the API server refused it.
-    pub fn refused(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn fresh(&self, now: SystemTime) -> Option<Token> {

@@ -7,7 +7,7 @@ use super::Error;
 use crate::cluster::Cluster;
 
 /// Refuse members that are one cluster: the same server with the same authority.
-pub fn twins<'a>(members: impl IntoIterator<Item = &'a Cluster>) -> Result<(), Error> {
+pub(crate) fn twins<'a>(members: impl IntoIterator<Item = &'a Cluster>) -> Result<(), Error> {
     let members: Vec<&Cluster> = members.into_iter().collect();
     for (at, second) in members.iter().enumerate() {
         if let Some(first) = members[..at].iter().find(|first| same(first, second)) {

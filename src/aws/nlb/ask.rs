@@ -17,7 +17,7 @@ use crate::aws::{
 /// How a load balancer was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum FoundBy {
+pub(crate) enum FoundBy {
     /// The ARN its host name lets one guess.
     #[default]
     Arn,
@@ -38,7 +38,7 @@ enum Source {
 
 /// Looks at one load balancer again and again, and asks each time only what may have changed.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     source: Source,
     service: ServiceName,
     port: u16,
@@ -49,7 +49,8 @@ pub struct Watch {
 
 impl Watch {
     /// Look at the load balancer of a Service, given as (namespace, name), in an account.
-    pub fn new(session: Session, account: &str, service: (&str, &str), port: u16) -> Self {
+    #[cfg(any(test, feature = "measure"))]
+    pub(crate) fn new(session: Session, account: &str, service: (&str, &str), port: u16) -> Self {
         Self::of(
             Source::Open(Box::new(session), account.into()),
             service,
@@ -58,7 +59,7 @@ impl Watch {
     }
 
     /// As [`new`](Self::new), where only the host name will tell the region, and STS the account.
-    pub fn later(
+    pub(crate) fn later(
         aws: Aws,
         who: Identity,
         account: Option<String>,
@@ -119,7 +120,7 @@ impl Watch {
     }
 
     /// Namespace and name of the Service.
-    pub fn service(&self) -> ServiceName {
+    pub(crate) fn service(&self) -> ServiceName {
         self.service.clone()
     }
 
@@ -127,7 +128,7 @@ impl Watch {
     ///
     /// Where the controller's bindings name the target group, the first look costs two calls and the next ones one;
     /// else two more.
-    pub async fn look(&mut self, seen: &Seen) -> Result<Option<Readiness>, Error> {
+    pub(crate) async fn look(&mut self, seen: &Seen) -> Result<Option<Readiness>, Error> {
         let Some(host) = &seen.hostname else {
             return Ok(None);
         };

@@ -4,7 +4,7 @@ use super::Stuck;
 
 /// Who could make a load balancer, as far as it was observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Controllers {
+pub(crate) struct Controllers {
     /// EKS Auto Mode is on.
     pub auto_mode: bool,
     /// Ready replicas of the AWS Load Balancer Controller; `None` if it is not installed.
@@ -15,7 +15,7 @@ pub struct Controllers {
 
 /// What a Service must say to get a network load balancer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// EKS Auto Mode makes it.
     AutoMode,
     /// The AWS Load Balancer Controller makes it.
@@ -26,7 +26,7 @@ pub enum Class {
 
 impl Class {
     /// The `loadBalancerClass`.
-    pub fn name(self) -> Option<&'static str> {
+    pub(crate) fn name(self) -> Option<&'static str> {
         match self {
             Self::AutoMode => Some("eks.amazonaws.com/nlb"),
             Self::Controller => Some("service.k8s.aws/nlb"),
@@ -37,7 +37,7 @@ impl Class {
 
 /// Choose from what runs. A controller that was installed on purpose goes before the built-in one. Without either,
 /// Kubernetes itself would make a Classic load balancer, whose addresses change: that is refused.
-pub fn choose(running: &Controllers) -> Result<Class, Stuck> {
+pub(crate) fn choose(running: &Controllers) -> Result<Class, Stuck> {
     match running {
         Controllers {
             on_aws: false,

@@ -4,7 +4,7 @@ use crate::aws::arn::{PARTITIONS, Partition};
 
 /// The kinds of load balancer a host name can have the shape of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// A network load balancer.
     Network,
     /// An application or Classic load balancer: they share a shape.
@@ -13,7 +13,7 @@ pub enum Shape {
 
 /// A host name, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// Which kind.
     pub shape: Shape,
     /// Its name, as far as the lower-cased host name keeps it.
@@ -28,7 +28,7 @@ pub struct Host {
 
 impl Host {
     /// Take a host name apart; `None` if no load balancer of AWS is called so.
-    pub fn read(hostname: &str) -> Option<Self> {
+    pub(crate) fn read(hostname: &str) -> Option<Self> {
         let host = hostname.trim_end_matches('.').to_ascii_lowercase();
         PARTITIONS
             .into_iter()
@@ -58,7 +58,7 @@ impl Host {
     }
 
     /// The ARN it most likely has. The shape is seen everywhere, but promised nowhere: it must be tried.
-    pub fn arn(&self, account: &str) -> Option<String> {
+    pub(crate) fn arn(&self, account: &str) -> Option<String> {
         let hex = self.id.len() == 16 && self.id.bytes().all(|b| b.is_ascii_hexdigit());
         (self.shape == Shape::Network && hex).then(|| {
             let Self { name, id, region, partition, .. } = self;

@@ -7,7 +7,7 @@ use crate::wait::Progress;
 
 /// What counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// The port of the gateway.
     pub port: u16,
     /// Every target must be healthy, not just enough of them.
@@ -27,7 +27,7 @@ impl Default for Policy {
 }
 
 /// Decide. `same` is how long nothing of this has changed; with little of it, what looks stuck may still be moving.
-pub fn judge(
+pub(crate) fn judge(
     seen: &Seen,
     asked: Option<&Readiness>,
     policy: &Policy,
@@ -228,7 +228,7 @@ fn reasons(targets: &[Target]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Controllers, Event, Group, Pod},
+        super::{Controllers, Event, Group, seen::Pod},
         *,
     };
 

@@ -9,7 +9,7 @@ use crate::cluster::{self, Cluster, Kind, Ref};
 
 /// What the cluster knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// There is a Service of type LoadBalancer.
     pub service: bool,
     /// Its UID.
@@ -38,7 +38,7 @@ pub struct Seen {
 
 /// A `TargetGroupBinding`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
+pub(crate) struct Binding {
     /// Its name: also the name of the pods' readiness gate.
     pub name: String,
     /// Number or name of the Service's port.
@@ -49,7 +49,7 @@ pub struct Binding {
 
 /// An event about the Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// `FailedBuildModel`, …
     pub reason: String,
     /// The message.
@@ -60,7 +60,7 @@ pub struct Event {
 
 /// A pod of the gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pod {
+pub(crate) struct Pod {
     /// Name.
     pub name: String,
     /// Address.
@@ -77,7 +77,7 @@ pub struct Pod {
 
 /// A readiness gate the load-balancer controller keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// The binding it is about.
     pub binding: String,
     /// Whether the target is healthy.
@@ -93,7 +93,7 @@ const GATE: &str = "target-health.elbv2.k8s.aws/";
 pub(crate) const CONTROLLER: &str = "app.kubernetes.io/name=aws-load-balancer-controller";
 
 /// Look at a Service and everything around it.
-pub async fn see(
+pub(crate) async fn see(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
@@ -178,7 +178,7 @@ impl Seen {
     }
 
     /// What the pods' readiness gates say of the gateway's port: open ones and all; `None` if there are none.
-    pub fn gates(&self, port: u16) -> Option<(usize, usize)> {
+    pub(crate) fn gates(&self, port: u16) -> Option<(usize, usize)> {
         let binding = &self.binding(port)?.name;
         let gates = self
             .pods

@@ -7,7 +7,7 @@ use crate::hint::Hint;
 
 /// A cause that waiting does not mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stuck {
+pub(crate) enum Stuck {
     /// Nobody here makes network load balancers.
     NoController,
     /// The AWS Load Balancer Controller is installed, but none of it runs.
@@ -83,7 +83,7 @@ impl fmt::Display for Stuck {
 
 impl Stuck {
     /// What shows or mends it, of this Service in this cluster.
-    pub fn hint(&self, cluster: &str, service: &ServiceName) -> Hint {
+    pub(crate) fn hint(&self, cluster: &str, service: &ServiceName) -> Hint {
         let ServiceName { namespace, name } = service;
         let here = |words: &[&str]| {
             let within = ["-n", namespace.as_str()];

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::*;
+use super::{
+    seen::{Binding, Gate, Pod},
+    *,
+};
 use crate::{
     aws::tests::kit::{client, served},
     aws::{Aws, Identity, rate::Pace},

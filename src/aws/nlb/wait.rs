@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// When to ask again: soon while things move, seldom once nothing has moved for a while.
-pub const PACE: Every = Every::growing(Duration::from_secs(5), Duration::from_secs(15));
+pub(crate) const PACE: Every = Every::growing(Duration::from_secs(5), Duration::from_secs(15));
 
 /// Wait for a load balancer. `see` looks at the cluster; `say` hears every new reason why it is not ready.
-pub async fn wait<F>(
+pub(crate) async fn wait<F>(
     cluster: &str,
     watch: &mut Watch,
     mut see: impl FnMut() -> F,

@@ -12,38 +12,37 @@ use crate::{cluster::Token, digest::sha256_hex};
 /// One cluster in a remote secret, without its token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RemoteSecretFacts {
+pub(crate) struct RemoteSecretFacts {
     /// The Secret, as `namespace/name`.
-    pub secret: String,
+    pub(crate) secret: String,
     /// The cluster it is for: its key.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// The API server's address.
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// SHA-256 of the CA bundle, in hex.
-    pub ca_sha256: Option<String>,
+    pub(crate) ca_sha256: Option<String>,
     /// What the token says of itself.
-    pub token: Option<TokenFacts>,
+    pub(crate) token: Option<TokenFacts>,
     /// SHA-256 of the token, in hex: equal tokens can be told, and nothing else.
-    pub token_sha256: Option<String>,
+    pub(crate) token_sha256: Option<String>,
     /// What istiod will not accept, or will trip over.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// What a token says of itself; its signature is not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TokenFacts {
+pub(crate) struct TokenFacts {
     /// Whom it is for, such as `system:serviceaccount:istio-system:meshlink-reader-eks-1`.
-    pub subject: Option<String>,
+    pub(crate) subject: Option<String>,
     /// When it ends, in seconds since 1970; a token without this date never does.
-    pub expires: Option<i64>,
+    pub(crate) expires: Option<i64>,
 }
 
 /// What is wrong with a remote secret as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "each is explained by the sentence it prints")]
-pub enum Problem {
+pub(crate) enum Problem {
     NotYaml,
     NoServer,
     NoCa,
@@ -78,7 +77,7 @@ impl std::fmt::Display for Problem {
 }
 
 /// Reads a remote secret: one entry per key.
-pub fn parse(secret: &Value) -> Vec<RemoteSecretFacts> {
+pub(crate) fn parse(secret: &Value) -> Vec<RemoteSecretFacts> {
     let metadata = &secret["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let name = format!(
@@ -195,7 +194,7 @@ fn loopback(server: &http::Uri) -> bool {
 }
 
 /// What a token says of itself. A token that is no JWT says nothing, not even when it ends.
-pub fn token_facts(token: &str) -> TokenFacts {
+pub(crate) fn token_facts(token: &str) -> TokenFacts {
     let claims = token
         .split('.')
         .nth(1)

@@ -15,7 +15,7 @@ fn named(peer: &ClusterName) -> String {
 }
 
 /// The token Secret of a peer's account.
-pub fn token_secret(peer: &ClusterName) -> Ref {
+pub(crate) fn token_secret(peer: &ClusterName) -> Ref {
     Ref::namespaced(
         &Kind::SECRET,
         ISTIO_SYSTEM,
@@ -25,7 +25,7 @@ pub fn token_secret(peer: &ClusterName) -> Ref {
 
 /// Everything [`account`] makes, in the order to delete it: the rights first, and the token last, which
 /// is what an account is seen by.
-pub fn account_names(peer: &ClusterName) -> Vec<Ref> {
+pub(crate) fn account_names(peer: &ClusterName) -> Vec<Ref> {
     let name = named(peer);
     vec![
         Ref::cluster(&Kind::CLUSTER_ROLE_BINDING, &name),
@@ -37,7 +37,7 @@ pub fn account_names(peer: &ClusterName) -> Vec<Ref> {
 
 /// The rights all readers share. With `gateway_api`, for a cluster that serves
 /// `gateway.networking.k8s.io`: istiod then watches those too.
-pub fn roles(gateway_api: bool) -> Vec<Value> {
+pub(crate) fn roles(gateway_api: bool) -> Vec<Value> {
     let read = json!(["get", "list", "watch"]);
     let mut rules = vec![
         json!({"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "secrets", "services"], "verbs": read}),
@@ -64,7 +64,7 @@ pub fn roles(gateway_api: bool) -> Vec<Value> {
 
 /// The account of one peer: itself, its bindings to the shared roles, and its token Secret, which
 /// Kubernetes fills.
-pub fn account(peer: &ClusterName) -> Vec<Value> {
+pub(crate) fn account(peer: &ClusterName) -> Vec<Value> {
     let (name, labels) = (named(peer), labels(Some(peer)));
     let within = json!({"name": name, "namespace": ISTIO_SYSTEM, "labels": labels});
     let subjects = json!([{"kind": "ServiceAccount", "name": name, "namespace": ISTIO_SYSTEM}]);
@@ -84,7 +84,7 @@ pub fn account(peer: &ClusterName) -> Vec<Value> {
 }
 
 /// Roles and account together, in the order to apply them.
-pub fn objects(peer: &ClusterName, gateway_api: bool) -> Vec<Value> {
+pub(crate) fn objects(peer: &ClusterName, gateway_api: bool) -> Vec<Value> {
     let mut all = roles(gateway_api);
     all.extend(account(peer));
     all

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{ISTIO_SYSTEM, MANAGED_BY};
@@ -13,36 +12,27 @@ use crate::{
 };
 
 /// How many clusters one packed Secret holds: at about 3 KB each, far below the limit of 1 MiB.
-pub const SHARD: usize = 64;
-
-/// How remote secrets are laid out in a cluster; chosen when the mesh is made, never switched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// One Secret per peer, named as istioctl names it.
-    Single,
-    /// Up to [`SHARD`] peers per Secret: O(N) writes in a mesh of N instead of O(N²).
-    Packed,
-}
+pub(crate) const SHARD: usize = 64;
 
 /// What istiod needs to reach one cluster.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(crate) struct Link {
     /// The cluster that is read.
-    pub cluster: ClusterName,
+    pub(crate) cluster: ClusterName,
     /// Its API server, as the *reading* cluster reaches it.
-    pub server: String,
+    pub(crate) server: String,
     /// Its CA, as PEM.
-    pub ca: Vec<u8>,
+    pub(crate) ca: Vec<u8>,
     /// The reader account's token.
-    pub token: Token,
+    pub(crate) token: Token,
     /// The name to check the server's certificate against, if not the address.
-    pub tls_server_name: Option<String>,
+    pub(crate) tls_server_name: Option<String>,
 }
 
 impl Link {
     /// A link from a filled account-token Secret of the cluster; `None` while it is not filled.
-    pub fn of(cluster: &ClusterName, server: &str, secret: &Value) -> Option<Self> {
+    #[cfg(test)]
+    pub(crate) fn of(cluster: &ClusterName, server: &str, secret: &Value) -> Option<Self> {
         let data = |key: &str| STANDARD.decode(secret["data"][key].as_str()?).ok();
         let token = String::from_utf8(data("token")?).ok()?;
         Some(Self {
@@ -93,7 +83,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Where a peer's remote secret is, when each has one of its own.
-pub fn remote_name(cluster: &ClusterName) -> Ref {
+pub(crate) fn remote_name(cluster: &ClusterName) -> Ref {
     Ref::namespaced(
         &Kind::SECRET,
         ISTIO_SYSTEM,
@@ -102,7 +92,7 @@ pub fn remote_name(cluster: &ClusterName) -> Ref {
 }
 
 /// Where a shard of packed remote secrets is.
-pub fn packed_name(shard: usize) -> Ref {
+pub(crate) fn packed_name(shard: usize) -> Ref {
     Ref::namespaced(
         &Kind::SECRET,
         ISTIO_SYSTEM,
@@ -111,7 +101,7 @@ pub fn packed_name(shard: usize) -> Ref {
 }
 
 /// A remote secret of its own for one peer.
-pub fn remote_secret(link: &Link) -> Value {
+pub(crate) fn remote_secret(link: &Link) -> Value {
     let annotations = json!({"networking.istio.io/cluster": link.cluster.as_str()});
     let mut secret = shell(
         &remote_name(&link.cluster),
@@ -122,7 +112,7 @@ pub fn remote_secret(link: &Link) -> Value {
 }
 
 /// One shard of a packed layout as a whole.
-pub fn packed_secret(shard: usize, links: &[Link]) -> Value {
+pub(crate) fn packed_secret(shard: usize, links: &[Link]) -> Value {
     shell(
         &packed_name(shard),
         links
@@ -133,12 +123,15 @@ pub fn packed_secret(shard: usize, links: &[Link]) -> Value {
 
 /// Sets or removes one peer in a shard, as a merge patch: the others stay untouched, and istiod
 /// goes on with them without a pause.
-pub fn packed_patch(cluster: &ClusterName, link: Option<&Link>) -> Value {
+pub(crate) fn packed_patch(cluster: &ClusterName, link: Option<&Link>) -> Value {
     json!({"data": {cluster.as_str(): link.map(Link::data)}})
 }
 
 /// The shard a cluster is in, or is to be put in: the first with room. What has been placed stays.
-pub fn shard_for(cluster: &ClusterName, placed: &BTreeMap<usize, Vec<ClusterName>>) -> usize {
+pub(crate) fn shard_for(
+    cluster: &ClusterName,
+    placed: &BTreeMap<usize, Vec<ClusterName>>,
+) -> usize {
     if let Some((shard, _)) = placed.iter().find(|(_, members)| members.contains(cluster)) {
         return *shard;
     }

@@ -11,7 +11,7 @@ use super::Link;
 
 /// Why a remote secret would not work.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// 401: the token is not accepted.
     #[error("{server} does not accept the token")]
     Unauthorized {
@@ -60,7 +60,7 @@ fn list(missing: &[Access]) -> String {
 }
 
 /// What istiod does with a remote secret, from here: exactly its server, CA and token.
-pub async fn try_kubeconfig(
+pub(crate) async fn try_kubeconfig(
     link: &Link,
     gateway_api: bool,
     options: &ConnectOptions,

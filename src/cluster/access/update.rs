@@ -4,7 +4,7 @@ use semver::Version;
 
 /// What an istiod does when a remote secret it reads is changed or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Update {
+pub(crate) enum Update {
     /// The new connection is made before the old one ends.
     Clean,
     /// The old connection ends first: the peer's endpoints are away for a moment.
@@ -16,7 +16,7 @@ pub enum Update {
 /// What an istiod of this version does. From Istio's release notes and issues: the swap in place
 /// came with 1.30.0, with three faults that were mended in 1.30.3 (istio#60612) and 1.30.4
 /// (istio#60920, istio#61043), and on the way to 1.31.0 in its second alpha.
-pub fn update(istio: &Version) -> Update {
+pub(crate) fn update(istio: &Version) -> Update {
     let at = |text: &str| Version::parse(text).is_ok_and(|from| *istio >= from);
     if !at("1.30.0-alpha.0") {
         Update::Gap

@@ -15,32 +15,32 @@ use place::{Lines, List};
 
 /// What a context points to, without any secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContextFacts {
+pub(crate) struct ContextFacts {
     /// The context's name.
-    pub name: String,
+    pub(crate) name: String,
     /// It is the one that kubectl would use.
-    pub current: bool,
+    pub(crate) current: bool,
     /// The name of its cluster entry.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// The API server's address.
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// The name of its user entry.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The program that gives credentials, if one does.
-    pub exec: Option<ExecFacts>,
+    pub(crate) exec: Option<ExecFacts>,
 }
 
 /// A credential plugin as the kubeconfig names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecFacts {
+pub(crate) struct ExecFacts {
     /// The program.
-    pub command: String,
+    pub(crate) command: String,
     /// Its arguments.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// What it is told in its environment.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// How to install it, if the kubeconfig says.
-    pub install_hint: Option<String>,
+    pub(crate) install_hint: Option<String>,
 }
 
 impl ExecFacts {
@@ -78,7 +78,7 @@ impl ExecFacts {
 
 /// The kubeconfig: all its files as one.
 #[derive(Clone)]
-pub struct Merged {
+pub(crate) struct Merged {
     files: Vec<PathBuf>,
     config: Kubeconfig,
     lines: Vec<Lines>,
@@ -107,12 +107,12 @@ impl std::fmt::Debug for Merged {
 
 impl Merged {
     /// Reads the files, the first one winning. One that is not there is passed over, as long as there is another.
-    pub fn read(files: &[PathBuf]) -> Result<Self, Error> {
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, Error> {
         merge::read(files)
     }
 
     /// Its contexts, in the order they stand there.
-    pub fn contexts(&self) -> Vec<ContextFacts> {
+    pub(crate) fn contexts(&self) -> Vec<ContextFacts> {
         let facts = self.config.contexts.iter().map(|named| {
             let context = named.context.clone().unwrap_or_default();
             ContextFacts {

@@ -10,7 +10,7 @@ const METADATA_LIST: &str =
 
 impl Cluster {
     /// Reads one object; `None` where there is none.
-    pub async fn find(&self, r: &Ref) -> Result<Option<Value>, Error> {
+    pub(crate) async fn find(&self, r: &Ref) -> Result<Option<Value>, Error> {
         let Some(path) = self.path(r, Verb::Read).await? else {
             return Ok(None);
         };
@@ -25,7 +25,7 @@ impl Cluster {
     }
 
     /// Every object of a kind, in one namespace or all. A kind that is not served has none.
-    pub async fn list(
+    pub(crate) async fn list(
         &self,
         kind: &Kind,
         namespace: Option<&str>,
@@ -46,7 +46,7 @@ impl Cluster {
     }
 
     /// Only the metadata of every object, without managed fields: names, labels, UIDs.
-    pub async fn names(
+    pub(crate) async fn names(
         &self,
         kind: &Kind,
         namespace: Option<&str>,

@@ -8,7 +8,7 @@ use crate::wait::Progress::{self, Done, Never, NotYet};
 /// Where a load balancer can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Address {
+pub(crate) enum Address {
     /// By name, as on AWS.
     Hostname(String),
     /// By address.
@@ -17,7 +17,7 @@ pub enum Address {
 
 impl Address {
     /// The name or address as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Hostname(text) | Self::Ip(text) => text,
         }
@@ -37,7 +37,7 @@ fn number(value: &Value) -> u64 {
 
 /// A Deployment whose newest pods are all there and ready, and the old ones gone: what
 /// `kubectl rollout status` waits for.
-pub fn deployment_available(object: Option<&Value>) -> Progress<()> {
+pub(crate) fn deployment_available(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -70,7 +70,7 @@ pub fn deployment_available(object: Option<&Value>) -> Progress<()> {
 }
 
 /// A CustomResourceDefinition that is served.
-pub fn crd_established(object: Option<&Value>) -> Progress<()> {
+pub(crate) fn crd_established(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -91,7 +91,7 @@ pub fn crd_established(object: Option<&Value>) -> Progress<()> {
 }
 
 /// A Service whose load balancer has a name or an address.
-pub fn service_has_address(object: Option<&Value>) -> Progress<Vec<Address>> {
+pub(crate) fn service_has_address(object: Option<&Value>) -> Progress<Vec<Address>> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -116,7 +116,7 @@ fn address(ingress: &Value) -> Option<Address> {
 }
 
 /// No object of that name any more.
-pub fn gone(object: Option<&Value>) -> Progress<()> {
+pub(crate) fn gone(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return Done(());
     };
@@ -137,7 +137,7 @@ pub fn gone(object: Option<&Value>) -> Progress<()> {
 }
 
 /// A service account's token Secret that its controller has filled.
-pub fn secret_has_token(object: Option<&Value>) -> Progress<()> {
+pub(crate) fn secret_has_token(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };
@@ -154,7 +154,7 @@ pub fn secret_has_token(object: Option<&Value>) -> Progress<()> {
 }
 
 /// A webhook configuration whose every webhook knows the CA of its server.
-pub fn webhook_has_ca(object: Option<&Value>) -> Progress<()> {
+pub(crate) fn webhook_has_ca(object: Option<&Value>) -> Progress<()> {
     let Some(object) = object else {
         return NotYet("not created yet".into());
     };

@@ -6,7 +6,7 @@ use super::super::{Cluster, Error, Kind, Ref};
 
 /// The most telling reason a Deployment has no ready pods, if there is one: a pod that cannot be
 /// created, scheduled, pulled or kept alive.
-pub async fn why(cluster: &Cluster, deployment: &Ref) -> Result<Option<String>, Error> {
+pub(crate) async fn why(cluster: &Cluster, deployment: &Ref) -> Result<Option<String>, Error> {
     let namespace = deployment.namespace.as_deref();
     let Some(object) = cluster.find(deployment).await? else {
         return Ok(None);

@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Request;
 use meshlink::{
     Environment, Folders, Meshlink,
-    pki::{NewIntermediate, NewRoot, Profile, Vault},
     sandbox::{Endpoints, Fault, Options, Sandbox, api::Api, aws::State},
     spec::Mesh,
 };
@@ -348,38 +348,33 @@ fn gather(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
 
 /// The data of a `cacerts` of somebody else's mesh; half of it, where it is not to be whole.
 pub(crate) fn foreign_cacerts(cluster: &str, whole: bool) -> Value {
-    let folder = tempfile::tempdir().unwrap();
-    let vault = Vault::open(folder.path().join("vault")).unwrap();
-    let (mesh, now) = ("other".parse().unwrap(), crate::kit::now());
-    let trust = Mesh::named(&["a".into(), "b".into()]).unwrap().trust;
-    let root = NewRoot {
-        mesh: &mesh,
-        key: trust.key,
-        lifetime: trust.root_lifetime,
-        embedded: true,
-        profile: &Profile::root().unwrap(),
-        now,
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     };
-    vault.create_root(&root).unwrap();
-    let intermediate = NewIntermediate {
-        mesh: &mesh,
-        cluster: &cluster.parse().unwrap(),
-        namespace: "istio-system",
-        names: &[],
-        key: trust.key,
-        lifetime: trust.intermediate_lifetime,
-        profile: &Profile::intermediate().unwrap(),
-        now,
+
+    let params = |name: &str, path: u8| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params
     };
-    let held = vault.issue_intermediate(&intermediate).unwrap();
-    let cacerts = held.cacerts().unwrap();
-    let files = cacerts.secret_data();
+    let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let root = params("root of other", 1);
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let issuer = Issuer::new(root, root_key);
+    let intermediate = params(cluster, 0).signed_by(&key, &issuer).unwrap().pem();
+    let files = [
+        ("ca-cert.pem", intermediate.clone()),
+        ("ca-key.pem", key.serialize_pem()),
+        ("cert-chain.pem", intermediate + &root_pem),
+        ("root-cert.pem", root_pem),
+    ];
     let kept = files
-        .iter()
-        .filter(|(file, _)| whole || **file == "ca-cert.pem");
-    kept.map(|(file, text)| ((*file).to_owned(), json!(text.as_str())))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+        .into_iter()
+        .filter(|(file, _)| whole || *file == "ca-cert.pem");
+    let data = kept.map(|(file, text)| (file.to_owned(), STANDARD.encode(text).into()));
+    data.collect::<serde_json::Map<_, _>>().into()
 }
 
 /// The command that joins the first so many clusters.

@@ -24,7 +24,8 @@ impl Counts {
 
     /// Requests with a verb on a resource such as `pods`, `serviceaccounts/token` or `deployments.apps`.
     #[must_use]
-    pub fn of(&self, verb: &str, resource: &str) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn of(&self, verb: &str, resource: &str) -> u64 {
         self.sum(|v, r| v == verb && r == resource)
     }
 
@@ -54,7 +55,8 @@ impl Counts {
 
     /// Every request.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn total(&self) -> u64 {
         self.sum(|_, _| true)
     }
 
@@ -84,7 +86,8 @@ impl Counts {
 
     /// Requests for tokens.
     #[must_use]
-    pub fn token_requests(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn token_requests(&self) -> u64 {
         self.of("create", "serviceaccounts/token")
     }
 

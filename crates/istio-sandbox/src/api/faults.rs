@@ -63,7 +63,8 @@ impl Strike {
 
     /// Lets this many matching requests pass first.
     #[must_use]
-    pub fn after(mut self, skip: u64) -> Self {
+    #[cfg(test)]
+    pub(crate) fn after(mut self, skip: u64) -> Self {
         self.skip = skip;
         self
     }

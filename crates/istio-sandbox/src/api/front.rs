@@ -98,7 +98,7 @@ pub struct Served {
 
 impl Served {
     /// Stops listening and breaks off every connection.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 }

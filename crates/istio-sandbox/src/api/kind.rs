@@ -8,7 +8,7 @@ use super::status::Failure;
 
 /// One resource in one version.
 #[derive(Debug, Clone)]
-pub(crate) struct Kind {
+pub(super) struct Kind {
     /// API group, empty for the core.
     pub(crate) group: String,
     /// Version in the group.

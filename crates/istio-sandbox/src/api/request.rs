@@ -60,7 +60,7 @@ fn decoded(text: &str) -> String {
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Route {
+pub(super) enum Route {
     /// A resource, an object of it, or a part of an object.
     Resource(ResourcePath),
     /// Anything else: discovery, health, version.

@@ -23,7 +23,7 @@ pub(crate) enum Later {
     Token { namespace: String, name: String },
 }
 
-pub(crate) struct State {
+pub(super) struct State {
     pub(crate) kinds: Kinds,
     pub(crate) objects: Objects,
     pub(crate) random: Random,

@@ -18,7 +18,7 @@ use super::{
 
 /// What a write is about, and by whom.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(super) struct Target {
     pub(crate) kind: Arc<Kind>,
     pub(crate) namespace: String,
     pub(crate) name: String,

@@ -127,7 +127,7 @@ impl Health {
         description: None,
     };
     /// Being registered.
-    pub const REGISTERING: Self = Self::new(
+    pub(crate) const REGISTERING: Self = Self::new(
         "initial",
         "Elb.RegistrationInProgress",
         "Target registration is in progress",
@@ -144,56 +144,32 @@ impl Health {
         "Target.FailedHealthChecks",
         "Health checks failed",
     );
-    /// Fails its checks, while connections it has are let run out.
-    pub const FAILING_DRAINING: Self = Self::new(
-        "unhealthy.draining",
-        "Target.FailedHealthChecks",
-        "Health checks failed",
-    );
     /// On no listener, or in a zone that is not enabled.
-    pub const NOT_IN_USE: Self = Self::new(
+    pub(crate) const NOT_IN_USE: Self = Self::new(
         "unused",
         "Target.NotInUse",
         "Target group is not configured to receive traffic from the load balancer",
     );
     /// In a zone that is not enabled.
-    pub const WRONG_ZONE: Self = Self::new(
+    pub(crate) const WRONG_ZONE: Self = Self::new(
         "unused",
         "Target.NotInUse",
         "Target is in an Availability Zone that is not enabled for the load balancer",
     );
-    /// The instance is stopped or gone.
-    pub const INVALID: Self = Self::new(
-        "unused",
-        "Target.InvalidState",
-        "Target is in the stopped state",
-    );
-    /// The address is taken by a load balancer.
-    pub const UNUSABLE: Self = Self::new(
-        "unused",
-        "Target.IpUnusable",
-        "The target IP address is in use by a load balancer",
-    );
     /// Not a target of the group.
-    pub const NOT_REGISTERED: Self = Self::new(
+    pub(crate) const NOT_REGISTERED: Self = Self::new(
         "unused",
         "Target.NotRegistered",
         "Target is not registered to the target group",
     );
     /// Being taken out.
-    pub const DRAINING: Self = Self::new(
+    pub(crate) const DRAINING: Self = Self::new(
         "draining",
         "Target.DeregistrationInProgress",
         "Target deregistration is in progress",
     );
-    /// Not checked at all.
-    pub const UNCHECKED: Self = Self::new(
-        "unavailable",
-        "Target.HealthCheckDisabled",
-        "Health checks are not enabled for this target",
-    );
     /// The service does not know.
-    pub const INTERNAL: Self = Self::new(
+    pub(crate) const INTERNAL: Self = Self::new(
         "unavailable",
         "Elb.InternalError",
         "An internal error occurred",
@@ -215,27 +191,16 @@ pub struct Pace {
 
 impl Pace {
     /// As seen on AWS, in the middle of what people report.
-    pub const REAL: Self = Self {
+    pub(crate) const REAL: Self = Self {
         provisioning: Duration::from_secs(120),
         registration: Duration::from_secs(120),
         checks: Duration::from_secs(20),
         draining: Duration::from_secs(300),
     };
 
-    /// So many times faster.
-    #[must_use]
-    pub fn faster(self, times: u32) -> Self {
-        Self {
-            provisioning: self.provisioning / times,
-            registration: self.registration / times,
-            checks: self.checks / times,
-            draining: self.draining / times,
-        }
-    }
-
     /// This share of the time: 1 as it is, 0 none.
     #[must_use]
-    pub fn scaled(self, share: f64) -> Self {
+    pub(crate) fn scaled(self, share: f64) -> Self {
         let share = share.clamp(0.0, 1.0);
         Self {
             provisioning: self.provisioning.mul_f64(share),
@@ -401,13 +366,6 @@ impl State {
         });
     }
 
-    /// Take a target out at once.
-    pub fn deregister(&mut self, group: &str, id: &str) {
-        if let Some(group) = self.groups.iter_mut().find(|g| g.arn == group) {
-            group.targets.retain(|t| t.id != id);
-        }
-    }
-
     /// From now on, a target has this health.
     pub fn set_health(&mut self, group: &str, id: &str, health: Health) {
         let now = self.clock.now();
@@ -449,7 +407,7 @@ impl State {
     }
 
     /// The health of a target now.
-    pub fn health(&self, group: &TargetGroup, target: &Target) -> Health {
+    pub(crate) fn health(&self, group: &TargetGroup, target: &Target) -> Health {
         let users = |b: &&Balancer| {
             b.listeners
                 .iter()

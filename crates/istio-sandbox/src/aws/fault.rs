@@ -32,7 +32,7 @@ pub enum Kind {
 
 impl Fault {
     /// A fault for as long as the emulator runs.
-    pub fn always(action: &str, kind: Kind) -> Self {
+    pub(crate) fn always(action: &str, kind: Kind) -> Self {
         Self {
             action: action.into(),
             kind,

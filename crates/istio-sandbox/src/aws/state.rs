@@ -26,7 +26,7 @@ impl Clock {
     }
 
     /// What time it is.
-    pub fn now(&self) -> SystemTime {
+    pub(crate) fn now(&self) -> SystemTime {
         (self.0)()
     }
 }
@@ -169,7 +169,7 @@ impl Cluster {
     }
 
     /// Its name: the end of its ARN.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.arn.rsplit('/').next().unwrap_or_default()
     }
 }
