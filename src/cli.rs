@@ -73,16 +73,16 @@ impl Frame {
         })
     }
 
-    /// Whether the user wants real clusters changed: asks on a terminal, else wants `--yes`.
-    pub(crate) fn consent(&self, question: &str, yes: bool) -> Result<bool, Failure> {
-        Ok(yes || self.screen.ask(question).ok_or_else(unasked)?)
+    /// Whether the user agrees: by typing `word`, or y where there is none. Where nobody can type, `--yes` is missing.
+    pub(crate) fn consent(&self, question: &str, word: Option<&str>) -> Result<bool, Failure> {
+        let answer = self.screen.ask(question, word);
+        answer.ok_or_else(|| {
+            let text = "not a terminal: pass --yes to change clusters";
+            let failure = Failure::from_causes(Kind::Usage, vec![text.into()]);
+            let preview = self.hints.preview().into_iter();
+            preview.fold(failure, Failure::hint)
+        })
     }
-}
-
-fn unasked() -> Failure {
-    let text = "real clusters are changed only with --yes where nobody can be asked";
-    Failure::from_causes(Kind::Usage, vec![text.into()])
-        .hint(Hint::note("add --yes, or look first with: meshlink plan"))
 }
 
 /// The command as it was typed, word by word.
@@ -174,6 +174,11 @@ async fn interruptible(
 fn tell(frame: &Frame, mut failure: Failure) -> Exit {
     let screen = &frame.screen;
     frame.hints.settle_failure(&mut failure);
+    let said = match failure.kind {
+        // No is an answer, and not an error.
+        Kind::Declined => failure.to_string(),
+        _ => error::render(&failure, screen.err),
+    };
     let failure = &failure;
     let value = json::Failed {
         exit_code: Exit::from(failure.kind).code(),
@@ -183,6 +188,6 @@ fn tell(frame: &Frame, mut failure: Failure) -> Exit {
         // The failure is told on standard error either way.
         let _ = screen.show(&value, |_| String::new());
     }
-    screen.complain(&error::render(failure, screen.err));
+    screen.complain(&said);
     failure.kind.into()
 }

@@ -44,7 +44,7 @@ pub(crate) mod record;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
 
-pub use change::{Agreed, Change, Consent, Question};
+pub use change::{Affected, Agreed, Change, Consent, Question};
 pub(crate) use environment::Places;
 pub use environment::{ChartSource, Environment, Folders, Logins};
 pub use failure::{Failure, Kind, Problem};

@@ -67,9 +67,7 @@ pub enum Error {
         source: name::Error,
     },
     /// A name is there twice.
-    #[error(
-        "{first:?} and {second:?} would both be called {name} in the mesh: write NAME={second}, with another NAME"
-    )]
+    #[error("{}", same_name(name, first, second))]
     SameName {
         /// The name.
         name: ClusterName,
@@ -91,6 +89,15 @@ pub enum Error {
     /// A default is no valid name; a mistake in meshlink, not in the mesh.
     #[error("a default of meshlink is invalid")]
     Default(#[from] name::Error),
+}
+
+fn same_name(name: &ClusterName, first: &str, second: &str) -> String {
+    if first == second {
+        return format!("{first} is given twice");
+    }
+    format!(
+        "{first:?} and {second:?} would both be called {name} in the mesh: write NAME={second}, with another NAME"
+    )
 }
 
 impl Mesh {

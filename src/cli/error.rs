@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Done = 0,
     /// Failed.
     Failed = 1,
-    /// Typed wrongly.
+    /// A usage error.
     Usage = 2,
     /// The mesh file is not valid.
     InvalidMesh = 3,
@@ -56,8 +56,8 @@ impl Exit {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done, and proved where the command proves",
-            Self::Failed => "failed",
-            Self::Usage => "typed wrongly",
+            Self::Failed => "failed, or the question was answered with no",
+            Self::Usage => "usage error",
             Self::InvalidMesh => "the mesh file is not valid",
             Self::NotInTime => "not ready in time; running again is safe",
             Self::Refused => "refused, to protect something that is not ours",
@@ -71,7 +71,7 @@ impl Exit {
 impl From<Kind> for Exit {
     fn from(kind: Kind) -> Self {
         match kind {
-            Kind::Failed => Self::Failed,
+            Kind::Declined | Kind::Failed => Self::Failed,
             Kind::Usage => Self::Usage,
             Kind::InvalidMesh => Self::InvalidMesh,
             Kind::NotInTime => Self::NotInTime,

@@ -222,20 +222,24 @@ impl Screen {
         });
     }
 
-    /// Asks a yes-or-no question on the terminal; `None` where nobody can answer.
-    pub(crate) fn ask(&self, question: &str) -> Option<bool> {
+    /// Asks on the terminal for a word that means yes, else for y; `None` where nobody can answer.
+    pub(crate) fn ask(&self, question: &str, word: Option<&str>) -> Option<bool> {
         if !self.interactive {
             return None;
         }
         self.suspended(|| {
             let mut err = io::stderr().lock();
-            write!(err, "{} [y/N] ", filter::plain(question))
+            let keys = if word.is_some() { "" } else { " [y/N]" };
+            write!(err, "{}{keys} ", filter::plain(question))
                 .and_then(|()| err.flush())
                 .ok()?;
             let mut answer = String::new();
             io::stdin().read_line(&mut answer).ok()?;
-            let answer = answer.trim().to_ascii_lowercase();
-            Some(answer == "y" || answer == "yes")
+            let answer = answer.trim();
+            Some(match word {
+                Some(word) => answer == word,
+                None => ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()),
+            })
         })
     }
 

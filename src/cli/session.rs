@@ -9,8 +9,10 @@ use crate::{
         args::{self, Target, environment::variable::DNS},
         error::{Exit, Failure},
         output::{
+            Style,
             progress::Progress,
             summary::{self, After},
+            table::Table,
         },
     },
     cluster::ConnectOptions,
@@ -159,17 +161,53 @@ struct Asked<'a> {
 
 impl Consent for Asked<'_> {
     fn ask(&self, question: &Question<'_>) -> Result<bool, Failure> {
-        let names: Vec<_> = question.members.iter().map(|(n, _)| n.as_str()).collect();
-        let names = names.join(", ");
-        let text = match question.again {
-            false => format!("Change clusters {names}?"),
-            true => format!(
-                "The clusters have changed since: {} steps now. Change clusters {names}?",
-                question.plan.steps.len()
-            ),
-        };
-        self.frame.consent(&text, self.yes)
+        if self.yes {
+            return Ok(true);
+        }
+        let deletes = question.members.iter().any(|m| m.deletions > 0);
+        let word = deletes.then(|| question.mesh.as_str());
+        self.frame.consent(&asked(question, word), word)
     }
+}
+
+/// What is asked: what would be changed, where, and how to agree.
+fn asked(question: &Question<'_>, word: Option<&str>) -> String {
+    let mut table = Table::new([
+        "CLUSTER",
+        "API SERVER",
+        "AWS ACCOUNT",
+        "CHANGES",
+        "DELETIONS",
+    ]);
+    for member in question.members {
+        table.row([
+            member.name.clone(),
+            member.server.clone(),
+            member.account.clone().unwrap_or_else(|| "-".into()),
+            member.changes.to_string(),
+            member.deletions.to_string(),
+        ]);
+    }
+    let head = match question.again {
+        false => "",
+        true => "The clusters have changed since the plan was made. ",
+    };
+    let mesh = question.mesh;
+    let ask = match word {
+        Some(word) => {
+            format!("Something is deleted. Type the name of the mesh, {word}, to continue:")
+        }
+        None => "Continue?".to_owned(),
+    };
+    let style = Style {
+        color: false,
+        utf8: false,
+        width: usize::MAX,
+    };
+    format!(
+        "{head}Mesh {mesh} is changed:\n\n{}\n{ask}",
+        table.render(style)
+    )
 }
 
 struct Shown(Progress);

@@ -39,6 +39,8 @@ pub(crate) enum Error {
         cluster: ClusterName,
         /// The release.
         release: String,
+        /// The namespace of its records.
+        namespace: String,
         /// Why not.
         #[source]
         source: Box<chart::Error>,
@@ -146,6 +148,19 @@ impl Error {
             Self::Hidden { hidden } => hidden.hints.clone(),
             Self::Refused(refusal) => refusal.hints.clone(),
             Self::Sample(error) => error.hints(),
+            Self::Release {
+                cluster,
+                namespace,
+                source,
+                ..
+            } => match &**source {
+                chart::Error::Record { name, .. } => {
+                    let words = ["-n", namespace, "delete", "secret", name];
+                    let hint = Hint::kubectl(cluster, words);
+                    vec![hint.remark("the record is damaged; then run the command again")]
+                }
+                _ => vec![],
+            },
             Self::Vault(error) => error.hint().into_iter().collect(),
             Self::Nlb(error) => error.hint().into_iter().collect(),
             Self::Cluster(

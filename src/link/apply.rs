@@ -12,13 +12,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Meshlink, PlannedChange,
-    change::{Change, Consent, Question, declined},
+    change::{Affected, Change, Consent, Question, declined},
     charts,
     failure::Failure,
     look::{Look, refused},
 };
 use crate::{
     engine::{self, Lock, Readings, Recorder, RunContext, Sink, Stop},
+    name::ClusterName,
     observe::Observed,
     plan::Plan,
     report::{Report, RunOutcome},
@@ -132,12 +133,14 @@ impl Meshlink {
         if self.environment.embedded {
             return Ok(());
         }
-        let members = self.mesh.clusters.iter().map(|m| {
-            let server = self.clusters.get(&m.name).map(|c| c.server().to_owned());
-            (m.name.to_string(), server.unwrap_or_default())
-        });
+        let members = self
+            .mesh
+            .clusters
+            .iter()
+            .map(|m| self.affected(&m.name, plan));
         let members: Vec<_> = members.collect();
         let question = Question {
+            mesh: &self.mesh.id,
             members: &members,
             plan,
             again,
@@ -145,6 +148,21 @@ impl Meshlink {
         match consent.ask(&question)? {
             true => Ok(()),
             false => Err(declined()),
+        }
+    }
+
+    fn affected(&self, name: &ClusterName, plan: &Plan) -> Affected {
+        let server = self.clusters.get(name).map(|c| c.server().to_owned());
+        let steps = || {
+            let steps = plan.steps.iter().map(|planned| &planned.step);
+            steps.filter(|step| step.cluster() == Some(name))
+        };
+        Affected {
+            name: name.to_string(),
+            server: server.unwrap_or_default(),
+            account: self.aws.of(name).0.and_then(|place| place.account),
+            changes: steps().count(),
+            deletions: steps().filter(|step| step.deletes()).count(),
         }
     }
 

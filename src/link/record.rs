@@ -132,7 +132,7 @@ pub(crate) fn found_by(reach: &Reach) -> String {
 }
 
 /// An EKS cluster as one word: its ARN, `region/name`, or its name.
-pub(super) fn eks_text(cluster: &Eks) -> String {
+pub(crate) fn eks_text(cluster: &Eks) -> String {
     match (&cluster.arn, &cluster.region) {
         (Some(arn), _) => arn.clone(),
         (None, Some(region)) => format!("{region}/{}", cluster.name),

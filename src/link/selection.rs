@@ -176,8 +176,12 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
 fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
     let (id, path) = place(by)?;
     if !path.exists() {
+        let recorded = match by.folders.recorded().join(", ") {
+            none if none.is_empty() => String::new(),
+            names => format!("; recorded are {names}"),
+        };
         return Err(Failure::usage(format!(
-            "no cluster is named, and nothing is written down of mesh {id}"
+            "no clusters are given, and no mesh {id} is recorded on this machine{recorded}"
         ))
         .hint(Hint::to_fill_in(
             "meshlink status CLUSTER CLUSTER   # a mesh that was made elsewhere",

@@ -190,7 +190,7 @@ impl<'a> Lens<'a> {
         let mut intermediates = BTreeMap::new();
         let mut until = BTreeMap::new();
         for member in &self.mesh.clusters {
-            if let Some(held) = self.vault.intermediate(&member.name)? {
+            if let Some(held) = self.vault.usable_intermediate(&member.name)? {
                 intermediates.insert(member.name.clone(), held.facts().sha256.clone());
                 until.insert(member.name.clone(), held.facts().not_after);
             }

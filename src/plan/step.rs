@@ -168,6 +168,20 @@ impl Step {
         self.parts().1
     }
 
+    /// Whether the step deletes something that a user may miss.
+    pub(crate) fn deletes(&self) -> bool {
+        matches!(
+            self,
+            Self::UnshareSecret { .. }
+                | Self::RevokeReader { .. }
+                | Self::CloseGateway(_)
+                | Self::UninstallIstiod(_)
+                | Self::UninstallBase(_)
+                | Self::RemoveCacerts(_)
+                | Self::RemoveNamespaces(_)
+        )
+    }
+
     /// Whether the step runs even when what it needs has failed: it only takes away.
     pub fn always(&self) -> bool {
         matches!(self, Self::StopProbe(_))

@@ -15,7 +15,7 @@ const OTHER_NETWORK: &str = "members must be on different networks; write anothe
 /// All members, each name, network and cluster once.
 pub(super) fn list(at: &At<'_>) -> Vec<Member> {
     let list = at.list();
-    if list.is_empty() {
+    if at.is_empty_list() {
         at.wrong("is empty: write one \"- name: …\" for each cluster");
     }
     let mut seen = Seen::default();

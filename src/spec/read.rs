@@ -36,6 +36,12 @@ pub(super) fn mesh(text: &str, file: &Path) -> Result<Mesh, Problems> {
         )));
     }
     let tree = tree::parse(text).map_err(alone)?;
+    if matches!(tree.value, tree::Value::Null) {
+        return Err(alone((
+            start,
+            "the mesh file is empty; it needs at least \"clusters:\"".into(),
+        )));
+    }
     let sink = Sink::default();
     let folder = file.parent().unwrap_or(Path::new(""));
     let top = At::top(&tree, &sink);

@@ -84,9 +84,9 @@ impl Value {
             Self::Null => "nothing",
             Self::Bool(_) => "true or false",
             Self::Number(_) => "a number",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::List(_) => "a list",
-            Self::Map(_) => "a group of keys",
+            Self::Map(_) => "a mapping",
         }
     }
 

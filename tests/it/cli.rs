@@ -185,7 +185,7 @@ fn the_manual_documents_every_exit_code() {
     \fB1\fR
     failed
     \fB2\fR
-    typed wrongly
+    usage error
     \fB3\fR
     the mesh file is not valid
     \fB4\fR

@@ -231,6 +231,7 @@ impl Ledger<'_> {
         Error::Release {
             cluster,
             release,
+            namespace: self.namespace.to_owned(),
             source: Box::new(source),
         }
     }

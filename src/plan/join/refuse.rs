@@ -144,10 +144,10 @@ impl Member<'_> {
         self.refuse(reason, self.look_at_cacerts())
     }
 
+    /// Its keys by name and size, and its labels: what they hold is no sight for a terminal.
     fn look_at_cacerts(&self) -> Hint {
         let istio = self.mesh.istio.namespace.as_str();
-        let words = ["-n", istio, "get", "secret", "cacerts", "-o", "yaml"];
-        Hint::kubectl(self.name, words)
+        Hint::kubectl(self.name, ["-n", istio, "describe", "secret", "cacerts"])
     }
 
     fn foreign_istio(&self) -> Option<Refusal> {

@@ -29,6 +29,9 @@ impl LeavePlanner<'_> {
             None if self.how.dead => self.observed.vault.until.get(leaver).copied(),
             None => return None,
         };
+        if self.rest().is_empty() {
+            return None;
+        }
         let Some(until) = until else {
             return self.how.dead.then(|| {
                 format!(
