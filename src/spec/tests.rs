@@ -153,7 +153,7 @@ fn what_is_yaml_and_no_mesh_says_so() {
         ("clusters: []", "clusters: is empty"),
         (
             "clusters: {a: 1}",
-            "clusters: is a group of keys: write a list",
+            "clusters: must be a list (lines that begin with \"- \"), not a mapping",
         ),
         (
             "clusters: [{name: 7}]",

@@ -41,11 +41,12 @@ fn names_that_mean_no_cluster_or_one_twice() {
     let world = World::new(2);
     let both = ["eks-1", "eks-2"];
     assert_snapshot!(changes_nothing(&world, &both, "join eks-1 nowhere", 2), @r#"
-    exit 1
+    exit 2
     --- stderr ---
-    error: no kubeconfig context is called "nowhere", and there is no AWS region to
-           look in
-      hint: write the region: nowhere=eu-west-1/nowhere, or set AWS_REGION
+    error: no context "nowhere" in
+           [ROOT]/home/.local/state/meshlink-sandbox/kubeconfig
+      hint: [ROOT]/home/.local/state/meshlink-sandbox/kubeconfig has the
+            contexts eks-1, eks-2
     "#);
     changes_nothing(&world, &both, "join one=eks-1 two=eks-1", 2).says("both mean the cluster");
     // Another context for the same cluster, as an alias or a second user makes one.
@@ -71,9 +72,9 @@ fn another_pair_under_the_same_name() {
     assert_snapshot!(changes_nothing(&world, &all, "join eks-3 eks-4", 5), @"
     exit 5
     --- stderr ---
-    error: mesh mesh is made of eks-1 and eks-2 already, and none of them is named
+    error: mesh mesh already consists of eks-1 and eks-2, and none of these is named
       hint: meshlink join --mesh mesh-2 eks-3 eks-4 --sandbox   # a separate mesh with a root of its own
-      hint: meshlink join eks-1 eks-2 eks-3 eks-4 --sandbox   # one mesh of all
+      hint: meshlink join eks-1 eks-2 eks-3 eks-4 --sandbox   # one mesh of all of them
       hint: rm [ROOT]/home/.local/state/meshlink-sandbox/mesh/mesh.yaml   # if eks-1 eks-2 are gone for good
     ");
     let left_out = changes_nothing(&world, &all, "join eks-2 eks-3", 5);
@@ -118,7 +119,7 @@ fn what_somebody_else_has_made_is_left_alone() {
     world
         .run("join eks-1 eks-2")
         .ends(5)
-        .says("an istiod that somebody")
+        .says("an istiod that meshlink did not install")
         .says("leaves it alone");
     assert!(
         world
@@ -295,7 +296,7 @@ fn an_embedded_root_is_for_embedded_clusters_only() {
         .user
         .run(&args)
         .ends(5)
-        .says("the root of mesh mesh in the vault was made for embedded ones");
+        .says("the root of mesh mesh in the vault was made for embedded clusters");
     assert!(
         world
             .find("eks-1", "/api/v1/namespaces/istio-system")

@@ -156,7 +156,6 @@ fn an_api_server_that_refuses() {
 fn a_context_and_what_is_typed() {
     let session = Session::new().file("kc", &kubeconfig(&[HOSTILE, "b"]));
     everywhere(&session, "status a=nowhere b --kubeconfig kc");
-    let session = Session::new();
     // A pty is given its program by words of Python, which end at a carriage return.
     let typed = HOSTILE.replace('\r', "");
     for args in [

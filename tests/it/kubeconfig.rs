@@ -47,14 +47,14 @@ fn what_is_wrong_with_a_file() {
     ];
     let said = cases.map(|(what, text)| format!("{what}: {}", with(text, "plan eks-1 eks-2")));
     assert_snapshot!(said.concat(), @r#"
-    YAML: error: cannot use the kubeconfig kc: line 7, column 1 is not valid YAML, or not
+    YAML: error: cannot use the kubeconfig kc: line 7, column 1: not valid YAML, or not
            what a kubeconfig has there
-    tabs: error: cannot use the kubeconfig kc: line 7, column 9 is not valid YAML, or not
-           what a kubeconfig has there
+    tabs: error: cannot use the kubeconfig kc: line 8 is indented with a tab: YAML takes
+           spaces only
     empty: error: cannot use the kubeconfig kc: it is empty
     binary: error: cannot use the kubeconfig kc: it is not text
     another kind: error: cannot use the kubeconfig kc: its kind is Secret, not Config
-    a list: error: cannot use the kubeconfig kc: line 1, column 1 is not valid YAML, or not
+    a list: error: cannot use the kubeconfig kc: line 1, column 1: not valid YAML, or not
            what a kubeconfig has there
     twice: error: cannot use the kubeconfig kc: lines 10 and 12 both define context "prod"
     "#);
@@ -71,8 +71,8 @@ fn what_is_wrong_with_a_context() {
     let cases = [no_cluster, unknown, nobody];
     let said = cases.map(|text| with(text.as_bytes(), "status prod"));
     assert_snapshot!(said.concat(), @r#"
-    error: cannot use the kubeconfig kc: line 11, column 13 is not valid YAML, or
-           not what a kubeconfig has there
+    error: cannot use the kubeconfig kc: line 11, column 13 (in context "prod"): not
+           valid YAML, or not what a kubeconfig has there
     error: cluster prod: context "prod" (kc:10): its cluster "d" is not in the
            kubeconfig
     error: cluster prod: context "prod" (kc:10): its user "v" is not in the
