@@ -2,24 +2,7 @@
 //!
 //! A [`Cluster`] is a name, an address and a counted HTTP client; it is cheap to clone and knows
 //! nothing of meshes. Objects travel as JSON values, because most of them come from charts and go
-//! back as they came. Connect with [`connect::connect`]:
-//!
-//! ```no_run
-//! use std::time::Duration;
-//! use meshlink::cluster::{Kind, Ref, connect};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = connect::ConnectOptions {
-//!     kubeconfig: vec!["/home/me/.kube/config".into()],
-//!     ..Default::default()
-//! };
-//! let kubeconfig = connect::Kubeconfig::read(&options.kubeconfig)?;
-//! let cluster = connect::connect(&"eks-1".parse()?, "eks-1", &kubeconfig, &options).await?;
-//! let cacerts = Ref::namespaced(&Kind::SECRET, "istio-system", "cacerts");
-//! println!("{cacerts} is there: {}", cluster.find(&cacerts).await?.is_some());
-//! # Ok(())
-//! # }
-//! ```
+//! back as they came. Connect with [`connect::connect`].
 //!
 //! | part | what it does |
 //! | --- | --- |

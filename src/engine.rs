@@ -19,8 +19,9 @@ use crate::{
     manifest::Texts,
     name::ClusterName,
     observe::Layout,
+    owner::Owner,
     pki::Vault,
-    plan::{Desired, leave::Leave},
+    plan::{Deletion, Desired, Step, leave::Leave},
     resolve::Resolver,
     spec::Mesh,
     verify::Depth,
@@ -45,7 +46,7 @@ pub(crate) use readings::Readings;
 pub(crate) use recorder::Recorder;
 pub use recorder::Sink;
 pub(crate) use run::run;
-pub(crate) use survey::{Failed, survey};
+pub(crate) use survey::{Failed, look_into_releases, survey};
 
 /// Tells the time.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -74,6 +75,10 @@ pub(crate) struct RunContext {
     pub connect: ConnectOptions,
     /// The members are embedded.
     pub embedded: bool,
+    /// For whom objects are made in each member.
+    pub(crate) owners: BTreeMap<ClusterName, Owner>,
+    /// What each step deletes, by the plan.
+    pub(crate) deletions: BTreeMap<Step, Vec<Deletion>>,
     /// How far a leave goes; says nothing in a join.
     pub leave: Leave,
     /// Where the leavers' gateways answered before: no proxy may hold that at the end.

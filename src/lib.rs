@@ -2,20 +2,24 @@
 //!
 //! [`Meshlink`] is the front door: [`Meshlink::open`], [`Meshlink::plan`] with a [`Change`], [`PlannedChange::apply`].
 //!
+//! Errors are one type, [`Failure`], with causes, hints and a kind; what a run did is a [`Report`], what stands a
+//! [`Verdict`], what happens meanwhile an [`Event`]. What a mesh is
+//! stands in [`spec`]. Everything else is private.
+//!
 //! The rooms, from the inside out; each may use only those above it:
 //!
 //! | room | what it is |
 //! | --- | --- |
-//! | [`name`], [`net`] | names, checked where they enter; the way out to the network |
-//! | [`hint`] | what to do about something: a command that can be pasted, or a note |
-//! | [`wait`] | the one loop that waits until something is so |
-//! | [`spec`] | `mesh.yaml` to a checked [`spec::Mesh`] |
-//! | [`manifest`] | our own objects, as text people can override |
-//! | [`pki`], [`chart`], [`cluster`], [`aws`], [`resolve`] | one craft each, knowing nothing of plans |
-//! | [`observe`], [`verify`], [`probe`] | what is there, and what is proved |
-//! | [`plan`] | the steps that are missing; pure |
-//! | [`engine`] | the only place that causes effects |
-//! | [`report`] | what happened, for people and machines |
+//! | `name`, `net` | names, checked where they enter; the way out to the network |
+//! | `hint` | what to do about something: a command that can be pasted, or a note |
+//! | `wait` | the one loop that waits until something is so |
+//! | `spec` | `mesh.yaml` to a checked [`spec::Mesh`] |
+//! | `manifest` | our own objects, as text people can override |
+//! | `pki`, `chart`, `cluster`, `aws`, `resolve` | one craft each, knowing nothing of plans |
+//! | `observe`, `verify`, `probe` | what is there, and what is proved |
+//! | `plan` | the steps that are missing; pure |
+//! | `engine` | the only place that causes effects |
+//! | `report` | what happened, for people and machines |
 //! | `link` | the front door, where the protocol of a change stands |
 //! | `cli` | arguments in, output and exit code out |
 //!
@@ -49,6 +53,7 @@ pub mod measure;
 mod name;
 mod net;
 mod observe;
+mod owner;
 mod pki;
 mod plan;
 mod probe;
@@ -60,9 +65,9 @@ pub mod spec;
 mod verify;
 mod wait;
 
-pub use aws::{Aws, Env as AwsEnv};
+pub use aws::{Aws, Env as AwsEnv, env::Service as AwsService};
 pub use cluster::ConnectOptions;
-pub use engine::{Sink, event::Event};
+pub use engine::{Sink, event::Event, sample::Sample};
 pub use hint::Hint;
 pub use link::{
     Affected, Agreed, Change, ChartSource, Consent, Environment, Failure, Folders,
@@ -71,6 +76,6 @@ pub use link::{
 pub use manifest::Texts;
 pub use name::{ClusterName, MeshId};
 pub use net::{Network, Proxies};
-pub use plan::Plan;
-pub use report::Report;
+pub use plan::{Plan, Planned, leave::Leave, step::Step};
+pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};

@@ -156,6 +156,28 @@ impl Meshlink {
     /// # Errors
     ///
     /// Members that cannot be read, and everything that stands against the change: each with its own reason.
+    ///
+    /// # Caveats
+    ///
+    /// A plan grows old: another run may change the clusters. [`PlannedChange::apply`] therefore plans again before
+    /// it does anything.
+    ///
+    /// # Example
+    ///
+    /// What taking a member out would do:
+    ///
+    /// ```no_run
+    /// # async fn example(link: meshlink::Meshlink) -> Result<(), Box<dyn std::error::Error>> {
+    /// use meshlink::{Change, Leave};
+    ///
+    /// let leave = Leave { leavers: vec!["eks-2".parse()?], ..Leave::default() };
+    /// let change = link.plan(Change::Leave(leave)).await?;
+    /// for planned in &change.plan().steps {
+    ///     println!("{}: {}", planned.step, planned.describe);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn plan(&self, change: Change) -> Result<PlannedChange<'_>, Failure> {
         let inputs = Inputs::of(self, &change).await?;
         let look = self.look(&change, &inputs).await?;

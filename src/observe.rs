@@ -13,19 +13,20 @@ use serde_json::Value;
 use crate::{
     cluster::Ref,
     name::{ClusterName, MeshId},
+    owner::Owner,
     spec::Mesh,
 };
 
 mod facts;
 mod lens;
+mod strangers;
 
-#[cfg(feature = "cli")]
-pub(crate) use facts::RENDERED;
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, is_ours, istio_crds,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, held,
     istio_version, keepers, label_digest, published_root, record,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
+pub(crate) use strangers::{is_election, is_stranger, strangers};
 
 /// Everything the plan is made from.
 #[derive(Debug, Clone, Default)]
@@ -84,10 +85,25 @@ pub(crate) struct Seen {
     pub probe: bool,
     /// Istio's CRDs; only looked for where it matters.
     pub crds: Vec<String>,
+    /// Those of them that meshlink made.
+    pub own_crds: Vec<Held>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
     pub injected_pods: Vec<String>,
-    /// The objects the plan wants, as they are now.
+    /// The objects the plan wants, as they are now. Of a Secret without our label only what it is called and marked with.
     pub live: BTreeMap<Ref, Value>,
+    /// What is not ours in our namespaces, as `Secret istio-ingress/shop-tls`; only looked for where it matters.
+    pub strangers: BTreeMap<String, Vec<String>>,
+}
+
+impl Seen {
+    /// For whom objects are made here.
+    pub(crate) fn owner(&self, mesh: &MeshId, member: &ClusterName) -> Owner {
+        Owner {
+            mesh: mesh.clone(),
+            member: member.clone(),
+            cluster: self.uid.clone(),
+        }
+    }
 }
 
 /// ConfigMap `meshlink-root`: made once, never changed.
@@ -165,6 +181,23 @@ pub(crate) struct ReleaseSeen {
     pub digest: Option<String>,
     /// The values it was made with, where some of them are somebody else's.
     pub config: Value,
+    /// The mesh whose join made it; empty for one that somebody else made.
+    pub made_for: String,
+    /// What its records name and is there, last kinds first; only looked for where something of it may be deleted.
+    pub held: Vec<Held>,
+}
+
+/// An object that a release's records name, as it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Which.
+    pub reference: Ref,
+    /// Its UID.
+    pub uid: String,
+    /// Whose it is, where it is not the release's by Helm's own rule.
+    pub foreign: Option<String>,
+    /// It asks not to be deleted with its release.
+    pub kept: bool,
 }
 
 impl ReleaseSeen {
@@ -204,6 +237,8 @@ pub(crate) struct GatewaySeen {
     pub available: bool,
     /// Who holds the Service until its load balancer is gone.
     pub keepers: Vec<Keeper>,
+    /// The Service, and whose it is.
+    pub service: Option<Held>,
 }
 
 /// A finalizer of the gateway's Service, and who must take it off.
@@ -241,10 +276,23 @@ pub(crate) struct RemoteSecretSeen {
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
     pub expires: Option<Timestamp>,
+    /// The Secret's UID.
+    pub uid: String,
+    /// Whose the Secret is, where it is not ours.
+    pub foreign: Option<String>,
     /// Hash of the entry as a whole.
     pub digest: String,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
+}
+
+impl RemoteSecretSeen {
+    /// The Secret's name alone.
+    pub(crate) fn name(&self) -> &str {
+        self.secret
+            .rsplit_once('/')
+            .map_or(&self.secret, |(_, name)| name)
+    }
 }
 
 /// Digest of what a proof in `cluster` covers: if any of it changes, the proof is void.

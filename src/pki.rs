@@ -7,35 +7,6 @@
 //!
 //! Keys have no `Serialize`, their `Debug` is `Key(..)`, and they are wiped when dropped.
 //! The time is always passed in.
-//!
-//! ```
-//! use meshlink::{pki::{NewIntermediate, NewRoot, Profile, Root}, spec::KeyType};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let now = "2026-01-01T00:00:00Z".parse()?;
-//! let (mesh, day) = ("shop".parse()?, std::time::Duration::from_secs(24 * 3600));
-//! let root = Root::create(&NewRoot {
-//!     mesh: &mesh,
-//!     key: KeyType::P256,
-//!     lifetime: day * 3650,
-//!     embedded: false,
-//!     profile: &Profile::root()?,
-//!     now,
-//! })?;
-//! let east = root.issue(&NewIntermediate {
-//!     mesh: &mesh,
-//!     cluster: &"east".parse()?,
-//!     namespace: "istio-system",
-//!     names: &[],
-//!     key: KeyType::P256,
-//!     lifetime: day * 365,
-//!     profile: &Profile::intermediate()?,
-//!     now,
-//! })?;
-//! assert!(meshlink::pki::check_cacerts(east.cacerts()?.files(), now).is_empty());
-//! # Ok(())
-//! # }
-//! ```
 
 mod authority;
 pub(crate) mod chain;

@@ -4,16 +4,23 @@
 //! was observed and keep the steps whose effect is not there yet. A plan carries no secret: where
 //! one would show in a change, its fingerprint stands for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{cluster::subset::Change, hint::Hint, name::ClusterName, spec::Mesh};
+use crate::{
+    cluster::{Ref, subset::Change},
+    hint::Hint,
+    name::ClusterName,
+    observe::Held,
+    spec::Mesh,
+};
 
 pub(crate) mod desire;
 pub(crate) mod join;
 pub(crate) mod leave;
+pub(crate) mod ownership;
 mod refresh;
 pub(crate) mod step;
 
@@ -78,6 +85,34 @@ pub struct Planned {
     pub why: String,
     /// Field by field, where objects differ from what they should be.
     pub changes: Vec<ObjectChange>,
+    /// The objects it deletes, as far as they can be told before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) deletes: Vec<Deletion>,
+}
+
+/// An object that a step deletes, and no other of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deletion {
+    /// Which.
+    pub object: Ref,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl Serialize for Deletion {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.object)
+    }
+}
+
+impl From<&Held> for Deletion {
+    fn from(held: &Held) -> Self {
+        Self {
+            object: held.reference.clone(),
+            uid: held.uid.clone(),
+        }
+    }
 }
 
 /// An object that is not as it should be.
@@ -139,9 +174,12 @@ impl Plan {
         self.steps.iter().any(|p| p.step == *step)
     }
 
-    /// Whether all its steps are in another, which somebody has agreed to.
+    /// Whether all its steps are in another, which somebody has agreed to, and none deletes what that one did not.
     pub fn is_within(&self, agreed: &Self) -> bool {
-        self.steps.iter().all(|p| agreed.holds(&p.step))
+        self.steps.iter().all(|planned| {
+            let mut same = agreed.steps.iter().filter(|p| p.step == planned.step);
+            same.any(|p| planned.deletes.iter().all(|d| p.deletes.contains(d)))
+        })
     }
 
     /// Adds a step; needs outside the plan are dropped when it is finished.
@@ -163,7 +201,21 @@ impl Plan {
             describe,
             why: why.into(),
             changes,
+            deletes: vec![],
         });
+    }
+
+    /// Says what the step added last deletes.
+    fn deleting(&mut self, deletes: impl IntoIterator<Item = Deletion>) {
+        if let Some(planned) = self.steps.last_mut() {
+            planned.deletes.extend(deletes);
+        }
+    }
+
+    /// What each step deletes.
+    pub(crate) fn deletions(&self) -> BTreeMap<Step, Vec<Deletion>> {
+        let steps = self.steps.iter().filter(|p| !p.deletes.is_empty());
+        steps.map(|p| (p.step.clone(), p.deletes.clone())).collect()
     }
 
     /// Keeps only needs that are steps of this plan, and puts every step behind its needs.

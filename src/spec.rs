@@ -42,6 +42,8 @@ pub const ISTIO_VERSION: &str = "1.31.0";
 pub const OFFICIAL_CHARTS: &str = "https://istio-release.storage.googleapis.com/charts";
 
 /// The port on which every east-west gateway lets other networks in.
+pub(crate) const OPENER: &str = "cross-network-gateway";
+/// The port of the east-west gateway.
 pub const GATEWAY_PORT: u16 = 15443;
 /// The one namespace istiod is installed to.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
@@ -103,11 +105,36 @@ fn same_name(name: &ClusterName, first: &str, second: &str) -> String {
 impl Mesh {
     /// The mesh of these clusters, everything else by default. `east=TEXT` names a member;
     /// otherwise its name is derived from the text, which may be anything that finds a cluster.
+    ///
+    /// # Errors
+    ///
+    /// A text that no name can be derived from, and two members of one name.
+    ///
+    /// ```
+    /// use meshlink::spec::Mesh;
+    ///
+    /// let mesh = Mesh::named(&["east=prod-1".into(), "eu-west-1/shop".into()])?;
+    /// assert_eq!(mesh.clusters[0].name.as_str(), "east");
+    /// assert_eq!(mesh.clusters[1].name.as_str(), "shop");
+    /// # Ok::<(), meshlink::spec::Error>(())
+    /// ```
     pub fn named(names: &[String]) -> Result<Self, Error> {
         named::mesh(names)
     }
 
     /// Reads a mesh file. `file` is what errors call it, and what relative paths in it start from.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the file at once, each with its line and column.
+    ///
+    /// ```
+    /// use meshlink::spec::Mesh;
+    ///
+    /// let text = "clusters:\n- name: east\n- name: west\nistio: {verison: \"1.31.0\"}";
+    /// let problems = Mesh::read(text, "mesh.yaml".as_ref()).unwrap_err();
+    /// assert_eq!(problems.list[0].line, 4);
+    /// ```
     pub fn read(text: &str, file: &Path) -> Result<Self, Problems> {
         read::mesh(text, file)
     }

@@ -11,6 +11,7 @@ mod secret;
 mod tried;
 mod update;
 
+pub(crate) use crate::owner::MANAGED_BY;
 #[cfg(test)]
 pub(crate) use facts::token_facts;
 pub(crate) use facts::tokens;
@@ -26,5 +27,3 @@ pub(crate) use update::{Update, update};
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";
 /// The label on everything made for a peer: its cluster name.
 pub(crate) const PEER_LABEL: &str = "meshlink/peer";
-/// The label by which our objects are found again.
-pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "meshlink");

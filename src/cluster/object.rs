@@ -33,7 +33,6 @@ impl Manager {
 #[derive(Debug, Clone)]
 pub(crate) struct Applied {
     /// The object was not there before.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what tests ask of an apply"))]
     pub(crate) created: bool,
     /// Something changed; also true where it cannot be told, because the object was never read.
     #[cfg_attr(not(test), expect(dead_code, reason = "what tests ask of an apply"))]

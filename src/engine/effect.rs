@@ -18,6 +18,7 @@ mod gateway;
 mod install;
 mod leave;
 mod link;
+pub(crate) mod own;
 mod prove;
 mod release;
 mod sample;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,9 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::Observed,
+    owner::Owner,
     plan::Refusal,
+    spec::Mesh,
 };
 
 /// How long a Lease outlives a run that died.
@@ -76,7 +79,7 @@ pub(crate) struct Lock {
 pub(crate) async fn lock(
     clusters: &BTreeMap<ClusterName, Cluster>,
     observed: &Observed,
-    namespace: &str,
+    mesh: &Mesh,
     who: &str,
     clock: &Clock,
     stop: &Stop,
@@ -88,7 +91,10 @@ pub(crate) async fn lock(
         done: CancellationToken::new(),
     };
     for (name, cluster) in order {
-        match take(cluster, namespace, who, clock).await {
+        let seen = observed.clusters.get(name);
+        let owner = seen.map(|s| s.owner(&mesh.id, name));
+        let space = space(mesh, owner.as_ref());
+        match take(cluster, &space, who, clock).await {
             Ok(held) => lock.keep(name, held, clock, stop),
             Err(error) => {
                 lock.release(false).await;
@@ -99,15 +105,22 @@ pub(crate) async fn lock(
     Ok(lock)
 }
 
+/// The Lease needs its namespace, which is the first thing a join would make anyway.
+fn space(mesh: &Mesh, owner: Option<&Owner>) -> Value {
+    let name = mesh.istio.namespace.as_str();
+    let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    match owner {
+        Some(owner) => owner.stamped(&space, None),
+        None => space,
+    }
+}
+
 /// The Lease; its namespace is made for it where there is none.
-async fn take(cluster: &Cluster, namespace: &str, who: &str, clock: &Clock) -> Result<Held, Error> {
-    // The Lease needs its namespace, which is the first thing a join would make anyway.
-    let made = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
-        {"name": namespace, "labels": {"meshlink/made": "true"}}});
+async fn take(cluster: &Cluster, space: &Value, who: &str, clock: &Clock) -> Result<Held, Error> {
     let attempt = lease::acquire(cluster, who, TTL, clock()).await;
     let outcome = match attempt {
         Err(error) if error.failure().and_then(crate::cluster::Failure::code) == Some(404) => {
-            cluster.create(&made).await?;
+            cluster.create(space).await?;
             lease::acquire(cluster, who, TTL, clock()).await?
         }
         other => other?,

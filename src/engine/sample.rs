@@ -11,12 +11,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::event::Severity;
+use super::{
+    effect::own::{Unwritten, write},
+    event::Severity,
+};
 use crate::{
-    cluster::{self, Cluster, Delete, Kind, Manager, Ref, access, object, wait},
+    cluster::{self, Cluster, Delete, Kind, Ref, access, object, wait},
     hint::Hint,
     manifest::{self, Texts},
-    observe::is_ours,
+    observe::is_stranger,
+    owner::Owner,
+    plan::Refusal,
     probe,
     wait::Deadline,
 };
@@ -24,7 +29,13 @@ use crate::{
 /// Where the client takes questions for the server.
 const ASK: u16 = 18080;
 /// What may stand in a namespace and is looked at before anything is put there or taken away.
-const WORKLOADS: [&Kind; 4] = [&Kind::DEPLOYMENT, &Kind::SERVICE, &Kind::POD, &Kind::SECRET];
+const WORKLOADS: [&Kind; 5] = [
+    &Kind::DEPLOYMENT,
+    &Kind::SERVICE,
+    &Kind::POD,
+    &Kind::SECRET,
+    &Kind::CONFIG_MAP,
+];
 
 /// Why a sample could not be put in or taken out.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +56,9 @@ pub(crate) enum Error {
         /// What shows it.
         held: String,
     },
+    /// Something there is somebody else's.
+    #[error(transparent)]
+    Foreign(#[from] Refusal),
     /// Nothing injects a sidecar there.
     #[error("cluster {cluster}: istiod does not say which proxy image it injects")]
     NoImage {
@@ -53,10 +67,19 @@ pub(crate) enum Error {
     },
 }
 
+impl From<Unwritten> for Error {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Cluster(error) => Self::Cluster(error),
+            Unwritten::Foreign(refusal) => Self::Foreign(refusal),
+        }
+    }
+}
+
 impl Error {
     pub(super) fn severity(&self) -> Severity {
         match self {
-            Self::NotOurs { .. } => Severity::Refused,
+            Self::NotOurs { .. } | Self::Foreign(_) => Severity::Refused,
             Self::Cluster(cluster::Error::NotInTime { .. }) => Severity::NotInTime,
             _ => Severity::Failed,
         }
@@ -66,6 +89,7 @@ impl Error {
     pub(crate) fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotOurs { .. } => vec![Hint::note("choose another namespace with --namespace")],
+            Self::Foreign(refusal) => refusal.hints.clone(),
             Self::NoImage { cluster } => vec![Hint::join_again([cluster])],
             _ => vec![],
         }
@@ -116,11 +140,12 @@ impl Sample {
     pub(crate) async fn up(
         &self,
         cluster: &Cluster,
+        owner: &Owner,
         texts: &Texts,
         version: &str,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        self.refuse_strangers(cluster).await?;
+        self.refuse_strangers(cluster, owner).await?;
         let server = self
             .server
             .as_ref()
@@ -133,7 +158,7 @@ impl Sample {
             "cluster": cluster.name(), "server_image": server.unwrap_or_default(),
             "client_image": self.client.clone().unwrap_or_default()});
         for object in texts.render("sample", &facts)? {
-            cluster.apply(&object, Manager::Meshlink, true).await?;
+            write(cluster, owner, &object).await?;
         }
         for name in [format!("helloworld-{version}"), "sleep".to_owned()] {
             let deployment = Ref::namespaced(&Kind::DEPLOYMENT, self.namespace.as_str(), name);
@@ -162,14 +187,18 @@ impl Sample {
     }
 
     /// A namespace that is not ours, or holds what is not ours, is left alone.
-    pub(crate) async fn refuse_strangers(&self, cluster: &Cluster) -> Result<(), Error> {
+    pub(crate) async fn refuse_strangers(
+        &self,
+        cluster: &Cluster,
+        owner: &Owner,
+    ) -> Result<(), Error> {
         let Some(found) = cluster.find(&self.ns()).await? else {
             return Ok(());
         };
-        let held = match is_ours(&found) {
+        let held = match owner.has_made(&found) {
             false => Some("meshlink did not make it".to_owned()),
             true => self
-                .strangers(cluster)
+                .strangers(cluster, owner)
                 .await?
                 .first()
                 .map(|first| format!("it holds {first}")),
@@ -185,12 +214,11 @@ impl Sample {
     }
 
     /// What somebody else has put there, as far as it would be missed. Pods count by who made them.
-    async fn strangers(&self, cluster: &Cluster) -> Result<Vec<String>, Error> {
+    async fn strangers(&self, cluster: &Cluster, owner: &Owner) -> Result<Vec<String>, Error> {
         let mut all = vec![];
         for kind in WORKLOADS {
             let list = cluster.names(kind, Some(&self.namespace), None).await?;
-            let owned = |o: &&Value| o["metadata"]["ownerReferences"].is_null();
-            let foreign = list.iter().filter(owned).filter(|o| !is_ours(o));
+            let foreign = list.iter().filter(|o| is_stranger(o, owner, &[]));
             all.extend(foreign.map(|o| {
                 let name = o["metadata"]["name"].as_str().unwrap_or_default();
                 format!("{} {name}", kind.kind)
@@ -203,14 +231,15 @@ impl Sample {
     pub(crate) async fn down(
         &self,
         cluster: &Cluster,
+        owner: &Owner,
         deadline: Deadline,
     ) -> Result<Option<String>, Error> {
         let namespace = self.ns();
         let Some(found) = cluster.find(&namespace).await? else {
             return Ok(None);
         };
-        let strangers = match is_ours(&found) {
-            true => self.strangers(cluster).await?,
+        let strangers = match owner.has_made(&found) {
+            true => self.strangers(cluster, owner).await?,
             false => vec!["what meshlink did not make".into()],
         };
         if strangers.is_empty() {
@@ -226,7 +255,7 @@ impl Sample {
             let ours = cluster
                 .names(kind, Some(&self.namespace), Some(&label))
                 .await?;
-            for object in &ours {
+            for object in ours.iter().filter(|o| owner.whose(o).is_none()) {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 let place = Ref::namespaced(kind, self.namespace.as_str(), name);
                 cluster
@@ -330,7 +359,9 @@ mod tests {
                     "Deployment"
                 ]
             );
-            assert!(objects.iter().all(is_ours), "everything is labelled");
+            let (key, value) = access::MANAGED_BY;
+            let labelled = |o: &Value| o["metadata"]["labels"][key] == value;
+            assert!(objects.iter().all(labelled), "everything is labelled");
             [3, 4].map(|i| {
                 let container = &objects[i]["spec"]["template"]["spec"]["containers"][0];
                 (container["image"].clone(), container["command"][0].clone())

@@ -8,7 +8,10 @@
 //! 6. **release**: the Leases are given up, whatever happened;
 //! 7. **verdict**: what stands is looked at, with what was proved on the way.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Meshlink, PlannedChange,
@@ -21,7 +24,7 @@ use crate::{
     engine::{self, Lock, Readings, Recorder, RunContext, Sink, Stop},
     name::ClusterName,
     observe::Observed,
-    plan::Plan,
+    plan::{Plan, leave::Leave},
     report::{Report, RunOutcome},
     verify::{Depth, Verdict},
     wait::Deadline,
@@ -39,6 +42,40 @@ impl PlannedChange<'_> {
     ///
     /// The members are looked at again when their Leases are held. What is done is the plan of that look; if it holds
     /// a step that the first plan did not, it is asked for consent again.
+    ///
+    /// # Example
+    ///
+    /// Consent may be anything that looks at the plan; here, on embedded clusters, whoever would delete something is
+    /// refused.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    /// use std::sync::Arc;
+    ///
+    /// use meshlink::{Change, Environment, Event, Meshlink, Question, RunOutcome, Step, spec::Mesh};
+    /// # use meshlink::sandbox::{Options, Sandbox};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let sandbox = Sandbox::start(Options::count(2, folder.path())).await?;
+    /// # let environment = Environment::of_sandbox(sandbox.endpoints(), jiff::Timestamp::now);
+    ///
+    /// let mesh = Mesh::named(&["eks-1".into(), "eks-2".into()])?;
+    /// let link = Meshlink::open(mesh, environment).await?;
+    /// let gentle = |question: &Question<'_>| {
+    ///     let mut steps = question.plan.steps.iter();
+    ///     Ok(!steps.any(|planned| matches!(planned.step, Step::RemoveNamespaces(_))))
+    /// };
+    /// let change = link.plan(Change::Join).await?;
+    /// let report = change.apply(&gentle, Arc::new(|event: &Event| println!("{event}"))).await?;
+    /// assert_eq!(report.outcome, RunOutcome::Done);
+    /// assert!(link.verdict(Some(&report)).await?.is_proved());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sandbox"))]
+    /// # fn main() {}
+    /// ```
     pub async fn apply(
         self,
         consent: &dyn Consent,
@@ -97,10 +134,21 @@ impl PlannedChange<'_> {
                 report.notes.clear();
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
-            Change::Leave(leave) => link.forget(leave)?,
+            Change::Leave(leave) => link.forget(&self.gone(leave))?,
             Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
         }
         Ok(report)
+    }
+
+    /// A leave with those who never were members, as they say themselves: they are not written down any more.
+    fn gone(&self, leave: &Leave) -> Leave {
+        let mut gone = leave.clone();
+        let observed = &self.look.reading.observed.clusters;
+        let members = self.link.mesh.clusters.iter().map(|m| &m.name);
+        let strangers =
+            members.filter(|n| !leave.leavers.contains(n) && !observed.contains_key(*n));
+        gone.leavers.extend(strangers.cloned());
+        gone
     }
 
     /// What stands at the end.
@@ -109,8 +157,9 @@ impl PlannedChange<'_> {
         let verdict = match &self.change {
             Change::Join => self.link.final_verdict(report).await,
             Change::Leave(leave) if finished => {
-                self.link.forget(leave)?;
-                let rest = self.link.without(&leave.leavers);
+                let gone = self.gone(leave);
+                self.link.forget(&gone)?;
+                let rest = self.link.without(&gone.leavers);
                 if rest.clusters.len() < 2 {
                     return Ok(());
                 }
@@ -170,9 +219,11 @@ impl Meshlink {
     async fn lock(&self, observed: &Observed) -> Result<(Lock, Stop), Failure> {
         let environment = &self.environment;
         let stop = Stop::when(&environment.cancel);
-        let (namespace, who) = (self.mesh.istio.namespace.as_str(), &environment.operator);
-        let clock = &environment.clock;
-        let lock = engine::lock(&self.clusters, observed, namespace, who, clock, &stop);
+        let (who, clock) = (&environment.operator, &environment.clock);
+        // Nothing is written where nothing is to be done.
+        let mut clusters = self.clusters.clone();
+        clusters.retain(|name, _| observed.clusters.contains_key(name));
+        let lock = engine::lock(&clusters, observed, &self.mesh, who, clock, &stop);
         match lock.await {
             Ok(lock) => Ok((lock, stop)),
             Err(engine::Error::Refused(refusal)) => Err(refused(vec![refusal])),
@@ -202,7 +253,9 @@ impl Meshlink {
         let recorder = Recorder::new(run, clock.clone(), journal, vec![events]);
         let recorder = Arc::new(recorder);
         let plan = look.plan;
-        let run = Arc::new(self.run(change, &look.reading.observed, look.desired).await);
+        let mut run = self.run(change, &look.reading.observed, look.desired).await;
+        run.deletions = plan.deletions();
+        let run = Arc::new(run);
         let ran = engine::run(&environment.command, &plan, &run, &recorder, stop).await;
         ran.map_err(|e| Failure::failed(&e))?;
         Ok(Report {
@@ -220,7 +273,12 @@ impl Meshlink {
         desired: crate::plan::Desired,
     ) -> RunContext {
         let (environment, leave) = (&self.environment, change.leave());
-        let mesh = leave.rest(&self.mesh);
+        let mut mesh = leave.rest(&self.mesh);
+        mesh.clusters
+            .retain(|m| observed.clusters.contains_key(&m.name));
+        let owners = observed.clusters.iter();
+        let owners = owners.map(|(name, seen)| (name.clone(), seen.owner(&mesh.id, name)));
+        let owners = owners.collect();
         let found = |m: &crate::spec::Member| (m.name.clone(), super::record::found_by(&m.reach));
         let mut left = BTreeSet::new();
         let seen = super::look::Reading {
@@ -243,6 +301,8 @@ impl Meshlink {
             aws: self.asked_aws(),
             connect: environment.connect.clone(),
             embedded: environment.embedded,
+            owners,
+            deletions: BTreeMap::new(),
             leave,
             left,
             sample: change.sample(),

@@ -117,6 +117,15 @@ impl Meshlink {
             Change::Leave(leave) => self.look_to_leave(leave).await,
             Change::Verify => {
                 let (reading, desired) = self.survey(inputs).await?;
+                self.refuse_strangers(&reading)?;
+                let names = self.clusters.keys();
+                let observed = &reading.observed;
+                let probes = names
+                    .filter_map(|n| plan::ownership::probe_in_the_way(&self.mesh, observed, n));
+                let probes: Vec<_> = probes.collect();
+                if !probes.is_empty() {
+                    return Err(refused(probes));
+                }
                 Ok(Look {
                     reading,
                     desired,
@@ -124,28 +133,45 @@ impl Meshlink {
                 })
             }
             Change::SampleUp(sample) => {
-                self.look_for_strangers(sample).await?;
-                self.look_at_samples(true).await
+                let look = self.look_at_samples(true).await?;
+                self.refuse_foreign(sample, &look.reading).await?;
+                Ok(look)
             }
             Change::SampleDown(_) => self.look_at_samples(false).await,
         }
     }
 
     async fn look_at_samples(&self, install: bool) -> Result<Look, Failure> {
+        let reading = self.read().await?;
+        self.refuse_strangers(&reading)?;
         Ok(Look {
-            reading: self.read().await?,
+            reading,
             desired: Desired::default(),
             plan: plan::sample(&self.mesh, install),
         })
     }
 
+    /// Refuses to write to a cluster that does not say itself that it is a member: who is one was read from another.
+    fn refuse_strangers(&self, reading: &Reading) -> Result<(), Failure> {
+        let strangers = plan::ownership::strangers(&self.mesh, &reading.observed);
+        match strangers.is_empty() {
+            true => Ok(()),
+            false => Err(refused(strangers)),
+        }
+    }
+
     /// Refuses a namespace that is somebody else's, in any member, before anything is put into one.
-    async fn look_for_strangers(&self, sample: &Sample) -> Result<(), Failure> {
-        let looks = self.clusters.values().map(|c| sample.refuse_strangers(c));
+    async fn refuse_foreign(&self, sample: &Sample, reading: &Reading) -> Result<(), Failure> {
+        let observed = &reading.observed.clusters;
+        let clusters = self.clusters.iter();
+        let looks = clusters.filter_map(|(name, cluster)| {
+            let owner = observed.get(name)?.owner(&self.mesh.id, name);
+            Some(async move { sample.refuse_strangers(cluster, &owner).await })
+        });
         let errors = future::join_all(looks).await.into_iter();
         let failure = |error: sample::Error| {
             let kind = match error {
-                sample::Error::NotOurs { .. } => Kind::Refused,
+                sample::Error::NotOurs { .. } | sample::Error::Foreign(_) => Kind::Refused,
                 _ => Kind::Failed,
             };
             let failure = Failure::new(kind, &error);
@@ -179,18 +205,30 @@ impl Meshlink {
 
     async fn look_to_leave(&self, leave: &Leave) -> Result<Look, Failure> {
         let lens = self.lens();
-        let mut reading = self.read_by(&lens).await?;
+        let mut reading = self.read_by(&lens, &plan::leave::refs(&self.mesh)).await?;
+        let aside = plan::leave::bystanders(&self.mesh, &reading.observed, leave);
+        let observed = &mut reading.observed;
+        observed
+            .clusters
+            .retain(|name, _| !aside.contains_key(name));
+        let (istio, gateway) = (self.mesh.istio.namespace.as_str(), &self.mesh.gateway);
+        let mut releases = vec![(gateway.name.as_str(), gateway.namespace.as_str())];
         let more = async {
             if leave.uninstall {
-                lens.look_for_sidecars(&mut reading.observed).await?;
+                releases.extend([("istiod", istio), ("istio-base", istio)]);
+                lens.look_for_sidecars(observed).await?;
+                lens.look_for_strangers(observed, &leave.leavers).await?;
             }
-            lens.look_for_leftovers(&mut reading.observed, &leave.leavers)
-                .await
+            engine::look_into_releases(&lens, observed, &leave.leavers, &releases).await?;
+            lens.look_for_leftovers(observed, &leave.leavers).await
         };
         if let Err(unseen) = more.await {
             return Err(self.unread(&unseen).await);
         }
-        let plan = plan::leave::leave(&self.mesh, &reading.observed, leave).map_err(refused)?;
+        let mut plan = plan::leave::leave(&self.mesh, &reading.observed, leave).map_err(refused)?;
+        let notes = aside.into_iter();
+        let notes = notes.map(|(name, why)| format!("nothing is done in {name}: it {why}").into());
+        plan.notes.extend(notes);
         Ok(Look {
             reading,
             desired: Desired::default(),
@@ -216,20 +254,21 @@ impl Meshlink {
 
     /// Reads everything a leave or a verification needs.
     pub(crate) async fn read(&self) -> Result<Reading, Failure> {
-        self.read_by(&self.lens()).await
-    }
-
-    async fn read_by(&self, lens: &Lens<'_>) -> Result<Reading, Failure> {
         let namespaces = [&self.mesh.istio.namespace, &self.mesh.gateway.namespace];
         let refs = namespaces.map(|n| Ref::cluster(&ObjectKind::NAMESPACE, n.as_str()));
-        let all = self
-            .clusters
-            .keys()
-            .map(|name| (name.clone(), refs.to_vec()));
-        let all = all.collect();
+        let names = self.clusters.keys().cloned();
+        let refs = names.map(|name| (name, refs.to_vec())).collect();
+        self.read_by(&self.lens(), &refs).await
+    }
+
+    async fn read_by(
+        &self,
+        lens: &Lens<'_>,
+        refs: &BTreeMap<ClusterName, Vec<Ref>>,
+    ) -> Result<Reading, Failure> {
         let look = async {
             let mut observed = lens.look().await?;
-            lens.look_at(&mut observed, &all).await?;
+            lens.look_at(&mut observed, refs).await?;
             Ok(observed)
         };
         let observed = match look.await {

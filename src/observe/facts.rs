@@ -8,17 +8,19 @@ use semver::Version;
 use serde_json::Value;
 
 use super::{
-    CacertsSeen, Claim, GatewaySeen, IstiodSeen, Keeper, ReaderSeen, Record, ReleaseSeen,
+    CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, ReaderSeen, Record, ReleaseSeen,
     RemoteSecretSeen,
 };
 use crate::{
     chart,
     cluster::{
+        Ref,
         access::{self, Problem},
         object,
         wait::{deployment_available, service_has_address},
     },
     digest::sha256_hex,
+    owner::{Owner, RENDERED, maker, tool},
     pki::{self, Cert, Severity},
     spec,
     wait::Progress,
@@ -32,11 +34,11 @@ pub(crate) const RECORD: &str = "meshlink";
 pub(crate) const DIGEST_LABEL: &str = "meshlink/digest";
 /// Label on release records meshlink wrote: the chart's version.
 pub(crate) const VERSION_LABEL: &str = "meshlink/chart-version";
+/// Label on the records of a release that meshlink made, and did not take over from somebody: the mesh.
+pub(crate) const MADE_LABEL: &str = "meshlink/made-for";
 /// Label on release records meshlink wrote: their revision. Helm hands labels on to the revisions it makes itself; this
 /// one then is not theirs.
 pub(crate) const REVISION_LABEL: &str = "meshlink/revision";
-/// Annotation on objects that meshlink wrote as files for somebody else to apply: the mesh.
-pub(crate) const RENDERED: &str = "meshlink/rendered";
 
 /// What a digest looks like as a label, whose values may be 63 characters long.
 pub(crate) fn label_digest(digest: &str) -> String {
@@ -47,16 +49,20 @@ pub(super) fn named<'v>(list: &'v [Value], name: &str) -> Option<&'v Value> {
     list.iter().find(|o| o["metadata"]["name"] == name)
 }
 
-pub(crate) fn is_ours(object: &Value) -> bool {
-    object["metadata"]["labels"][access::MANAGED_BY.0] == access::MANAGED_BY.1
-}
-
 pub(crate) fn claim(map: &Value) -> Claim {
     let text = |key: &str| map["data"][key].as_str().unwrap_or_default().to_owned();
     Claim {
         mesh: text("mesh"),
         root: text("root"),
     }
+}
+
+/// The claim, unless it is none: somebody else's ConfigMap of that name, or a copy of another cluster's claim.
+pub(super) fn bound(map: &Value, owner: &Owner) -> Option<Claim> {
+    let claim = claim(map);
+    let is_ours = claim.mesh == owner.mesh.as_str();
+    let is_claim = !claim.mesh.is_empty() && !claim.root.is_empty();
+    (is_claim && (!is_ours || owner.whose(map).is_none())).then_some(claim)
 }
 
 pub(crate) fn record(map: &Value) -> Option<Record> {
@@ -69,8 +75,8 @@ pub(crate) fn published_root(map: &Value) -> Option<String> {
     certs.first().map(|c| c.facts().spki_sha256.clone())
 }
 
-pub(crate) fn cacerts(secret: &Value, now: Timestamp) -> CacertsSeen {
-    let ours = is_ours(secret);
+pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsSeen {
+    let ours = owner.whose(secret).is_none();
     let files = match pki::secret_files(&secret["data"]) {
         Ok(files) => files,
         Err(error) => {
@@ -118,7 +124,7 @@ pub(super) fn istiod(deployment: Option<&Value>, pods: &[Value], released: bool)
         versions,
         present: true,
         available: matches!(deployment_available(Some(deployment)), Progress::Done(())),
-        foreign: if released { None } else { owner(deployment) },
+        foreign: if released { None } else { manager(deployment) },
         pods: object::running(pods),
     }
 }
@@ -163,38 +169,25 @@ fn changed(object: &Value) -> Option<Timestamp> {
 }
 
 /// Who else manages an object, by the marks they leave.
-fn owner(object: &Value) -> Option<String> {
-    let metadata = &object["metadata"];
+fn manager(deployment: &Value) -> Option<String> {
+    let metadata = &deployment["metadata"];
     // Whoever applied it: it is what we rendered, and what a join would make.
     if metadata["annotations"][RENDERED].is_string() {
         return None;
     }
-    let marks = [
-        (
-            "labels",
-            "install.operator.istio.io/owning-resource",
-            "istioctl",
-        ),
-        ("labels", "argocd.argoproj.io/instance", "Argo CD"),
-        ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
-        ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux"),
-    ];
-    let sail = metadata["ownerReferences"]
-        .as_array()
-        .and_then(|owners| owners.iter().find(|o| o["kind"] == "IstioRevision"));
-    let marked = marks
-        .iter()
-        .find(|(place, key, _)| !metadata[place][key].is_null());
-    match (sail, marked) {
-        (Some(_), _) => Some("the Sail operator".into()),
-        (None, Some((.., who))) => Some((*who).into()),
+    match tool(deployment) {
+        Some(who) => Some(who.into()),
         // Ours before its record was written: the objects carry the release's name already.
-        (None, None) if metadata["annotations"]["meta.helm.sh/release-name"].is_string() => None,
-        (None, None) => Some("an unknown owner (no Helm release, no known label)".into()),
+        None if metadata["annotations"]["meta.helm.sh/release-name"].is_string() => None,
+        None => Some("an unknown owner (no Helm release, no known label)".into()),
     }
 }
 
-pub(super) fn gateway(service: Option<&Value>, deployment: Option<&Value>) -> GatewaySeen {
+pub(super) fn gateway(
+    service: Option<&Value>,
+    deployment: Option<&Value>,
+    release: &spec::Gateway,
+) -> GatewaySeen {
     let addresses = match service_has_address(service) {
         Progress::Done(addresses) => addresses.iter().map(|a| a.as_str().to_owned()).collect(),
         _ => vec![],
@@ -205,7 +198,19 @@ pub(super) fn gateway(service: Option<&Value>, deployment: Option<&Value>) -> Ga
         available: matches!(deployment_available(deployment), Progress::Done(())),
         opened: false,
         keepers: service.map(keepers).unwrap_or_default(),
+        service: service.and_then(|service| held(service, &release.name, &release.namespace)),
     }
+}
+
+/// An object that a release may hold, as it is there; foreign where it does not belong to the release by Helm's rule.
+pub(crate) fn held(live: &Value, release: &str, namespace: &str) -> Option<Held> {
+    let is_owned = chart::apply::is_owned(live, release, namespace);
+    Some(Held {
+        reference: Ref::of(live)?,
+        uid: live["metadata"]["uid"].as_str()?.to_owned(),
+        foreign: (!is_owned).then(|| maker(live)),
+        kept: chart::apply::is_kept(live),
+    })
 }
 
 /// The names of Istio's CRDs.
@@ -267,15 +272,19 @@ pub(super) fn readers(secrets: &[Value]) -> BTreeMap<String, ReaderSeen> {
 pub(crate) fn remote_secrets(
     secrets: &[Value],
     embedded: bool,
+    owner: &Owner,
 ) -> BTreeMap<String, RemoteSecretSeen> {
     let entries = secrets.iter().flat_map(|secret| {
         // Of several in one Secret, it cannot be told which was changed.
         let alone = secret["data"].as_object().is_some_and(|d| d.len() == 1);
         let changed = changed(secret).filter(|_| alone);
-        access::parse(secret).into_iter().map(move |e| (e, changed))
+        let foreign = owner.whose(secret);
+        let parsed = access::parse(secret).into_iter();
+        let uid = secret["metadata"]["uid"].as_str().unwrap_or_default();
+        parsed.map(move |e| (e, changed, foreign.clone(), uid.to_owned()))
     });
     entries
-        .map(|(e, changed)| {
+        .map(|(e, changed, foreign, uid)| {
             let parts = (&e.server, &e.ca_sha256, &e.token_sha256);
             let digest = sha256_hex(format!("{parts:?}").as_bytes());
             // In one process, loopback means the same to everybody.
@@ -292,6 +301,8 @@ pub(crate) fn remote_secrets(
                 ca: e.ca_sha256,
                 token: e.token_sha256,
                 changed,
+                foreign,
+                uid,
                 expires: expires.and_then(|s| Timestamp::from_second(s).ok()),
             };
             (e.cluster, seen)
@@ -320,6 +331,8 @@ pub(super) fn keep_newest(newest: &mut BTreeMap<String, ReleaseSeen>, record: &V
         version: label(VERSION_LABEL).unwrap_or_default(),
         digest: label(DIGEST_LABEL).filter(|_| label(REVISION_LABEL) == label("version")),
         config: Value::Null,
+        made_for: label(MADE_LABEL).unwrap_or_default(),
+        held: vec![],
     };
     newest.insert(name, release);
 }

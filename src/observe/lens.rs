@@ -10,10 +10,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{GatewaySeen, Observed, ReleaseSeen, Seen, VaultSeen, facts};
+use super::{GatewaySeen, Observed, ReleaseSeen, Seen, VaultSeen, facts, strangers::strangers};
 use crate::{
+    chart::release::{Record, SELECTOR},
     cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
+    owner::{MANAGED_BY, Owner},
     pki::{Vault, vault},
     spec::Mesh,
 };
@@ -31,6 +33,8 @@ pub(crate) struct Lens<'a> {
 /// Cluster, kind, namespace, labels.
 type ListKey = (ClusterName, Kind, Option<String>, Option<&'static str>);
 
+/// The release of Istio's CRDs.
+const BASE: &str = "istio-base";
 /// The label of our own objects.
 const OURS: &str = "app.kubernetes.io/managed-by=meshlink";
 /// The label by which istiod finds remote secrets.
@@ -173,13 +177,58 @@ impl<'a> Lens<'a> {
             };
             let unseen = |e| Unseen::Clusters(vec![(name.clone(), e)]);
             let crds = cluster.names(&Kind::CUSTOM_RESOURCE_DEFINITION, None, None);
-            seen.crds = facts::istio_crds(&crds.await.map_err(unseen)?);
+            let crds = crds.await.map_err(unseen)?;
+            seen.crds = facts::istio_crds(&crds);
+            let owner = seen.owner(&self.mesh.id, name);
+            let ours = crds.iter().filter(|crd| owner.has_made(crd));
+            let istio = self.mesh.istio.namespace.as_str();
+            let ours = ours.filter_map(|crd| facts::held(crd, BASE, istio));
+            seen.own_crds = ours
+                .filter(|h| seen.crds.contains(&h.reference.name))
+                .collect();
             let keepers = &mut seen.gateway.keepers;
             for keeper in keepers.iter_mut().filter(|k| k.finalizer == facts::LBC) {
                 let label = Some("app.kubernetes.io/name=aws-load-balancer-controller");
                 let found = cluster.list(&Kind::DEPLOYMENT, None, label).await;
                 let ready = |d: &Value| d["status"]["readyReplicas"].as_u64() > Some(0);
                 keeper.runs = Some(found.map_err(unseen)?.iter().any(ready));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is not ours in the namespaces meshlink made: only an uninstallation needs to know.
+    pub(crate) async fn look_for_strangers(
+        &self,
+        observed: &mut Observed,
+        leavers: &[ClusterName],
+    ) -> Result<(), Unseen> {
+        let spaces: BTreeSet<&str> = [
+            self.mesh.istio.namespace.as_str(),
+            self.mesh.gateway.namespace.as_str(),
+        ]
+        .into();
+        for name in leavers {
+            let (Some(cluster), Some(seen)) =
+                (self.clusters.get(name), observed.clusters.get_mut(name))
+            else {
+                continue;
+            };
+            let owner = seen.owner(&self.mesh.id, name);
+            let ours = seen.releases.iter();
+            let ours = ours.filter(|(_, r)| r.made_for == self.mesh.id.as_str());
+            let ours: Vec<_> = ours
+                .map(|(name, r)| (name.clone(), r.namespace.clone()))
+                .collect();
+            let ours: Vec<_> = ours.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
+            for space in &spaces {
+                let live = seen.live.get(&Ref::cluster(&Kind::NAMESPACE, *space));
+                if !live.is_some_and(|live| owner.has_made(live)) {
+                    continue;
+                }
+                let found = strangers(cluster, space, &owner, &ours).await;
+                let found = found.map_err(|e| unread(name, e))?;
+                seen.strangers.insert((*space).to_owned(), found);
             }
         }
         Ok(())
@@ -234,32 +283,44 @@ impl<'a> Lens<'a> {
             self.list(cluster, &Kind::SERVICE, Some(ingress)),
             self.list(cluster, &Kind::GATEWAY, Some(ingress)),
         )?;
-        let name = self.mesh.gateway.name.as_str();
+        let gateway = &self.mesh.gateway;
+        let name = gateway.name.as_str();
         let istiod = facts::named(&deployments, "istiod");
-        Ok(Seen {
-            uid: facts::named(&spaces, "kube-system")
+        let owner = Owner {
+            mesh: self.mesh.id.clone(),
+            member: cluster.name().clone(),
+            cluster: facts::named(&spaces, "kube-system")
                 .and_then(|ns| ns["metadata"]["uid"].as_str())
                 .ok_or_else(|| cluster.unidentified("no namespace kube-system"))?
                 .to_owned(),
+        };
+        Ok(Seen {
             kubernetes: format!("v{}", version.0),
             server: cluster.server().to_owned(),
             embedded: self.embedded,
-            claim: facts::named(&maps, facts::CLAIM).map(facts::claim),
-            record: facts::named(&maps, facts::RECORD).and_then(facts::record),
-            cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now)),
+            claim: facts::named(&maps, facts::CLAIM).and_then(|map| facts::bound(map, &owner)),
+            record: facts::named(&maps, facts::RECORD)
+                .filter(|map| owner.whose(map).is_none())
+                .and_then(facts::record),
+            cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now, &owner)),
             published_root: facts::named(&maps, "istio-ca-root-cert")
                 .and_then(facts::published_root),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
             gateway: GatewaySeen {
                 opened: opened.iter().any(facts::opens),
-                ..facts::gateway(facts::named(&services, name), facts::named(&gateways, name))
+                ..facts::gateway(
+                    facts::named(&services, name),
+                    facts::named(&gateways, name),
+                    gateway,
+                )
             },
             readers: facts::readers(&ours),
-            remote_secrets: facts::remote_secrets(&remote, self.embedded),
+            remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
             serves_gateway_api: gateway_api.is_some(),
             probe: facts::named(&spaces, crate::probe::NAMESPACE)
-                .is_some_and(|n| facts::is_ours(n) && n["metadata"]["deletionTimestamp"].is_null()),
+                .is_some_and(|n| owner.has_made(n) && n["metadata"]["deletionTimestamp"].is_null()),
             releases,
+            uid: owner.cluster,
             ..Seen::default()
         })
     }
@@ -309,20 +370,64 @@ impl<'a> Lens<'a> {
         });
         let mut live = BTreeMap::new();
         for (kind, list) in future::try_join_all(lists).await? {
-            for object in list.iter() {
-                // Items of a list may not say what they are.
-                let metadata = &object["metadata"];
-                let reference = Ref {
-                    kind: kind.clone(),
-                    namespace: metadata["namespace"].as_str().map(str::to_owned),
-                    name: metadata["name"].as_str().unwrap_or_default().to_owned(),
-                };
-                if wanted.contains(&reference) {
-                    live.insert(reference, object.clone());
-                }
-            }
+            keep(&mut live, &wanted, kind, &list);
+        }
+        // A Secret without our label is in none of these lists. Whose it is, is seen without reading it.
+        let unseen = |r: &&&Ref| r.kind == Kind::SECRET && !live.contains_key(**r);
+        let spaces = wanted.iter().filter(unseen).map(|r| r.namespace.clone());
+        let spaces: BTreeSet<_> = spaces.collect();
+        for namespace in spaces {
+            let names = cluster.names(&Kind::SECRET, namespace.as_deref(), None);
+            let names = names.await?.into_iter();
+            let list: Vec<_> = names.filter(|s| !has_label(s)).collect();
+            keep(&mut live, &wanted, &Kind::SECRET, &list);
         }
         Ok(live)
+    }
+
+    /// The records of a release, oldest first; what cannot be read as one says nothing.
+    pub(crate) async fn records(
+        &self,
+        name: &ClusterName,
+        release: &str,
+        namespace: &str,
+    ) -> Result<Vec<Record>, Unseen> {
+        let Some(cluster) = self.clusters.get(name) else {
+            return Ok(vec![]);
+        };
+        let label = format!("{SELECTOR},name={release}");
+        let secrets = cluster.list(&Kind::SECRET, Some(namespace), Some(&label));
+        let secrets = secrets.await.map_err(|e| unread(name, e))?;
+        let read = secrets.iter().filter_map(|s| Record::from_secret(s).ok());
+        let mut records: Vec<_> = read.collect();
+        records.sort_by_key(|r| r.revision);
+        Ok(records)
+    }
+
+    /// The named objects without what is in them, in the given order.
+    pub(crate) async fn names(
+        &self,
+        name: &ClusterName,
+        refs: &[Ref],
+    ) -> Result<Vec<Value>, Unseen> {
+        let Some(cluster) = self.clusters.get(name) else {
+            return Ok(vec![]);
+        };
+        let places: BTreeSet<_> = refs
+            .iter()
+            .map(|r| (&r.kind, r.namespace.as_deref()))
+            .collect();
+        let lists = places.into_iter().map(|(kind, namespace)| async move {
+            let list = cluster.names(kind, namespace, None).await?;
+            Ok::<_, cluster::Error>((kind, list))
+        });
+        let mut live = BTreeMap::new();
+        let wanted = refs.iter().collect();
+        let lists = future::try_join_all(lists).await;
+        for (kind, list) in lists.map_err(|e| unread(name, e))? {
+            keep(&mut live, &wanted, kind, &list);
+        }
+        Ok(refs.iter().filter_map(|r| live.remove(r)).collect())
     }
 
     async fn list(
@@ -350,5 +455,30 @@ impl<'a> Lens<'a> {
             .get_or_try_init(|| async { cluster.list(kind, namespace, labels).await.map(Arc::new) })
             .await?;
         Ok(list.clone())
+    }
+}
+
+fn unread(name: &ClusterName, error: cluster::Error) -> Unseen {
+    Unseen::Clusters(vec![(name.clone(), error)])
+}
+
+fn has_label(object: &Value) -> bool {
+    let (key, value) = MANAGED_BY;
+    object["metadata"]["labels"][key] == value
+}
+
+/// Keeps those of a list that are wanted.
+fn keep(live: &mut BTreeMap<Ref, Value>, wanted: &BTreeSet<&Ref>, kind: &Kind, list: &[Value]) {
+    for object in list {
+        // Items of a list may not say what they are.
+        let metadata = &object["metadata"];
+        let reference = Ref {
+            kind: kind.clone(),
+            namespace: metadata["namespace"].as_str().map(str::to_owned),
+            name: metadata["name"].as_str().unwrap_or_default().to_owned(),
+        };
+        if wanted.contains(&reference) {
+            live.insert(reference, object.clone());
+        }
     }
 }

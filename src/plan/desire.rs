@@ -10,7 +10,8 @@ use crate::{
     digest::sha256_hex,
     manifest::{self, Texts},
     name::ClusterName,
-    observe::{Observed, Seen, label_digest},
+    observe::{CLAIM, Layout, Observed, RECORD, Seen, label_digest},
+    probe,
     spec::{GATEWAY_PORT, Member, Mesh},
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct Wanted {
     pub expose: Vec<Value>,
     /// Reader accounts, by the peer that uses them.
     pub readers: BTreeMap<ClusterName, Vec<Value>>,
+    /// Everything that a join or a proof makes here under names of its own.
+    pub own: Vec<Ref>,
 }
 
 /// A Helm release as it should be.
@@ -128,7 +131,11 @@ impl Wanted {
             .iter()
             .chain(&self.expose)
             .chain(self.readers.values().flatten());
-        rendered.chain(own.filter_map(Ref::of)).collect()
+        let own = own.filter_map(Ref::of).chain(self.own.iter().cloned());
+        let mut all: Vec<_> = rendered.chain(own).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 }
 
@@ -184,7 +191,7 @@ impl Renderer<'_> {
     fn wanted(&self) -> Result<Wanted, Error> {
         let istio = &self.mesh.istio.namespace;
         let gateway = &self.mesh.gateway;
-        Ok(Wanted {
+        let mut wanted = Wanted {
             namespaces: self.text(
                 "namespaces",
                 &json!({"istio_namespace": istio, "gateway_namespace": gateway.namespace,
@@ -204,7 +211,32 @@ impl Renderer<'_> {
                     "gateway_selector": self.selector()}),
             )?,
             readers: self.readers(),
-        })
+            own: vec![],
+        };
+        let made = wanted
+            .expose
+            .iter()
+            .chain(wanted.readers.values().flatten());
+        wanted.own = made.filter_map(Ref::of).chain(self.named()).collect();
+        wanted.own.sort();
+        wanted.own.dedup();
+        Ok(wanted)
+    }
+
+    /// What is made on the way, by its name.
+    fn named(&self) -> Vec<Ref> {
+        let istio = self.mesh.istio.namespace.as_str();
+        let peers = self.mesh.clusters.iter().map(|m| &m.name);
+        let peers = peers.filter(|name| **name != self.member.name);
+        let record = self.seen.record.as_ref().map(|r| r.layout);
+        let layout = record.unwrap_or_else(|| Layout::for_size(self.mesh.clusters.len()));
+        let mut named = match layout {
+            Layout::PerPeer => peers.map(access::remote_name).collect(),
+            Layout::Packed => vec![access::packed_name(0)],
+        };
+        named.extend([CLAIM, RECORD].map(|map| Ref::namespaced(&Kind::CONFIG_MAP, istio, map)));
+        named.push(Ref::cluster(&Kind::NAMESPACE, probe::NAMESPACE));
+        named
     }
 
     fn readers(&self) -> BTreeMap<ClusterName, Vec<Value>> {

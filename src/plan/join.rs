@@ -2,22 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
-    desire::{Release, is_crd, reference},
+    desire::{Release, reference},
     refresh,
 };
 use crate::{
     chart,
     cluster::{Ref, subset},
     name::ClusterName,
-    observe::{Observed, ReleaseSeen, Seen, istio_version, proof_digest},
+    observe::{Observed, Seen, proof_digest},
     spec::Mesh,
 };
 
 mod refuse;
+mod release;
+
+pub(crate) use release::is_remade;
+use release::{istiod_version, needs_crds, pruned, release_missing, unpruned};
 
 /// The steps of a join, or every reason against it at once.
 pub(crate) fn join(
@@ -25,7 +27,7 @@ pub(crate) fn join(
     desired: &Desired,
     observed: &Observed,
 ) -> Result<Plan, Vec<Refusal>> {
-    let refusals = refuse::refusals(mesh, observed);
+    let refusals = refuse::refusals(mesh, desired, observed);
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -197,6 +199,8 @@ impl<'a> JoinPlanner<'a> {
         let ready = |plan: &mut Plan, step: Step, needs: Vec<Step>, release: &Release| {
             if let Some((why, changes)) = release_missing(release, seen) {
                 plan.add_with(step, needs, why, changes);
+                plan.deleting(pruned(release, seen));
+                plan.notes.extend(unpruned(name, release, seen));
             }
         };
         let (c, base) = (name.clone(), Step::InstallBase(name.clone()));
@@ -479,63 +483,6 @@ impl<'a> JoinPlanner<'a> {
             r.proof == digest && r.members.keys().collect::<BTreeSet<_>>() == members
         });
         !stands || !plan.is_empty()
-    }
-}
-
-/// The version an istiod release will run.
-fn istiod_version(release: &Release) -> Option<semver::Version> {
-    let mut deployments = release.objects().filter(|o| o["kind"] == "Deployment");
-    deployments.find_map(|d| istio_version(&d["spec"]["template"]))
-}
-
-/// Why a release must be made, if it must: its record, then its objects.
-fn release_missing(release: &Release, seen: &Seen) -> Option<(String, Vec<ObjectChange>)> {
-    let changes = changes(release.objects(), &release.namespace, seen);
-    let why = match seen.releases.get(&release.name) {
-        None => format!("release {} does not exist", release.name),
-        Some(r) if !r.is_deployed() => format!("release {} is {}", release.name, r.status),
-        Some(r) if r.version != release.chart.chart.metadata.version => {
-            format!("release {} is of version {}", release.name, r.version)
-        }
-        Some(r) if !made_from(r, release) => {
-            format!("release {} was made from other values", release.name)
-        }
-        Some(_) if !changes.is_empty() => summary(&changes),
-        Some(_) => return None,
-    };
-    Some((why, changes))
-}
-
-/// Whether a release holds an object of a kind that another one brings.
-fn needs_crds(release: &Release, base: &Release) -> bool {
-    let crds = base.objects().filter(|o| is_crd(o));
-    let groups: BTreeSet<_> = crds.filter_map(|c| c["spec"]["group"].as_str()).collect();
-    let group = |o: &Value| Some(o["apiVersion"].as_str()?.split_once('/')?.0.to_owned());
-    release
-        .objects()
-        .filter_map(group)
-        .any(|g| groups.contains(g.as_str()))
-}
-
-/// Whether a release's newest revision was made from the values it should be made from, whoever made it.
-fn made_from(seen: &ReleaseSeen, release: &Release) -> bool {
-    match &release.digest {
-        Some(_) => seen.digest == release.digest,
-        None => same(&seen.config, &release.values),
-    }
-}
-
-/// Equal but for how numbers are written: Helm reads every one as a float.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| same(a, b)))
-        }
-        _ => a == b,
     }
 }
 

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use crate::{
     name::ClusterName,
     observe::{Observed, Seen, proof_digest},
-    plan::{Plan, Refusal, Step, refresh},
+    plan::{Plan, Refusal, Step, ownership, refresh},
     spec::Mesh,
 };
 
 mod notes;
+mod ours;
 mod refuse;
+
+use ours::held;
+pub(crate) use ours::{bystanders, refs};
 
 /// How far a leave goes.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +64,13 @@ pub(crate) fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Pla
         }
     }
     planner.prove(&mut plan);
+    let probes = observed.clusters.keys();
+    let probes = probes.filter(|name| plan.holds(&Step::StartProbe((*name).clone())));
+    let refusals = probes.filter_map(|name| ownership::probe_in_the_way(mesh, observed, name));
+    let refusals: Vec<_> = refusals.collect();
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
     planner.sweep(&mut plan);
     plan.notes.extend(planner.notes());
     dedup(&mut plan);
@@ -87,10 +98,21 @@ impl<'a> LeavePlanner<'a> {
             .filter(move |n| *n != of)
     }
 
-    /// Who stays.
+    /// Who stays, and says itself that it is a member.
     fn rest(&self) -> Vec<&'a ClusterName> {
         let all = self.mesh.clusters.iter().map(|m| &m.name);
-        all.filter(|n| !self.how.leavers.contains(n)).collect()
+        let stays = |n: &&ClusterName| {
+            !self.how.leavers.contains(n) && self.observed.clusters.contains_key(*n)
+        };
+        all.filter(stays).collect()
+    }
+
+    /// The mesh of those.
+    fn rest_mesh(&self) -> Mesh {
+        let rest = self.rest();
+        let mut mesh = self.mesh.clone();
+        mesh.clusters.retain(|m| rest.contains(&&m.name));
+        mesh
     }
 
     /// A member as it is; nothing is known of one that is dead.
@@ -130,6 +152,7 @@ impl<'a> LeavePlanner<'a> {
                 needs,
                 format!("{at}'s istiod reads {from}"),
             );
+            plan.deleting(self.secret(from, at));
         }
         // An earlier, interrupted leave may have deleted the secret and never looked.
         let runs = self.seen(at).is_some_and(|s| s.istiod.present);
@@ -154,6 +177,7 @@ impl<'a> LeavePlanner<'a> {
                 vec![unshare, gone],
                 format!("{at} has an account in {from}"),
             );
+            plan.deleting(self.account(from, at));
         }
     }
 
@@ -205,10 +229,11 @@ impl<'a> LeavePlanner<'a> {
         let Some(seen) = self.seen(leaver) else {
             return;
         };
-        let released = seen.releases.contains_key(&self.mesh.gateway.name);
-        if seen.gateway.present || released {
+        let deletes = self.gateway(leaver, seen);
+        if !deletes.is_empty() || self.made(seen, &self.mesh.gateway.name) {
             let step = Step::CloseGateway(leaver.clone());
             plan.add(step, self.unlinked(leaver), "no peer may enter any more");
+            plan.deleting(deletes);
         }
     }
 
@@ -224,6 +249,7 @@ impl<'a> LeavePlanner<'a> {
                 let mut needs = self.unlinked(leaver);
                 needs.push(Step::CloseGateway(leaver.clone()));
                 plan.add(step, needs, format!("{leaver} is recorded as a member"));
+                plan.deleting(self.record(leaver).filter(|_| cluster == leaver));
             }
         }
     }
@@ -292,7 +318,7 @@ impl<'a> LeavePlanner<'a> {
         let Some(seen) = self.seen(name) else {
             return false;
         };
-        let digest = proof_digest(&self.how.rest(self.mesh), name, seen);
+        let digest = proof_digest(&self.rest_mesh(), name, seen);
         let leavers = &self.how.leavers;
         let record = seen.record.as_ref();
         record.is_some_and(|r| {
@@ -323,31 +349,28 @@ impl<'a> LeavePlanner<'a> {
             cluster: leaver.clone(),
             leaver: leaver.clone(),
         });
-        if seen.releases.contains_key("istiod") || seen.istiod.present {
-            plan.add(istiod.clone(), before.clone(), "asked for by --uninstall");
+        let asked = "asked for by --uninstall";
+        if self.made(seen, "istiod") {
+            plan.add(istiod.clone(), before.clone(), asked);
+            plan.deleting(held(seen, "istiod"));
         }
         before.push(istiod);
-        let crds = self.how.crds && !seen.crds.is_empty();
-        if seen.releases.contains_key("istio-base") || crds {
-            plan.add(base.clone(), before.clone(), "asked for by --uninstall");
+        let crds = self.crds(seen);
+        if self.made(seen, "istio-base") || !crds.is_empty() {
+            plan.add(base.clone(), before.clone(), asked);
+            plan.deleting(held(seen, "istio-base").chain(crds));
         }
-        if seen.cacerts.is_some() || seen.published_root.is_some() || seen.claim.is_some() {
-            plan.add(cacerts.clone(), before.clone(), "asked for by --uninstall");
+        let stays = self.istiod_stays(seen);
+        let left = seen.cacerts.as_ref().is_some_and(|c| c.ours) || seen.published_root.is_some();
+        if left && seen.claim.is_some() && !stays {
+            plan.add(cacerts.clone(), before.clone(), asked);
+            plan.deleting(self.cacerts(leaver));
         }
         before.extend([base, cacerts]);
-        if self.owns_a_namespace(seen) {
-            plan.add(
-                Step::RemoveNamespaces(leaver.clone()),
-                before,
-                "meshlink made them",
-            );
+        let deletes = self.namespaces(leaver, seen);
+        if !deletes.is_empty() {
+            plan.add(Step::RemoveNamespaces(leaver.clone()), before, asked);
+            plan.deleting(deletes);
         }
-    }
-
-    fn owns_a_namespace(&self, seen: &Seen) -> bool {
-        let made = |object: &serde_json::Value| {
-            object["kind"] == "Namespace" && object["metadata"]["labels"]["meshlink/made"] == "true"
-        };
-        seen.live.values().any(made)
     }
 }

@@ -198,7 +198,7 @@ const ROOMS: [&[&str]; 13] = [
     &["probe"],
     &["aws"],
     &["pki", "chart", "cluster", "resolve", "manifest"],
-    &["spec"],
+    &["spec", "owner"],
     &["wait"],
     &["name", "digest", "hint", "causes", "file", "net"],
 ];

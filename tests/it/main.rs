@@ -48,6 +48,12 @@ mod leave;
 mod one_root;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod ownership;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod ownership_matrix;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod plan;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

@@ -51,6 +51,28 @@ pub fn own(object: &mut Value, release: &str, namespace: &str) {
     );
 }
 
+/// Whether a live object belongs to a release by Helm's own rule: the label and both annotations that Helm puts on it.
+///
+/// A record says what a release once held, and whoever may write Secrets may write a record. So ask this of every object
+/// before it is changed or deleted on the word of one.
+///
+/// ```
+/// let mut service = serde_json::json!({"kind": "Service", "metadata": {"name": "web"}});
+/// assert!(!helm_engine::apply::is_owned(&service, "shop", "prod"));
+/// helm_engine::apply::own(&mut service, "shop", "prod");
+/// assert!(helm_engine::apply::is_owned(&service, "shop", "prod"));
+/// assert!(!helm_engine::apply::is_owned(&service, "other", "prod"));
+/// ```
+pub fn is_owned(live: &Value, release: &str, namespace: &str) -> bool {
+    let says = |map: &str, key: &str, value: &str| {
+        let map = live.get("metadata").and_then(|metadata| metadata.get(map));
+        map.and_then(|map| map.get(key)).and_then(Value::as_str) == Some(value)
+    };
+    says("labels", "app.kubernetes.io/managed-by", "Helm")
+        && says("annotations", "meta.helm.sh/release-name", release)
+        && says("annotations", "meta.helm.sh/release-namespace", namespace)
+}
+
 fn entry<'m>(metadata: &'m mut Map<String, Value>, name: &str) -> &'m mut Map<String, Value> {
     let slot = metadata.entry(name.to_owned()).or_insert_with(|| json!({}));
     if !slot.is_object() {

@@ -5,7 +5,7 @@
 //! store under one lock; a write is prepared, checked, tracked (`managedFields`) and stored in one go, and the
 //! few controllers that belong to the API itself (namespaces, owner references, token Secrets, CRDs) follow in
 //! the same step. Nothing here schedules or runs a pod: that is for actors, who use [`Api::backstage`] and
-//! [`Store::events`], and take part through the `on_…` hooks.
+//! `Store::events`, and take part through the `on_…` hooks.
 
 mod client;
 mod controllers;

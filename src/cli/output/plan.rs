@@ -87,9 +87,12 @@ fn step(out: &mut String, planned: &Planned, verbose: bool, style: Style) {
     for change in &planned.changes {
         object(out, change, verbose, style);
     }
+    for deletion in &planned.deletes {
+        let _ = writeln!(out, "    {} {}", style.red("-"), deletion.object);
+    }
 }
 
-/// `+` for what is missing, `~` for what differs.
+/// `+` for what is missing, `~` for what differs; what is deleted has a `-`.
 fn object(out: &mut String, change: &ObjectChange, verbose: bool, style: Style) {
     let sign = match change.missing {
         true => style.green("+"),
@@ -159,6 +162,7 @@ mod tests {
             describe,
             why: "what is there was made by an older version of the chart, and its digest differs from the wanted one".into(),
             changes,
+            deletes: vec![],
         }
     }
 

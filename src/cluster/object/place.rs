@@ -67,6 +67,27 @@ impl Cluster {
         }
     }
 
+    /// Every kind that namespaces hold and that can be listed, in the version the API server prefers.
+    pub(crate) async fn kinds(&self) -> Result<Vec<Kind>, Error> {
+        let groups = match self.call(Call::get("/apis")).await {
+            Ok((_, groups)) => groups,
+            Err(source) => return Err(self.failed(Verb::Discover, "the API groups", source)),
+        };
+        let groups = groups["groups"].as_array().into_iter().flatten();
+        let preferred = groups.filter_map(|g| g["preferredVersion"]["groupVersion"].as_str());
+        let mut kinds = vec![];
+        for version in std::iter::once("v1").chain(preferred) {
+            let root = Kind::new(version, "").root();
+            match self.call(Call::get(&root)).await {
+                Ok((_, list)) => kinds.extend(listed(version, &list)),
+                // An extension that does not answer: what it would hold is Kubernetes' to wait for.
+                Err(failure) if matches!(failure.code(), Some(404 | 503)) => {}
+                Err(source) => return Err(self.failed(Verb::Discover, version, source)),
+            }
+        }
+        Ok(kinds)
+    }
+
     /// Where a kind lives: from the table, else by discovery, once.
     pub(crate) async fn place(&self, kind: &Kind) -> Result<Option<Place>, Error> {
         if let Some(place) = kind
@@ -98,6 +119,18 @@ impl Cluster {
         }
         Ok(found)
     }
+}
+
+/// The kinds of one version that namespaces hold and that can be listed.
+fn listed(version: &str, resources: &Value) -> Vec<Kind> {
+    let all = resources["resources"].as_array().into_iter().flatten();
+    let fits = |r: &&Value| {
+        let verbs = r["verbs"].as_array();
+        let lists = verbs.is_some_and(|v| v.iter().any(|verb| verb == "list"));
+        r["namespaced"] == true && lists
+    };
+    let kinds = all.filter(fits).filter_map(|r| r["kind"].as_str());
+    kinds.map(|kind| Kind::new(version, kind)).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use super::{Evidence, StepContext, seen};
 use crate::{
     aws::{Members, nlb},
-    chart,
-    cluster::{Kind, Manager, Ref, wait},
+    cluster::{Kind, Ref, wait},
     engine::{Error, error::causes},
     name::ClusterName,
+    plan::Step,
+    spec::{GATEWAY_PORT, OPENER},
 };
 
 impl StepContext<'_> {
@@ -20,10 +21,7 @@ impl StepContext<'_> {
                 release.chart.chart.metadata.name
             ),
         })?;
-        let mut service = service.clone();
-        chart::apply::own(&mut service, &release.name, &release.namespace);
-        self.cluster(name)?
-            .apply(&service, Manager::Helm, false)
+        self.apply_together(self.cluster(name)?, release, &[service])
             .await?;
         seen(format!(
             "Service {}/{} asks for a load balancer",
@@ -32,16 +30,16 @@ impl StepContext<'_> {
     }
 
     pub(super) async fn install_gateway(&self, name: &ClusterName) -> Evidence {
-        self.install(name, &self.run.wanted(name)?.gateway).await
+        let step = Step::InstallGateway(name.clone());
+        self.install(name, &self.run.wanted(name)?.gateway, &step)
+            .await
     }
 
     pub(super) async fn expose_services(&self, name: &ClusterName) -> Evidence {
         for object in &self.run.wanted(name)?.expose {
-            self.cluster(name)?
-                .apply(object, Manager::Meshlink, true)
-                .await?;
+            self.write(self.cluster(name)?, object).await?;
         }
-        seen("Gateway cross-network-gateway opens 15443")
+        seen(format!("Gateway {OPENER} opens {GATEWAY_PORT}"))
     }
 
     /// The Service has an address, and the gateway's pods are ready: on EKS, only ready pods are

@@ -1,45 +1,54 @@
 //! Namespaces, CRDs and istiod.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Evidence, StepContext, seen};
 use crate::{
-    cluster::{Created, Kind, Manager, Ref, wait},
+    cluster::{Kind, Manager, Ref, wait},
     engine::Error,
     name::ClusterName,
-    plan::desire::reference,
+    plan::{Step, desire::reference},
     wait::Progress,
 };
 
 impl StepContext<'_> {
-    /// Namespaces we make are marked, so that a later leave takes away those and no others.
+    /// Namespaces we make are marked, so that a later leave takes away those and no others. In one of somebody else's,
+    /// only our label is added.
     pub(super) async fn prepare_namespaces(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let mut evidence = vec![];
         for namespace in &self.run.wanted(name)?.namespaces {
-            let mut made = namespace.clone();
-            made["metadata"]["labels"]["meshlink/made"] = json!("true");
-            let created = cluster.create(&made).await?;
-            cluster.apply(namespace, Manager::Meshlink, true).await?;
-            let verb = if matches!(created, Created::Created(_)) {
-                "created"
-            } else {
-                "is there"
+            let there = match Ref::of(namespace) {
+                Some(place) => cluster.find(&place).await?,
+                None => None,
             };
-            evidence.push(format!(
-                "namespace {} {verb}",
-                namespace["metadata"]["name"].as_str().unwrap_or_default()
-            ));
+            let owner = self.owner(cluster)?;
+            let verb = match there.as_ref() {
+                Some(live) if !owner.has_made(live) => {
+                    cluster.apply(namespace, Manager::Meshlink, false).await?;
+                    "is there"
+                }
+                there => {
+                    self.write(cluster, namespace).await?;
+                    there.map_or("created", |_| "is there")
+                }
+            };
+            let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
+            evidence.push(format!("namespace {name} {verb}"));
         }
         Ok(evidence)
     }
 
     pub(super) async fn install_base(&self, name: &ClusterName) -> Evidence {
-        self.install(name, &self.run.wanted(name)?.base).await
+        let step = Step::InstallBase(name.clone());
+        self.install(name, &self.run.wanted(name)?.base, &step)
+            .await
     }
 
     pub(super) async fn install_istiod(&self, name: &ClusterName) -> Evidence {
-        self.install(name, &self.run.wanted(name)?.istiod).await
+        let step = Step::InstallIstiod(name.clone());
+        self.install(name, &self.run.wanted(name)?.istiod, &step)
+            .await
     }
 
     /// istiod is ready when its pods are, and its webhooks when istiod has written its CA into

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Evidence, StepContext, seen};
+use super::{Evidence, StepContext, release::deletion, seen};
 use crate::{
     aws::{call, remains::Former},
     cluster::{
@@ -17,7 +17,11 @@ use crate::{
     engine::Error,
     hint::Hint,
     name::ClusterName,
-    observe::{CLAIM, Keeper, RECORD, istio_crds, keepers, record},
+    observe::{
+        CLAIM, Keeper, RECORD, claim, is_election, keepers, published_root, record, strangers,
+    },
+    plan::{Deletion, Step},
+    spec::OPENER,
     verify::istiod,
     wait::{Deadline, Progress, Unmet},
 };
@@ -36,10 +40,9 @@ impl StepContext<'_> {
             .list(&Kind::SECRET, Some(self.istio()), label)
             .await?;
         let mut evidence = vec![];
-        for secret in secrets
-            .iter()
-            .filter(|s| !s["data"][from.as_str()].is_null())
-        {
+        let owner = self.owner(cluster)?;
+        let ours = secrets.iter().filter(|s| owner.whose(s).is_none());
+        for secret in ours.filter(|s| !s["data"][from.as_str()].is_null()) {
             let name = secret["metadata"]["name"].as_str().unwrap_or_default();
             let place = self.in_istio(&Kind::SECRET, name);
             if secret["data"]
@@ -51,15 +54,13 @@ impl StepContext<'_> {
                     .await?;
                 evidence.push(format!("{place} deleted"));
             } else {
-                let left = cluster
-                    .merge(&place, &access::packed_patch(from, None))
-                    .await?
-                    .object;
+                let mut patch = access::packed_patch(from, None);
+                patch["metadata"]["uid"] = secret["metadata"]["uid"].clone();
+                let left = cluster.merge(&place, &patch).await?.object;
                 // Others may be taken out at the same time: whoever takes out the last, takes it away.
                 if left["data"].as_object().is_none_or(|data| data.is_empty()) {
-                    cluster
-                        .delete(&place, &Delete::background().only(&left))
-                        .await?;
+                    let how = Delete::background().only(&left);
+                    cluster.delete(&place, &how).await?;
                 }
                 evidence.push(format!("{from} taken out of {place}"));
             }
@@ -184,10 +185,14 @@ impl StepContext<'_> {
             .find(&place)
             .await?
             .and_then(|secret| token(&secret));
+        let mut stays = vec![];
         for reference in access::account_names(peer) {
-            cluster.delete(&reference, &Delete::background()).await?;
+            stays.extend(self.remove(cluster, &reference).await?);
         }
         self.drop_roles(cluster).await?;
+        if !stays.is_empty() {
+            return Ok(stays);
+        }
         let Some(token) = token else {
             return seen(format!("{peer}'s account is gone"));
         };
@@ -209,7 +214,7 @@ impl StepContext<'_> {
         if accounts.is_empty() {
             for role in access::roles(false) {
                 if let Some(reference) = Ref::of(&role) {
-                    cluster.delete(&reference, &Delete::background()).await?;
+                    self.remove(cluster, &reference).await?;
                 }
             }
         }
@@ -245,12 +250,20 @@ impl StepContext<'_> {
         let cluster = self.cluster(name)?;
         let gateway = &self.run.mesh.gateway;
         let (namespace, service) = (gateway.namespace.as_str(), gateway.name.as_str());
-        let opened = Ref::namespaced(&Kind::GATEWAY, namespace, "cross-network-gateway");
-        cluster.delete(&opened, &Delete::background()).await?;
+        let opened = Ref::namespaced(&Kind::GATEWAY, namespace, OPENER);
+        let stays = self.remove(cluster, &opened).await?;
+        let step = Step::CloseGateway(name.clone());
         let service = Ref::namespaced(&Kind::SERVICE, namespace, service);
+        let of_service = self.planned(&step).iter().find(|d| d.object == service);
+        let Some(of_service) = of_service else {
+            // Not ours, or gone already.
+            let count = self.uninstall(name, (&gateway.name, namespace), &step);
+            let line = format!("{} objects of the gateway's release are gone", count.await?);
+            return Ok([line].into_iter().chain(stays).collect());
+        };
         let former = self.former(name, cluster.find(&service).await?).await;
-        let left = self.close_balancer(cluster).await?;
-        self.uninstall(name, &gateway.name, &gateway.namespace)
+        let left = self.close_balancer(cluster, of_service).await?;
+        self.uninstall(name, (&gateway.name, namespace), &step)
             .await?;
         match (left, former) {
             (Some(left), Ok(Some(former))) => {
@@ -293,11 +306,17 @@ impl StepContext<'_> {
     }
 
     /// Until the Service is gone; says what stays of a load balancer that nobody removed.
-    async fn close_balancer(&self, cluster: &Cluster) -> Result<Option<String>, Error> {
-        let gateway = &self.run.mesh.gateway;
-        let (namespace, name) = (gateway.namespace.as_str(), gateway.name.as_str());
-        let service = Ref::namespaced(&Kind::SERVICE, namespace, name);
-        cluster.delete(&service, &Delete::background()).await?;
+    async fn close_balancer(
+        &self,
+        cluster: &Cluster,
+        planned: &Deletion,
+    ) -> Result<Option<String>, Error> {
+        let service = planned.object.clone();
+        let how = Delete {
+            uid: Some(planned.uid.clone()),
+            ..Delete::background()
+        };
+        cluster.delete(&service, &how).await?;
         let deadline = match self.run.leave.abandon {
             true => Deadline::after(GRACE.min(self.deadline.left())),
             false => self.deadline,
@@ -333,7 +352,8 @@ impl StepContext<'_> {
             return Ok("the gateway and its load balancer are gone".into());
         };
         let names: Vec<_> = keepers(&found).into_iter().map(|k| k.finalizer).collect();
-        let free = json!({"metadata": {"finalizers": null}});
+        let uid = &found["metadata"]["uid"];
+        let free = json!({"metadata": {"uid": uid, "finalizers": null}});
         cluster.merge(service, &free).await?;
         wait::until(cluster, service, self.deadline, wait::gone, self.say).await?;
         Ok(format!(
@@ -344,7 +364,10 @@ impl StepContext<'_> {
 
     pub(super) async fn uninstall_istiod(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
-        let count = self.uninstall(name, "istiod", self.istio()).await?;
+        let step = Step::UninstallIstiod(name.clone());
+        let count = self
+            .uninstall(name, ("istiod", self.istio()), &step)
+            .await?;
         // As long as one runs, it writes again what is taken away next.
         let ours = Some("app=istiod,istio.io/rev=default");
         let pods = cluster.names(&Kind::POD, Some(self.istio()), ours);
@@ -357,84 +380,72 @@ impl StepContext<'_> {
     }
 
     pub(super) async fn uninstall_base(&self, name: &ClusterName) -> Evidence {
-        let count = self.uninstall(name, "istio-base", self.istio()).await?;
-        let mut evidence = vec![format!("{count} objects of release istio-base are gone")];
-        if self.run.leave.crds {
-            let cluster = self.cluster(name)?;
-            let kind = &Kind::CUSTOM_RESOURCE_DEFINITION;
-            let crds = istio_crds(&cluster.names(kind, None, None).await?);
-            let refs = crds.iter().map(|n| Ref::cluster(kind, n)).collect();
-            self.delete_all(cluster, refs).await?;
-            evidence.push(format!("{} CRDs are gone", crds.len()));
-        }
-        Ok(evidence)
+        let step = Step::UninstallBase(name.clone());
+        let release = ("istio-base", self.istio());
+        let count = self.uninstall(name, release, &step).await?;
+        let planned = self.planned(&step).iter();
+        let crds = planned.filter(|d| d.object.kind == Kind::CUSTOM_RESOURCE_DEFINITION);
+        seen(format!(
+            "{count} objects of release istio-base are gone, {} of them CRDs",
+            crds.count()
+        ))
     }
 
-    /// Deletes side by side, and waits until each is gone that did not go at once.
+    /// Deletes side by side, and waits until each is gone that did not go at once. Another object of the same name stays.
     pub(super) async fn delete_all(
         &self,
         cluster: &Cluster,
-        refs: Vec<Ref>,
+        objects: Vec<Deletion>,
     ) -> Result<usize, Error> {
-        let one = |reference: Ref| async move {
-            match cluster.delete(&reference, &Delete::background()).await? {
+        let one = |deletion: Deletion| async move {
+            let how = Delete {
+                uid: Some(deletion.uid),
+                ..Delete::background()
+            };
+            let reference = deletion.object;
+            match cluster.delete(&reference, &how).await? {
                 Deleted::Gone | Deleted::NotFound => Ok(()),
                 Deleted::Deleting(_) => {
                     wait::until(cluster, &reference, self.deadline, wait::gone, self.say).await
                 }
             }
         };
-        let count = refs.len();
-        futures::future::try_join_all(refs.into_iter().map(one)).await?;
+        let count = objects.len();
+        futures::future::try_join_all(objects.into_iter().map(one)).await?;
         Ok(count)
     }
 
-    /// Our Secret, our claim, and what istiod wrote while it ran and leaves behind.
+    /// Our Secret, and what istiod wrote while it ran and leaves behind.
     pub(super) async fn remove_cacerts(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
-        let mut refs = self.leftovers(cluster).await?;
+        let leftovers = self.leftovers(cluster).await?;
+        let count = self.delete_all(cluster, leftovers).await?;
         let cacerts = self.in_istio(&Kind::SECRET, "cacerts");
-        if cluster
-            .find(&cacerts)
-            .await?
-            .is_some_and(|secret| crate::observe::is_ours(&secret))
-        {
-            refs.push(cacerts);
-        }
-        refs.push(self.in_istio(&Kind::CONFIG_MAP, CLAIM));
-        let count = self.delete_all(cluster, refs).await?;
-        seen(format!(
-            "cacerts, the claim and istiod's leftovers are gone, {count} objects"
-        ))
+        let stays = self.remove(cluster, &cacerts).await?;
+        let line = format!("cacerts and istiod's leftovers are gone, {count} objects");
+        Ok(stays.map_or_else(|| vec![line], |stays| vec![stays]))
     }
 
-    async fn leftovers(&self, cluster: &Cluster) -> Result<Vec<Ref>, Error> {
+    /// The bundles in every namespace that hold our root, and nobody else's ConfigMaps; and istiod's elections.
+    async fn leftovers(&self, cluster: &Cluster) -> Result<Vec<Deletion>, Error> {
         let istio = self.istio();
+        let claimed = cluster
+            .find(&self.in_istio(&Kind::CONFIG_MAP, CLAIM))
+            .await?;
+        let root = claimed.map(|map| claim(&map).root);
         let (published, elections, leases) = tokio::try_join!(
-            cluster.names(&Kind::CONFIG_MAP, None, Some("istio.io/config=true")),
+            cluster.list(&Kind::CONFIG_MAP, None, Some("istio.io/config=true")),
             cluster.names(&Kind::CONFIG_MAP, Some(istio), None),
             cluster.names(&Kind::LEASE, Some(istio), None),
         )?;
-        let elected = |o: &&Value| {
-            let name = o["metadata"]["name"].as_str().unwrap_or_default();
-            name.starts_with("istio-") && (name.ends_with("-leader") || name.ends_with("-election"))
+        let is_ours = |map: &&Value| {
+            map["metadata"]["name"] == "istio-ca-root-cert"
+                && root.is_some()
+                && published_root(map) == root
         };
-        let reference = |kind: &Kind, o: &Value| {
-            let text = |key: &str| o["metadata"][key].as_str().unwrap_or_default().to_owned();
-            Ref::namespaced(kind, text("namespace"), text("name"))
-        };
-        let maps = published.iter().chain(elections.iter().filter(elected));
-        let mut refs: Vec<_> = maps.map(|o| reference(&Kind::CONFIG_MAP, o)).collect();
-        refs.extend(
-            leases
-                .iter()
-                .filter(elected)
-                .map(|o| reference(&Kind::LEASE, o)),
-        );
-        refs.push(self.in_istio(&Kind::SECRET, "istio-ca-secret"));
-        refs.sort();
-        refs.dedup();
-        Ok(refs)
+        let elections = elections.iter().chain(&leases).filter(|o| is_election(o));
+        let all = published.iter().filter(is_ours).chain(elections);
+        Ok(all.filter_map(deletion).collect())
     }
 
     /// A leaver forgets the mesh; the others forget the leaver, and prove themselves again when
@@ -448,8 +459,8 @@ impl StepContext<'_> {
         let known = found.as_ref().and_then(record);
         match known.filter(|_| name != leaver) {
             None => {
-                cluster.delete(&place, &Delete::background()).await?;
-                seen(format!("{place} is gone"))
+                let stays = self.remove(cluster, &place).await?;
+                seen(stays.unwrap_or_else(|| format!("{place} is gone")))
             }
             Some(mut record) => {
                 record.members.remove(leaver);
@@ -460,24 +471,33 @@ impl StepContext<'_> {
         }
     }
 
+    /// The namespaces meshlink made, unless somebody has put something there meanwhile. With that of the claim the claim
+    /// goes, and last of all: by it the next leave knows that it may go on.
     pub(super) async fn remove_namespaces(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
-        let made = cluster
-            .names(&Kind::NAMESPACE, None, Some("meshlink/made=true"))
-            .await?;
-        let names: Vec<_> = made
-            .iter()
-            .filter_map(|n| n["metadata"]["name"].as_str().map(str::to_owned))
-            .collect();
-        self.delete_all(
-            cluster,
-            names
-                .iter()
-                .map(|n| Ref::cluster(&Kind::NAMESPACE, n))
-                .collect(),
-        )
-        .await?;
-        seen(format!("namespaces {} are gone", names.join(", ")))
+        let owner = self.owner(cluster)?;
+        let mut evidence = vec![];
+        for planned in self.planned(&Step::RemoveNamespaces(name.clone())) {
+            let place = &planned.object;
+            let live = cluster.find(place).await?;
+            let Some(live) = live.filter(|o| o["metadata"]["uid"] == *planned.uid) else {
+                continue;
+            };
+            if place.kind == Kind::NAMESPACE {
+                let found = strangers(cluster, &place.name, owner, &[]).await?;
+                if let Some(first) = found.first() {
+                    evidence.push(format!("{place} stays: it holds {first}"));
+                    continue;
+                }
+            }
+            if let Some(whose) = owner.whose(&live) {
+                evidence.push(format!("{place} stays: it is not meshlink's ({whose})"));
+                continue;
+            }
+            self.delete_all(cluster, vec![planned.clone()]).await?;
+            evidence.push(format!("{place} is gone"));
+        }
+        Ok(evidence)
     }
 }
 

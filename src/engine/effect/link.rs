@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{
-        Cluster, Kind, Manager, Ref, Token,
+        Cluster, Created, Kind, Ref, Token,
         access::{self, Link},
         wait,
     },
@@ -35,7 +35,7 @@ impl StepContext<'_> {
             .map(Vec::as_slice)
             .unwrap_or_default();
         for object in objects {
-            cluster.apply(object, Manager::Meshlink, true).await?;
+            self.write(cluster, object).await?;
         }
         let secret = access::token_secret(peer);
         wait::until(
@@ -66,9 +66,7 @@ impl StepContext<'_> {
         let cluster = self.cluster(to)?;
         let place = match self.run.layout {
             Layout::PerPeer => {
-                cluster
-                    .apply(&access::remote_secret(&link), Manager::Meshlink, true)
-                    .await?;
+                self.write(cluster, &access::remote_secret(&link)).await?;
                 access::remote_name(from)
             }
             Layout::Packed => self.pack(cluster, from, &link).await?,
@@ -81,18 +79,25 @@ impl StepContext<'_> {
         let placed = shards(cluster, self.istio()).await?;
         let shard = access::shard_for(from, &placed);
         let place = access::packed_name(shard);
-        if placed.contains_key(&shard) {
-            cluster
-                .merge(&place, &access::packed_patch(from, Some(link)))
-                .await?;
-        } else if let crate::cluster::Created::Exists(_) = cluster
-            .create(&access::packed_secret(shard, std::slice::from_ref(link)))
-            .await?
-        {
-            cluster
-                .merge(&place, &access::packed_patch(from, Some(link)))
-                .await?;
+        let owner = self.owner(cluster)?;
+        let whole = access::packed_secret(shard, std::slice::from_ref(link));
+        let there = match placed.contains_key(&shard) {
+            true => cluster.find(&place).await?,
+            false => None,
+        };
+        let there = match there {
+            Some(there) => there,
+            None => match cluster.create(&owner.stamped(&whole, None)).await? {
+                Created::Created(_) => return Ok(place),
+                Created::Exists(there) => there,
+            },
+        };
+        if let Some(whose) = owner.whose(&there) {
+            return Err(super::own::foreign(cluster, &whole, &whose).into());
         }
+        let mut patch = access::packed_patch(from, Some(link));
+        patch["metadata"]["uid"] = there["metadata"]["uid"].clone();
+        cluster.merge(&place, &patch).await?;
         Ok(place)
     }
 

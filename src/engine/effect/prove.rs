@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Evidence, StepContext, seen};
 use crate::{
     causes,
-    cluster::{Cluster, Delete, Kind, Manager, Recover, Ref, access, wait},
+    cluster::{Cluster, Delete, Kind, Recover, Ref, wait},
     engine::{Error, readings::Reading},
     name::ClusterName,
     observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
@@ -37,7 +37,7 @@ impl StepContext<'_> {
             wait::until(cluster, &namespace, self.deadline, wait::gone, self.say).await?;
         }
         for object in self.probe(name).await? {
-            cluster.apply(&object, Manager::Meshlink, true).await?;
+            self.write(cluster, &object).await?;
         }
         wait::available(cluster, &probe::deployment(), self.deadline, self.say).await?;
         seen("the probe is injected and answers")
@@ -86,7 +86,7 @@ impl StepContext<'_> {
         let Some(found) = cluster.find(&namespace).await? else {
             return seen("there is no probe");
         };
-        if !crate::observe::is_ours(&found) {
+        if !self.owner(cluster)?.has_made(&found) {
             return seen(format!(
                 "namespace {namespace} was not made by meshlink and is left alone"
             ));
@@ -268,11 +268,10 @@ impl StepContext<'_> {
     ) -> Result<(), Error> {
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": RECORD, "namespace": self.istio(),
-                "labels": {access::MANAGED_BY.0: access::MANAGED_BY.1}},
+            "metadata": {"name": RECORD, "namespace": self.istio()},
             "data": {"record": json!(record).to_string()},
         });
-        cluster.apply(&map, Manager::Meshlink, true).await?;
+        self.write(cluster, &map).await?;
         Ok(())
     }
 

@@ -7,27 +7,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Evidence, StepContext, seen};
+use super::{Evidence, StepContext, own::foreign, seen};
 use crate::{
     chart::{
-        self, Manifest,
+        self,
         release::{HISTORY, Record, SELECTOR, Status, outdated},
     },
     cluster::{Cluster, Created, Delete, Kind, Manager, Ref, wait},
     engine::Error,
     hint::Hint,
     name::ClusterName,
-    observe::{DIGEST_LABEL, REVISION_LABEL, VERSION_LABEL},
+    observe::{DIGEST_LABEL, MADE_LABEL, REVISION_LABEL, VERSION_LABEL},
     plan::{
-        Refusal,
+        Deletion, Refusal, Step,
         desire::{Release, is_crd, reference},
+        ownership::foreign_to,
     },
     wait::Progress,
 };
 
 impl StepContext<'_> {
-    /// Brings a release to what it should be.
-    pub(super) async fn install(&self, name: &ClusterName, release: &Release) -> Evidence {
+    /// Brings a release to what it should be. What it loses is deleted as the plan of the step says.
+    pub(super) async fn install(
+        &self,
+        name: &ClusterName,
+        release: &Release,
+        step: &Step,
+    ) -> Evidence {
         let cluster = self.cluster(name)?;
         let ledger = Ledger {
             context: *self,
@@ -49,9 +55,8 @@ impl StepContext<'_> {
             return Err(ledger.busy(&record));
         }
         self.apply(cluster, release).await?;
-        if let Some(before) = newest {
-            ledger.prune(before, &release.rendered.manifests).await?;
-        }
+        self.delete_planned(cluster, (&release.name, &release.namespace), step)
+            .await?;
         record.deployed();
         ledger.put(&record, created).await?;
         let mut records: Vec<Record> = before.into_values().collect();
@@ -83,6 +88,10 @@ impl StepContext<'_> {
         let now = self.run.now().to_string();
         let chart = &release.chart.chart;
         let mut record = Record::new(&asked, chart, &config, &release.rendered, &now, before);
+        if before.is_none() {
+            let made_for = self.run.mesh.id.as_str().into();
+            record.labels.insert(MADE_LABEL.into(), made_for);
+        }
         let ours = [
             (VERSION_LABEL, chart.metadata.version.clone()),
             (REVISION_LABEL, revision.to_string()),
@@ -128,18 +137,33 @@ impl StepContext<'_> {
         Ok(())
     }
 
-    async fn apply_together(
+    /// Objects of a release, each of them only if it is not there or is the release's by Helm's own rule.
+    pub(super) async fn apply_together(
         &self,
         cluster: &Cluster,
         release: &Release,
         objects: &[&Value],
     ) -> Result<(), Error> {
+        let refs = objects.iter().map(|o| reference(o, &release.namespace));
+        let refs: Vec<_> = refs.flatten().collect();
+        let live = self.live(cluster, &refs).await?;
         let applied = objects.iter().map(|object| {
-            let object = (*object).clone();
-            self.apply_one(cluster, release, object)
+            let there = reference(object, &release.namespace).and_then(|r| live.get(&r).cloned());
+            self.apply_one(cluster, release, (*object).clone(), there)
         });
         futures::future::try_join_all(applied.collect::<Vec<_>>()).await?;
         Ok(())
+    }
+
+    /// What is there of these, without its content: a list for each kind and namespace.
+    async fn live(&self, cluster: &Cluster, refs: &[Ref]) -> Result<BTreeMap<Ref, Value>, Error> {
+        let places: BTreeSet<_> = refs.iter().map(|r| (&r.kind, &r.namespace)).collect();
+        let mut live = BTreeMap::new();
+        for (kind, namespace) in places {
+            let list = cluster.names(kind, namespace.as_deref(), None).await?;
+            live.extend(list.into_iter().filter_map(|o| Some((Ref::of(&o)?, o))));
+        }
+        Ok(live)
     }
 
     /// As field manager `helm`, so that a later `helm upgrade` finds its own fields. What istiod
@@ -149,72 +173,104 @@ impl StepContext<'_> {
         cluster: &Cluster,
         release: &Release,
         mut object: Value,
+        live: Option<Value>,
     ) -> Result<(), Error> {
+        let at = (release.name.as_str(), release.namespace.as_str());
+        let owner = self.owner(cluster)?;
         chart::apply::prepare(&mut object);
-        chart::apply::own(&mut object, &release.name, &release.namespace);
-        let webhook = object["kind"]
-            .as_str()
-            .is_some_and(|k| k.ends_with("WebhookConfiguration"));
-        let there = match reference(&object, &release.namespace) {
-            Some(reference) if webhook => cluster.find(&reference).await?.is_some(),
-            _ => false,
-        };
-        if there {
-            chart::apply::strip_for_reapply(&mut object);
-        }
+        chart::apply::own(&mut object, at.0, at.1);
         if object["metadata"]["namespace"].is_null()
             && let Some(Ref {
                 namespace: Some(namespace),
                 ..
-            }) = reference(&object, &release.namespace)
+            }) = reference(&object, at.1)
         {
             object["metadata"]["namespace"] = namespace.into();
         }
+        // A CRD outlives its release, and with it every object of its kind goes: only one we made ourselves may be deleted.
+        if is_crd(&object) && live.as_ref().is_none_or(|live| owner.has_made(live)) {
+            let mark = owner.stamped(&object, None)["metadata"]["annotations"].take();
+            object["metadata"]["annotations"] = mark;
+        }
+        let Some(live) = live else {
+            let applied = cluster.apply(&object, Manager::Helm, false).await?;
+            return match applied.created {
+                true => Ok(()),
+                false => Err(foreign(cluster, &object, "made by somebody else meanwhile").into()),
+            };
+        };
+        if let Some(whose) = foreign_to(at, &live, owner) {
+            return Err(foreign(cluster, &object, &whose).into());
+        }
+        if object["kind"]
+            .as_str()
+            .is_some_and(|k| k.ends_with("WebhookConfiguration"))
+        {
+            chart::apply::strip_for_reapply(&mut object);
+        }
+        object["metadata"]["uid"] = live["metadata"]["uid"].clone();
         cluster.apply(&object, Manager::Helm, true).await?;
         Ok(())
     }
 
-    /// Takes a release away: what its newest record lists, last kinds first, then its records.
+    /// Deletes what the plan of a step says and is still the release's by Helm's own rule, kind by kind.
+    pub(super) async fn delete_planned(
+        &self,
+        cluster: &Cluster,
+        release: (&str, &str),
+        step: &Step,
+    ) -> Result<usize, Error> {
+        let planned = self.planned(step);
+        let mut count = 0;
+        for kind in planned.chunk_by(|a, b| a.object.kind == b.object.kind) {
+            let refs: Vec<_> = kind.iter().map(|d| d.object.clone()).collect();
+            let live = self.live(cluster, &refs).await?;
+            let still = kind.iter().filter(|d| {
+                let live = live.get(&d.object);
+                live.is_some_and(|o| {
+                    o["metadata"]["uid"] == *d.uid
+                        && chart::apply::is_owned(o, release.0, release.1)
+                })
+            });
+            count += self.delete_all(cluster, still.cloned().collect()).await?;
+        }
+        Ok(count)
+    }
+
+    /// Takes a release away that a join has made: what the plan says of it, then its records.
     pub(super) async fn uninstall(
         &self,
         name: &ClusterName,
-        release: &str,
-        namespace: &str,
+        (release, namespace): (&str, &str),
+        step: &Step,
     ) -> Result<usize, Error> {
         let cluster = self.cluster(name)?;
-        let ledger = Ledger {
-            context: *self,
-            cluster,
-            name: release,
-            namespace,
-        };
-        let records = ledger.records().await?;
-        let mut objects: Vec<Ref> = vec![];
-        // A revision that died half-way may have made objects the one before did not have.
-        for record in records.values().rev() {
-            for manifest in record
-                .manifests()
-                .map_err(|e| ledger.failed(e))?
-                .iter()
-                .rev()
-            {
-                let kept = chart::apply::is_kept(&manifest.object);
-                if let Some(reference) = reference(&manifest.object, namespace).filter(|_| !kept)
-                    && !objects.contains(&reference)
-                {
-                    objects.push(reference);
-                }
-            }
+        let count = self
+            .delete_planned(cluster, (release, namespace), step)
+            .await?;
+        let label = format!("{SELECTOR},name={release}");
+        let records = cluster
+            .names(&Kind::SECRET, Some(namespace), Some(&label))
+            .await?;
+        let mesh = self.owner(cluster)?.mesh.as_str();
+        let newest = records.iter().max_by_key(|r| {
+            let version = r["metadata"]["labels"]["version"].as_str();
+            version.and_then(|v| v.parse::<u32>().ok())
+        });
+        if newest.is_some_and(|r| r["metadata"]["labels"][MADE_LABEL] == mesh) {
+            let records = records.iter().filter_map(deletion);
+            self.delete_all(cluster, records.collect()).await?;
         }
-        for kind in objects.chunk_by(|a, b| a.kind == b.kind) {
-            self.delete_all(cluster, kind.to_vec()).await?;
-        }
-        let secrets = records
-            .values()
-            .map(|r| Ref::namespaced(&Kind::SECRET, namespace, r.secret_name()));
-        self.delete_all(cluster, secrets.collect()).await?;
-        Ok(objects.len())
+        Ok(count)
     }
+}
+
+/// The deletion of an object as it is.
+pub(super) fn deletion(live: &Value) -> Option<Deletion> {
+    Some(Deletion {
+        object: Ref::of(live)?,
+        uid: live["metadata"]["uid"].as_str()?.to_owned(),
+    })
 }
 
 /// The records of one release.
@@ -287,19 +343,6 @@ impl Ledger<'_> {
         let place = Ref::namespaced(&Kind::SECRET, self.namespace, record.secret_name());
         let patch = serde_json::json!({"metadata": {"labels": secret["metadata"]["labels"]}, "data": secret["data"]});
         self.cluster.merge(&place, &patch).await?;
-        Ok(())
-    }
-
-    /// Deletes what the release no longer has and is not to be kept.
-    async fn prune(&self, before: &Record, after: &[Manifest]) -> Result<(), Error> {
-        let old = before.manifests().map_err(|e| self.failed(e))?;
-        for manifest in chart::apply::removed(&old, after, self.namespace) {
-            if let Some(reference) = reference(&manifest.object, self.namespace) {
-                self.cluster
-                    .delete(&reference, &Delete::background())
-                    .await?;
-            }
-        }
         Ok(())
     }
 

@@ -19,7 +19,13 @@ impl StepContext<'_> {
         let (sample, texts) = (self.sample(c)?, &self.run.texts);
         let cluster = self.cluster(c)?;
         sample
-            .up(cluster, texts, &version, self.deadline)
+            .up(
+                cluster,
+                self.owner(cluster)?,
+                texts,
+                &version,
+                self.deadline,
+            )
             .await
             .map_err(Box::new)?;
         seen(format!("helloworld {version} and its client are available"))
@@ -27,7 +33,10 @@ impl StepContext<'_> {
 
     pub(super) async fn remove_sample(&self, c: &ClusterName) -> Evidence {
         let sample = self.sample(c)?;
-        let left = sample.down(self.cluster(c)?, self.deadline).await;
+        let cluster = self.cluster(c)?;
+        let left = sample
+            .down(cluster, self.owner(cluster)?, self.deadline)
+            .await;
         let namespace = &sample.namespace;
         match left.map_err(Box::new)? {
             None => seen(format!("namespace {namespace} is gone")),

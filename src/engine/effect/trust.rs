@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Evidence, StepContext, seen};
 use crate::{
-    cluster::{Created, Kind, Manager, access, wait},
+    cluster::{Created, Kind, wait},
     engine::Error,
     hint::Hint,
     name::ClusterName,
@@ -46,11 +46,11 @@ impl StepContext<'_> {
         };
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": CLAIM, "namespace": self.istio(),
-                "labels": {access::MANAGED_BY.0: access::MANAGED_BY.1}},
+            "metadata": {"name": CLAIM, "namespace": self.istio()},
             "immutable": true,
             "data": {"mesh": mine.mesh, "root": mine.root},
         });
+        let map = self.owner(cluster)?.stamped(&map, None);
         let there = match cluster.create(&map).await? {
             Created::Created(map) | Created::Exists(map) => claim(&map),
         };
@@ -119,13 +119,10 @@ impl StepContext<'_> {
             .collect();
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-            "metadata": {"name": "cacerts", "namespace": self.istio(),
-                "labels": {access::MANAGED_BY.0: access::MANAGED_BY.1}},
+            "metadata": {"name": "cacerts", "namespace": self.istio()},
             "data": data,
         });
-        self.cluster(name)?
-            .apply(&secret, Manager::Meshlink, true)
-            .await?;
+        self.write(self.cluster(name)?, &secret).await?;
         let signer = held.facts().sha256.get(..12).unwrap_or_default();
         seen(format!(
             "Secret {}/cacerts signs with {signer}",

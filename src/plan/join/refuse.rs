@@ -8,12 +8,12 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
-    plan::Refusal,
+    plan::{Desired, Refusal, ownership},
     spec::{Mesh, OLDEST_ISTIO, OLDEST_KUBERNETES},
 };
 
 /// Every reason against the join.
-pub(super) fn refusals(mesh: &Mesh, observed: &Observed) -> Vec<Refusal> {
+pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> Vec<Refusal> {
     let mut refusals = same_cluster_twice(observed);
     refusals.extend(mesh.clusters.iter().filter_map(|member| {
         let seen = observed.clusters.get(&member.name)?;
@@ -34,6 +34,16 @@ pub(super) fn refusals(mesh: &Mesh, observed: &Observed) -> Vec<Refusal> {
             .or_else(|| member.old_istio())
             .or_else(|| member.runs_without_cacerts())
             .or_else(|| member.loopback_server())
+    }));
+    refusals.extend(mesh.clusters.iter().filter_map(|member| {
+        let seen = observed.clusters.get(&member.name)?;
+        let wanted = desired.clusters.get(&member.name)?;
+        let elsewhere = seen.claim.as_ref();
+        // One of another mesh is refused as a whole, and what it holds is that mesh's.
+        if elsewhere.is_some_and(|c| c.mesh != mesh.id.as_str()) {
+            return None;
+        }
+        ownership::refusal(mesh, &member.name, wanted, seen)
     }));
     refusals
 }
@@ -264,7 +274,7 @@ mod tests {
             seen.istiod.versions = istiod.iter().map(|v| v.parse().unwrap()).collect();
             let clusters = [("a".parse().unwrap(), seen)].into();
             let vault = crate::observe::VaultSeen::default();
-            let found = refusals(&mesh, &Observed { vault, clusters });
+            let found = refusals(&mesh, &Desired::default(), &Observed { vault, clusters });
             found.iter().map(ToString::to_string).collect::<String>()
         };
         assert_eq!(seen("v1.36.3", &["1.31.0"]), "");

@@ -1,7 +1,13 @@
 //! What a leave does not take away, why, and what would.
 
 use super::LeavePlanner;
-use crate::{hint::Hint, name::ClusterName, observe::Seen, plan::Note};
+use crate::{
+    cluster::{Kind, Ref},
+    hint::Hint,
+    name::ClusterName,
+    observe::Seen,
+    plan::Note,
+};
 
 impl LeavePlanner<'_> {
     /// What a person should know.
@@ -14,11 +20,86 @@ impl LeavePlanner<'_> {
                 Some(_) => None,
             };
             let abandoned = self.abandoned(leaver).map(Note::from);
-            [stays, abandoned, self.trusted(leaver).map(Note::from)]
+            let mut notes = self.foreign(leaver);
+            notes.extend(
+                [stays, abandoned, self.trusted(leaver).map(Note::from)]
+                    .into_iter()
+                    .flatten(),
+            );
+            notes
         };
-        let mut notes: Vec<_> = self.how.leavers.iter().flat_map(one).flatten().collect();
+        let mut notes: Vec<_> = self.how.leavers.iter().flat_map(one).collect();
         notes.extend(self.never_proved());
         notes
+    }
+
+    /// What stays because it is not meshlink's, with whose it is.
+    fn foreign(&self, leaver: &ClusterName) -> Vec<Note> {
+        let Some(seen) = self.seen(leaver) else {
+            return vec![];
+        };
+        let gateway = &self.mesh.gateway;
+        let mut releases = vec![(gateway.name.as_str(), gateway.namespace.as_str())];
+        let istio = self.mesh.istio.namespace.as_str();
+        if self.how.uninstall {
+            releases.extend([("istiod", istio), ("istio-base", istio)]);
+        }
+        let mut notes: Vec<_> = releases
+            .into_iter()
+            .flat_map(|release| self.foreign_release(leaver, seen, release))
+            .collect();
+        if self.how.uninstall {
+            notes.extend(self.foreign_namespaces(leaver, seen));
+        }
+        notes
+    }
+
+    fn foreign_release(
+        &self,
+        leaver: &ClusterName,
+        seen: &Seen,
+        (release, namespace): (&str, &str),
+    ) -> Vec<Note> {
+        let Some(found) = seen.releases.get(release) else {
+            return vec![];
+        };
+        if !self.made(seen, release) {
+            let text = format!(
+                "release {release} stays in {leaver}: meshlink did not make it; to remove it:"
+            );
+            let hint = Hint::helm(leaver, ["-n", namespace, "uninstall", release]);
+            return vec![Note::with(text, vec![hint])];
+        }
+        let one = |h: &crate::observe::Held| {
+            let whose = h.foreign.as_ref()?;
+            let object = &h.reference;
+            Some(format!(
+                "{object} stays in {leaver}: the records of release {release} name it, but it is {whose}"
+            ))
+        };
+        let stay = found.held.iter().filter_map(one);
+        stay.map(Note::from).collect()
+    }
+
+    fn foreign_namespaces(&self, leaver: &ClusterName, seen: &Seen) -> Vec<Note> {
+        let (istio, ingress) = (&self.mesh.istio.namespace, &self.mesh.gateway.namespace);
+        let mut names = vec![ingress.as_str(), istio.as_str()];
+        names.dedup();
+        let one = |name: &str| {
+            let there = Ref::cluster(&Kind::NAMESPACE, name);
+            let why = match seen.strangers.get(name).map(Vec::as_slice) {
+                Some([first, rest @ ..]) => {
+                    let more: String = rest.iter().take(4).map(|s| format!(", {s}")).collect();
+                    let dots = if rest.len() > 4 { ", …" } else { "" };
+                    format!("it holds {first}{more}{dots}")
+                }
+                _ if self.made_namespace(leaver, seen, name) => return None,
+                _ => "meshlink did not make it".to_owned(),
+            };
+            let is_there = seen.live.contains_key(&there);
+            is_there.then(|| format!("{there} stays in {leaver}: {why}").into())
+        };
+        names.into_iter().filter_map(one).collect()
     }
 
     /// A leaver keeps a certificate that the survivors' root has signed.

@@ -5,7 +5,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen},
-    plan::Refusal,
+    plan::{Refusal, ownership},
     spec::Mesh,
 };
 
@@ -18,34 +18,97 @@ pub(super) fn refusals(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Ref
         match observed.clusters.get(leaver) {
             None if how.dead => vec![],
             None => vec![stranger(mesh, leaver)],
-            Some(seen) if elsewhere(mesh, seen) => {
-                let reason = format!("belongs to another mesh than {}", mesh.id);
-                vec![Refusal::by(
-                    leaver,
-                    reason,
-                    vec![Hint::meshlink(["status"])],
-                )]
-            }
-            Some(seen) => [
-                sidecars(leaver, seen, how),
-                balancer(mesh, leaver, seen, how),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
+            Some(seen) => match unbound(mesh, observed, leaver, seen) {
+                Some(refusal) => vec![refusal],
+                None => [
+                    sidecars(leaver, seen, how),
+                    balancer(mesh, leaver, seen, how),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
+            },
         }
     };
-    how.leavers.iter().flat_map(one).collect()
+    let mut refusals: Vec<_> = how.leavers.iter().flat_map(one).collect();
+    let peers = mesh.clusters.iter().map(|m| &m.name);
+    let peers = peers.filter(|n| !how.leavers.contains(n) && observed.clusters.contains_key(*n));
+    refusals.extend(peers.filter_map(|peer| {
+        let reason = ownership::unbound(mesh, observed, peer)?;
+        Some(Refusal::by(peer, reason, vec![Hint::join_again([peer])]))
+    }));
+    refusals.extend(secrets(mesh, observed, how));
+    refusals
+}
+
+/// A leaver that does not say itself that it is a member. Where nothing of Istio is there, nothing would be done.
+fn unbound(mesh: &Mesh, observed: &Observed, leaver: &ClusterName, seen: &Seen) -> Option<Refusal> {
+    let reason = ownership::unbound(mesh, observed, leaver)?;
+    if let Some(claim) = &seen.claim {
+        let hint = match claim.mesh == mesh.id.as_str() {
+            true => Hint::meshlink(["ca", "status"]),
+            false => Hint::other_mesh(["status", "--mesh", &claim.mesh]),
+        };
+        return Some(Refusal::by(leaver, reason, vec![hint]));
+    }
+    let (istio, gateway) = (mesh.istio.namespace.as_str(), &mesh.gateway);
+    let mut found = vec![];
+    let mut hints = vec![];
+    for (release, r) in &seen.releases {
+        found.push(format!("release {release}"));
+        let at = r.namespace.as_str();
+        hints.push(Hint::helm(leaver, ["-n", at, "uninstall", release]));
+    }
+    let parts = [
+        (seen.istiod.present, format!("Deployment {istio}/istiod")),
+        (seen.cacerts.is_some(), format!("Secret {istio}/cacerts")),
+        (
+            seen.gateway.present,
+            format!("Service {}/{}", gateway.namespace, gateway.name),
+        ),
+    ];
+    let parts = parts.into_iter().filter(|(there, _)| *there);
+    found.extend(parts.map(|(_, part)| part));
+    if found.is_empty() {
+        return None;
+    }
+    hints.truncate(3);
+    hints.push(Hint::note(
+        "meshlink takes apart only what it made itself for a member of this mesh",
+    ));
+    let reason = format!("{reason}; there are {}", found.join(", "));
+    Some(Refusal::by(leaver, reason, hints))
+}
+
+/// A remote secret of somebody else would go on opening a leaver, or opening a peer to it.
+fn secrets(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Refusal> {
+    let istio = mesh.istio.namespace.as_str();
+    let leaves = |name: &str| how.leavers.iter().any(|l| l.as_str() == name);
+    let mut refusals = vec![];
+    let bound = observed.clusters.iter();
+    let bound = bound.filter(|(at, _)| ownership::unbound(mesh, observed, at).is_none());
+    for (at, seen) in bound {
+        for (from, secret) in &seen.remote_secrets {
+            let member = mesh.clusters.iter().any(|m| m.name.as_str() == from);
+            let parts = member && (leaves(from) || leaves(at.as_str()));
+            let Some(whose) = secret.foreign.as_ref().filter(|_| parts) else {
+                continue;
+            };
+            let name = secret.name();
+            let reason = format!(
+                "opens {from} to its istiod by Secret {istio}/{name}, which is not meshlink's ({whose})"
+            );
+            let words = ["-n", istio, "delete", "secret", name];
+            let hint = Hint::kubectl(at, words).remark("if nobody needs it");
+            refusals.push(Refusal::by(at, reason, vec![hint]));
+        }
+    }
+    refusals
 }
 
 fn stranger(mesh: &Mesh, leaver: &ClusterName) -> Refusal {
     let reason = format!("is not a member of mesh {}", mesh.id);
     Refusal::by(leaver, reason, vec![Hint::meshlink(["status"])])
-}
-
-fn elsewhere(mesh: &Mesh, seen: &Seen) -> bool {
-    let claim = seen.claim.as_ref();
-    claim.is_some_and(|c| c.mesh != mesh.id.as_str())
 }
 
 /// Pods whose requests pass a sidecar would be cut off without their istiod.

@@ -60,6 +60,24 @@ impl World {
         world
     }
 
+    /// Until nothing changes by itself any more.
+    pub(crate) fn settled(&self, cluster: &str) {
+        self.settle(cluster);
+    }
+
+    /// The path of an object of an inventory.
+    pub(crate) fn path_of(&self, cluster: &str, object: &str) -> Option<String> {
+        let (kind, place) = object.split_once(' ')?;
+        let (namespace, name) = place.split_once('/')?;
+        let all = self.collections(cluster);
+        let (collection, _) = all.iter().find(|(_, k)| k == kind)?;
+        let (group, plural) = collection.rsplit_once('/')?;
+        Some(match namespace {
+            "-" => format!("{collection}/{name}"),
+            _ => format!("{group}/namespaces/{namespace}/{plural}/{name}"),
+        })
+    }
+
     /// Until the cluster's own controllers have made what every namespace gets: what is compared
     /// with later must not still be on its way.
     fn settle(&self, cluster: &str) {

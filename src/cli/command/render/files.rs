@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::readme;
 use crate::{
     chart,
-    observe::RENDERED,
+    owner::RENDERED,
     plan::{
         Desired, Wanted,
         desire::{Release, reference},
