@@ -203,15 +203,17 @@ impl Meshlink {
     fn affected(&self, name: &ClusterName, plan: &Plan) -> Affected {
         let server = self.clusters.get(name).map(|c| c.server().to_owned());
         let steps = || {
-            let steps = plan.steps.iter().map(|planned| &planned.step);
-            steps.filter(|step| step.cluster() == Some(name))
+            let steps = plan.steps.iter();
+            steps.filter(|planned| planned.step.cluster() == Some(name))
         };
         Affected {
             name: name.to_string(),
             server: server.unwrap_or_default(),
             account: self.aws.of(name).0.and_then(|place| place.account),
             changes: steps().count(),
-            deletions: steps().filter(|step| step.deletes()).count(),
+            deletions: steps()
+                .filter(|planned| planned.step.deletes() || !planned.deletes.is_empty())
+                .count(),
         }
     }
 

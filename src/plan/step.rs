@@ -207,9 +207,7 @@ impl Step {
             Self::ExposeServices(c) => format!("open port 15443 on {c}'s gateway"),
             Self::AwaitNlb(c) => format!("wait until {c}'s gateway answers on 15443"),
             Self::GrantReader { cluster, peer } => {
-                format!(
-                    "create a reader account in {cluster} for {peer}'s istiod"
-                )
+                format!("create a reader account in {cluster} for {peer}'s istiod")
             }
             Self::StartProbe(c) => format!("start the probe in {c}"),
             Self::Reach { from, to } => format!("reach {to}'s gateway and API server from {from}"),

@@ -155,9 +155,15 @@ fn a_vault_that_is_damaged_or_has_no_room() {
     fs::write(&cert, "no certificate").unwrap();
     changes_nothing(&world, &both, "join eks-1 eks-2", 1)
         .says("is damaged")
-        .says("hint: meshlink ca status");
+        .says("hint: restore")
+        .says("from your backup of the vault");
     fs::write(&cert, whole).unwrap();
     changes_nothing(&world, &both, "join eks-1 eks-2", 0);
+
+    // Unlike the root, an intermediate can be made again.
+    let cert = world.vault().join("clusters/eks-2/1/cert.pem");
+    fs::write(&cert, "no certificate").unwrap();
+    world.run(&join(2)).ends(0).says("2 of 2 pairs proved");
 
     // A disk of one page, and that is taken; the folder is where the vault is to be.
     let data = world.user.home().join(".local/share");

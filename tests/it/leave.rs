@@ -298,3 +298,33 @@ fn a_mesh_that_was_made_packed_stays_packed() {
         .ends(0)
         .says("2 of 2 pairs proved");
 }
+
+const RECORDS: &str = "/api/v1/namespaces/istio-system/secrets/sh.helm.release.v1.istiod.v1";
+
+#[test]
+fn a_damaged_release_record_holds_up_no_leave() {
+    let world = World::joined(2);
+    let garbage = json!({"data": {"release": "Z2FyYmFnZQ=="}});
+    world.merge("eks-2", RECORDS, &garbage);
+    world.run("leave eks-2 --uninstall").ends(0);
+    assert_eq!(world.find("eks-2", &istio("deployments", "istiod")), None);
+    assert_eq!(world.find("eks-2", RECORDS), None);
+}
+
+#[test]
+fn a_release_record_that_is_gone_holds_up_no_leave() {
+    let world = World::joined(2);
+    world.delete("eks-2", RECORDS);
+    world.run("leave eks-2 --uninstall").ends(0);
+}
+
+#[test]
+fn a_leave_can_be_looked_at_first() {
+    let world = World::joined(2);
+    let plan = world.run("plan leave eks-2 --uninstall").ends(10);
+    let plan = plan
+        .says("uninstall-istiod/eks-2")
+        .says("nothing was changed");
+    assert!(!plan.stdout.contains("prove/eks-1"), "{plan}");
+    world.run("status").ends(0).says("2 of 2 pairs proved");
+}
