@@ -348,7 +348,7 @@ mod tests {
                 "(exit status: 3): sso session expired",
                 None,
             ),
-            (Some("echo canary"), "", "no ExecCredential", None),
+            (Some("echo canary"), "", "not print an ExecCredential", None),
             (
                 Some("echo '{\"kind\":\"ExecCredential\"}'"),
                 "",

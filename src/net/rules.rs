@@ -128,7 +128,7 @@ fn parse(text: &str) -> Result<Uri, String> {
         "socks5h" => "socks5",
         other => {
             return Err(format!(
-                "a {other} proxy is not supported; http, https and socks5 are"
+                "the {other} proxy is not supported; http, https and socks5 are"
             ));
         }
     };

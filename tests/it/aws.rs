@@ -547,7 +547,7 @@ fn a_start_that_is_throttled_is_told() {
     let told = world.by_names("status eks-1 eks-2 -o json").ends(0);
     told.says(eks)
         .says(": elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled; retrying, ")
-        .says(" s so far, for up to 10 s")
+        .says(" s so far, for at most 10 s")
         .says("1 of 1 targets healthy");
     throttle("eks:DescribeCluster");
     throttle("elasticloadbalancing:DescribeLoadBalancers");

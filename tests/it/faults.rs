@@ -120,7 +120,7 @@ fn what_somebody_else_has_made_is_left_alone() {
         .run("join eks-1 eks-2")
         .ends(5)
         .says("an istiod that meshlink did not install")
-        .says("leaves it alone");
+        .says("it is managed by an unknown owner");
     assert!(
         world
             .find("eks-1", "/api/v1/namespaces/istio-system")

@@ -159,9 +159,9 @@ fn a_context_and_what_is_typed() {
     // A pty is given its program by words of Python, which end at a carriage return.
     let typed = HOSTILE.replace('\r', "");
     for args in [
-        format!("status {typed} b"),
-        format!("status a=x{typed} b"),
-        format!("status a b --mesh {typed}"),
+        format!("status {typed} b --kubeconfig kc"),
+        format!("status a=x{typed} b --kubeconfig kc"),
+        format!("status a b --mesh {typed} --kubeconfig kc"),
         format!("status a b --kubeconfig {typed}"),
         format!("status -f {typed}"),
         format!("{typed} a b"),

@@ -70,14 +70,10 @@ fn wrong(text: &str, is_named: bool) -> Option<String> {
         {
             None
         }
-        _ => Some(
-            error
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        ),
+        _ => {
+            let text = error.to_string();
+            text.lines().next().map(str::to_owned)
+        }
     }
 }
 
@@ -133,8 +129,10 @@ fn commands_on_pages_are_commands() {
 fn commands_in_hints_are_commands() {
     let built = Regex::new(r"Hint::(?:meshlink|other_mesh)\(\s*\[([^\]]*)\]").unwrap();
     let written = Regex::new(r#""(meshlink [a-z][^"\\]*)""#).unwrap();
+    let prose = ["meshlink did ", "meshlink made ", "meshlink takes "];
     let (mut bad, mut seen) = (vec![], 0);
-    for path in files(&repository().join("src"), ".rs") {
+    let sources = files(&repository().join("src"), ".rs").into_iter();
+    for path in sources.filter(|path| !path.ends_with("documented.rs")) {
         let text = fs::read_to_string(&path).unwrap();
         let code = text
             .find("#[cfg(test)]\nmod tests")
@@ -154,6 +152,7 @@ fn commands_in_hints_are_commands() {
         let texts = written
             .captures_iter(code)
             .map(|found| found[1].replace("{}", "name"));
+        let texts = texts.filter(|text| !prose.iter().any(|p| text.starts_with(p)));
         for command in arrays.chain(texts) {
             seen += 1;
             if let Some(why) = wrong(&command, true) {
