@@ -22,7 +22,13 @@ use self::{
     hints::Hints,
     output::{Screen, json},
 };
-use crate::{aws::Aws, engine::Clock, hint::Hint, link::Folders, net::Network};
+use crate::{
+    aws::Aws,
+    engine::Clock,
+    hint::Hint,
+    link::{Folders, selection},
+    net::Network,
+};
 
 mod args;
 mod command;
@@ -106,7 +112,7 @@ pub fn main() -> ExitCode {
     }
     let args = match Args::try_parse_from(words()) {
         Ok(args) => args,
-        Err(error) => return start::not_parsed(&error, &environment),
+        Err(error) => return start::not_parsed(&error, words(), &environment),
     };
     let screen = Screen::new(&args.output, &environment);
     start::logging(&screen);
@@ -135,7 +141,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
-    command.check()?;
+    command.check(|target| {
+        let folders = frame.folders(target.sandbox).ok()?;
+        selection::written_down(session::named(target, &folders)).ok()
+    })?;
     // Installed once, here; a second call would only say that it is.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()

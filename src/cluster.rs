@@ -13,7 +13,7 @@
 //! | [`wait`] | watches with a deadline and a reason |
 //! | [`access`] | reader accounts and remote secrets |
 //! | [`forward`] | HTTP to a pod, through the API server |
-//! | [`lease`] | one run at a time |
+//! | `lease`, `fence` | one run at a time, and nobody else writes meanwhile |
 //! | [`preflight`] | the rights a command needs |
 //! | [`subset`] | is what we want what is there? |
 
@@ -29,6 +29,7 @@ use crate::{hint::Hint, name::ClusterName, wait::Reason};
 pub(crate) mod access;
 pub(crate) mod connect;
 pub(crate) mod failure;
+mod fence;
 pub(crate) mod forward;
 pub(crate) mod identity;
 pub(crate) mod kind;
@@ -37,7 +38,7 @@ pub(crate) mod object;
 pub(crate) mod preflight;
 pub(crate) mod subset;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;
@@ -46,6 +47,7 @@ mod wire;
 
 pub use connect::ConnectOptions;
 pub(crate) use failure::{Failure, Recover, Transport};
+pub(crate) use fence::Fence;
 pub(crate) use identity::{Access, Token};
 pub(crate) use kind::{Kind, Ref};
 pub(crate) use object::{Created, Delete, Deleted, Manager};
@@ -53,7 +55,7 @@ pub(crate) use wire::Counts;
 
 /// A connected cluster; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Cluster(Arc<Inner>);
+pub(crate) struct Cluster(Arc<Inner>, Option<Fence>);
 
 struct Inner {
     name: ClusterName,
@@ -82,6 +84,16 @@ impl Cluster {
     /// The certificates the API server is trusted by, as PEM; none where the system's are used.
     pub(crate) fn ca(&self) -> Option<&[u8]> {
         self.0.ca.as_deref()
+    }
+
+    /// The same cluster for a run that holds Leases: it is written to only while they are fresh.
+    pub(crate) fn fenced(&self, fence: &Fence) -> Self {
+        Self(self.0.clone(), Some(fence.clone()))
+    }
+
+    /// What holds back writes, if anything.
+    pub(crate) fn fence(&self) -> Option<&Fence> {
+        self.1.as_ref()
     }
 
     /// The client below, counted like everything else.

@@ -40,8 +40,8 @@ mod run;
 pub(crate) mod sample;
 mod survey;
 
-pub(crate) use error::Error;
-pub(crate) use lock::{Lock, Stop, lock};
+pub(crate) use error::{Busy, Error};
+pub(crate) use lock::{Lock, Patience, Stop, lock};
 pub(crate) use readings::Readings;
 pub(crate) use recorder::Recorder;
 pub use recorder::Sink;

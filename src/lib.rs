@@ -47,6 +47,7 @@ mod file;
 pub mod fuzzing;
 mod hint;
 mod link;
+mod machine;
 mod manifest;
 #[cfg(feature = "measure")]
 pub mod measure;

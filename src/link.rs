@@ -10,6 +10,7 @@
 //! | `selection` | which mesh and which members a command means |
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
+//! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
@@ -39,6 +40,7 @@ pub(crate) mod charts;
 mod environment;
 mod failure;
 mod look;
+mod membership;
 pub(crate) mod reach;
 pub(crate) mod record;
 #[cfg(feature = "cli")]
@@ -47,6 +49,8 @@ pub(crate) mod selection;
 pub use change::{Affected, Agreed, Change, Consent, Question};
 pub(crate) use environment::Places;
 pub use environment::{ChartSource, Environment, Folders, Logins};
+#[cfg(feature = "cli")]
+pub(crate) use environment::{Real, Sandbox};
 pub use failure::{Failure, Kind, Problem};
 use look::{Inputs, Look};
 use reach::Finder;
@@ -127,11 +131,12 @@ impl Meshlink {
         environment: Environment,
         finder: Finder,
     ) -> Result<Self, Failure> {
-        let places = environment.folders.places(&mesh.id);
         let say = &*environment.notices;
         finder.ensure_dead(&mesh, dead, say).await?;
         let living = mesh.clusters.iter().filter(|m| !dead.contains(&m.name));
         let clusters = finder.resolve(living).await?;
+        let environment = finder.settle(environment, &clusters)?;
+        let places = environment.folders.places(&mesh.id);
         let charts = charts::source(&environment, &mesh, &places.state)?;
         let resolver = match environment.name_servers.as_slice() {
             [] => Resolver::system(),

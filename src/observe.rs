@@ -23,7 +23,7 @@ mod strangers;
 
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, held,
-    istio_version, keepers, label_digest, published_root, record,
+    istio_version, keepers, label_digest, published_roots, record,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 pub(crate) use strangers::{is_election, is_stranger, strangers};
@@ -67,8 +67,8 @@ pub(crate) struct Seen {
     pub record: Option<Record>,
     /// The Secret `cacerts`.
     pub cacerts: Option<CacertsSeen>,
-    /// Hash of the root istiod publishes; it is what istiod really runs with.
-    pub published_root: Option<String>,
+    /// The roots istiod publishes, by their public keys; it is what istiod really runs with.
+    pub published_roots: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
@@ -154,8 +154,8 @@ impl Layout {
 /// The Secret `cacerts`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct CacertsSeen {
-    /// Hash of the root's public key, where one can be read.
-    pub root: Option<String>,
+    /// The roots, by their public keys: one, unless somebody has put others beside it.
+    pub roots: Vec<String>,
     /// Fingerprint of the signing certificate.
     pub signer: Option<String>,
     /// Until when the signing certificate is valid.
@@ -314,9 +314,9 @@ pub(crate) fn proof_digest(mesh: &Mesh, cluster: &ClusterName, seen: &Seen) -> S
         .iter()
         .map(|(name, r)| (name.as_str(), r.revision))
         .collect();
-    let root = seen.cacerts.as_ref().and_then(|c| c.root.as_deref());
+    let roots = seen.cacerts.as_ref().map(|c| &c.roots);
     let facts = serde_json::json!({
-        "mesh": mesh.id, "root": root, "links": links, "releases": releases,
+        "mesh": mesh.id, "roots": roots, "links": links, "releases": releases,
     });
     crate::digest::sha256_hex(facts.to_string().as_bytes())
 }

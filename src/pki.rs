@@ -20,12 +20,13 @@ pub(crate) mod vault;
 
 use jiff::Timestamp;
 
+pub(crate) use self::authority::random_id;
 pub(crate) use self::{
     authority::{Intermediate, NewIntermediate, NewRoot, Root},
     check::{Problem, Severity, check_cacerts, secret_files},
     key::Key,
     profile::Profile,
-    read::{Algorithm, Cert, CertFacts},
+    read::{Algorithm, Cert, CertFacts, roots, short},
     status::{Row, Status, status},
     vault::Vault,
 };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cluster::{Ref, subset::Change},
     hint::Hint,
-    name::ClusterName,
+    name::{ClusterName, MeshId},
     observe::Held,
     spec::Mesh,
 };
@@ -146,6 +146,15 @@ impl Refusal {
             reason: reason.into(),
             hints,
         }
+    }
+
+    /// By a cluster that says it is in another mesh.
+    pub(crate) fn of_another_mesh(cluster: &ClusterName, says: &str, mesh: &MeshId) -> Self {
+        let reason = format!("belongs to mesh {says}, not to mesh {mesh}");
+        // Who wrote it there is not known: only a name of a mesh is handed on.
+        let hint = says.parse::<MeshId>().ok();
+        let hint = hint.map(|id| Hint::other_mesh(["status", "--mesh", id.as_str()]));
+        Self::by(cluster, reason, hint.into_iter().collect())
     }
 }
 

@@ -155,6 +155,13 @@ impl Probe {
         Ok(answer::read_all(&answer.body, |_| true))
     }
 
+    /// The roots the sidecar trusts, by their public keys.
+    pub(crate) async fn roots(&self) -> Result<Vec<String>, cluster::Error> {
+        let path = "/config_dump?resource=dynamic_active_secrets";
+        let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, path).await?;
+        Ok(answer::read_roots(&answer.body))
+    }
+
     /// What the sidecar holds for `target`'s probe, in each way.
     pub(crate) async fn endpoints(
         &self,

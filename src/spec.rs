@@ -122,6 +122,11 @@ impl Mesh {
         named::mesh(names)
     }
 
+    /// Its members' names, in its order.
+    pub(crate) fn members(&self) -> Vec<&str> {
+        self.clusters.iter().map(|m| m.name.as_str()).collect()
+    }
+
     /// Reads a mesh file. `file` is what errors call it, and what relative paths in it start from.
     ///
     /// # Errors

@@ -9,11 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hint::Hint;
+use crate::{
+    hint::Hint,
+    name::{ClusterName, MeshId},
+    spec::Mesh,
+};
 
 pub(crate) mod istiod;
 mod mesh;
 pub(crate) mod pair;
+mod roots;
 pub(crate) mod service;
 mod token;
 pub(crate) mod traffic;
@@ -46,6 +51,10 @@ pub struct Check {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
+    /// A cluster that was named is a member of the mesh.
+    Member,
+    /// The mesh has two members at least: one alone has no pair that could be proved.
+    Peers,
     /// The members' istiods publish one and the same root.
     SameRoot,
     /// istiod is available.
@@ -130,6 +139,8 @@ impl Claim {
     /// The name as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Member => "member",
+            Self::Peers => "peers",
             Self::SameRoot => "same-root",
             Self::IstiodReady => "istiod-ready",
             Self::GatewayReady => "gateway-ready",
@@ -159,6 +170,15 @@ impl Claim {
         Self::Tcp,
         Self::Headless,
     ];
+}
+
+/// How it is said that a cluster which was named is not a member.
+pub(crate) fn no_member(name: &ClusterName, mesh: &MeshId, members: &[&str]) -> String {
+    let members = match members {
+        [] => "no members".to_owned(),
+        members => members.join(", "),
+    };
+    format!("{name} is not a member of mesh {mesh}, which has {members}")
 }
 
 /// What one cluster is found to hold of another.
@@ -209,10 +229,48 @@ impl Verdict {
         !matrix.is_empty() && matrix.values().all(|cell| cell.proved == Outcome::Ok)
     }
 
+    /// The first pair of which nothing was asked, not even its istiods; none means that every pair was looked at.
+    pub(crate) fn unasked(&self) -> Option<(&str, &str)> {
+        let matrix = self.matrix();
+        let unasked = |cell: &Cell| {
+            let stages = [cell.configured, cell.synced];
+            stages.contains(&Outcome::NotTried)
+        };
+        let mut pairs = matrix.into_iter();
+        pairs.find(|(_, cell)| unasked(cell)).map(|(pair, _)| pair)
+    }
+
+    /// The first pair that no request is known to have crossed.
+    pub(crate) fn unproved(&self) -> Option<(&str, &str)> {
+        let mut pairs = self.matrix().into_iter();
+        pairs
+            .find(|(_, cell)| cell.proved != Outcome::Ok)
+            .map(|(pair, _)| pair)
+    }
+
+    /// With a failed claim for each cluster that was named and is not a member.
+    #[must_use]
+    pub(crate) fn with_strangers(mut self, mesh: &Mesh, strangers: &[ClusterName]) -> Self {
+        let members = mesh.members();
+        let one = |name: &ClusterName| Check {
+            id: Claim::Member,
+            from: name.to_string(),
+            to: None,
+            outcome: Outcome::Failed,
+            evidence: no_member(name, &mesh.id, &members),
+            hints: vec![Hint::join_again([name])],
+        };
+        self.checks.splice(..0, strangers.iter().map(one));
+        self
+    }
+
     /// Takes over what a proof has found, in the place of what was known of the same before.
     pub fn take(&mut self, proof: Self) {
-        let shows = |id| id == Claim::Endpoints || Claim::TRAFFIC.contains(&id);
-        for check in proof.checks.into_iter().filter(|c| shows(c.id)) {
+        let shows = |check: &Check| {
+            let of_proxy = check.id == Claim::SameRoot && check.outcome == Outcome::Failed;
+            of_proxy || check.id == Claim::Endpoints || Claim::TRAFFIC.contains(&check.id)
+        };
+        for check in proof.checks.into_iter().filter(shows) {
             self.checks.retain(|c| c.path() != check.path());
             self.checks.push(check);
         }

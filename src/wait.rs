@@ -70,6 +70,9 @@ pub(crate) enum Unmet<N = Reason> {
     Never(N),
 }
 
+/// Nobody waits longer.
+const EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// When to give up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
@@ -81,10 +84,9 @@ impl Deadline {
     /// This long from now.
     pub(crate) fn after(limit: Duration) -> Self {
         let start = Instant::now();
-        Self {
-            start,
-            end: start + limit,
-        }
+        // Longer than a clock reaches is as good as for ever.
+        let end = start.checked_add(limit).unwrap_or(start + EVER);
+        Self { start, end }
     }
 
     /// How much is left.
@@ -291,6 +293,11 @@ mod tests {
         }
         assert_eq!(asked, 9);
         assert_eq!(said, ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_time_is_too_long() {
+        assert_eq!(Deadline::after(Duration::MAX).limit(), EVER);
     }
 
     #[tokio::test(start_paused = true)]

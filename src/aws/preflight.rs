@@ -59,6 +59,15 @@ pub(crate) struct Member<'a> {
     pub denied: &'a [&'static str],
 }
 
+/// The names of all checks.
+pub(crate) const CHECKS: [&str; 5] = [
+    "aws-rights",
+    "aws-subnets",
+    "aws-webhook",
+    "aws-open-ports",
+    "aws-api-endpoint",
+];
+
 /// Look at everything.
 pub(crate) fn check(members: &[Member<'_>], exposure: &BTreeMap<String, Exposure>) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -364,8 +364,9 @@ impl Session {
             match error.recover() {
                 // Of load balancers, throttling is for the caller to wait out and to tell: it is pending, not failing.
                 Recover::After(_) if service != Service::Elb && attempt < TURNS => {
-                    if rate.is_news() {
-                        let so_far = start.elapsed().as_secs();
+                    let so_far = start.elapsed().as_secs();
+                    // One turn is nothing to speak of.
+                    if so_far > 0 && rate.is_news() {
                         self.listener.tell(&format!(
                             "pending: {error}; retrying, {so_far} s so far, at most {TURNS} times"
                         ));

@@ -9,6 +9,12 @@ use super::{
     error::{Exit, Failure},
     output::wrap,
 };
+use crate::{
+    aws::{arn::is_region, preflight::CHECKS},
+    hint::Hint,
+    link::record::found_by,
+    spec::Mesh,
+};
 
 pub(crate) mod chart;
 pub(crate) mod complete;
@@ -19,7 +25,7 @@ mod target;
 
 pub(crate) use environment::Environment;
 use environment::variable;
-pub(crate) use target::{Consent, Flags, Sources, Target};
+pub(crate) use target::{Consent, Flags, Others, Sources, Target};
 
 /// What everybody can do.
 const TRY: &str = "Try it without a cluster: meshlink join eks-1 eks-2 --sandbox";
@@ -157,7 +163,7 @@ pub(crate) struct Join {
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// Continue although this AWS check fails, for example aws-webhook; may be repeated
-    #[arg(long, value_name = "CHECK")]
+    #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
@@ -165,6 +171,8 @@ pub(crate) struct Join {
     pub(crate) consent: Consent,
     #[command(flatten)]
     pub(crate) sources: Sources,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink leave`.
@@ -174,6 +182,8 @@ pub(crate) struct Leave {
     pub(crate) how: Leaving,
     #[command(flatten)]
     pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// Who leaves, and how far.
@@ -208,7 +218,7 @@ pub(crate) struct Plan {
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// Continue although this AWS check fails, for example aws-webhook; may be repeated
-    #[arg(long, value_name = "CHECK")]
+    #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
@@ -257,6 +267,8 @@ pub(crate) struct Verify {
     pub(crate) consent: Consent,
     #[command(flatten)]
     pub(crate) sources: Sources,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink sample`.
@@ -305,6 +317,8 @@ pub(crate) struct SampleUp {
     pub(crate) target: SampleTarget,
     #[command(flatten)]
     pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink sample down`.
@@ -314,6 +328,8 @@ pub(crate) struct SampleDown {
     pub(crate) target: SampleTarget,
     #[command(flatten)]
     pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) others: Others,
 }
 
 /// `meshlink wait`.
@@ -352,7 +368,8 @@ pub(crate) struct AwsPolicy {
         value_name = "REGION",
         env = "AWS_REGION",
         hide_env_values = true,
-        default_value = "us-east-1"
+        default_value = "us-east-1",
+        value_parser = region
     )]
     pub(crate) region: String,
 }
@@ -451,8 +468,8 @@ impl Ca {
 }
 
 impl Command {
-    /// What the parser alone cannot see.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    /// What the parser alone cannot see; `known` is the mesh that is recorded here.
+    pub(crate) fn check(&self, known: impl Fn(&Target) -> Option<Mesh>) -> Result<(), Failure> {
         let (Self::Join(Join {
             clusters, target, ..
         })
@@ -469,11 +486,55 @@ impl Command {
             return Ok(());
         };
         match clusters.as_slice() {
-            [one] if target.file.is_none() => Err(Failure::usage(format!(
-                "a mesh needs at least two clusters, and only {one} was named"
-            ))),
+            [one] if target.file.is_none() => {
+                let text = format!("a mesh needs at least two clusters, and only {one} was named");
+                let failure = Failure::usage(text);
+                let known = known(target).filter(|mesh| !mesh.clusters.is_empty());
+                Err(match known {
+                    // What is to be added to a mesh is named with all that it has.
+                    Some(mesh) => {
+                        let others = mesh.clusters.iter().map(|m| found_by(&m.reach));
+                        let others = others.filter(|other| other != one);
+                        let hint = Hint::join(others.chain([one.clone()]));
+                        failure.hint(hint.remark(format!("adds {one} to mesh {}", mesh.id)))
+                    }
+                    None => failure,
+                })
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// A check of AWS that there is.
+fn known_check(text: &str) -> Result<String, String> {
+    match CHECKS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "there is no such check: there are {}",
+            CHECKS.join(", ")
+        )),
+    }
+}
+
+/// A text that has the shape of a region's name.
+fn region(text: &str) -> Result<String, String> {
+    match is_region(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write it like eu-west-1".to_owned()),
+    }
+}
+
+/// A version of Kubernetes: `v1.36`, `1.36.2`.
+fn kubernetes(text: &str) -> Result<String, String> {
+    let parts: Vec<_> = text.trim_start_matches('v').split('.').collect();
+    let is_number = |part: &&str| {
+        let digits = part.split(['-', '+']).next().unwrap_or_default();
+        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    match (2..=3).contains(&parts.len()) && parts.iter().all(is_number) {
+        true => Ok(text.to_owned()),
+        false => Err("write it like 1.36 or v1.36.2".to_owned()),
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) enum Exit {
     Refused = 5,
     /// Some clusters were done, others were not.
     PartlyDone = 6,
+    /// `status`, `ca status`: something that was looked at is not well.
+    Ill = 7,
+    /// Another run is changing the mesh; nothing was changed.
+    Busy = 8,
     /// `plan`: something would change.
     Drift = 10,
     /// Interrupted; running again is safe.
@@ -35,7 +39,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -43,6 +47,8 @@ impl Exit {
         Self::NotInTime,
         Self::Refused,
         Self::PartlyDone,
+        Self::Ill,
+        Self::Busy,
         Self::Drift,
         Self::Interrupted,
     ];
@@ -62,6 +68,8 @@ impl Exit {
             Self::NotInTime => "not ready in time; running again is safe",
             Self::Refused => "refused, to protect something that is not ours",
             Self::PartlyDone => "partly done; the clusters that are not are named",
+            Self::Ill => "status, ca status: something that was looked at is not well",
+            Self::Busy => "another run is changing the mesh; --wait-lock waits for it",
             Self::Drift => "plan: something would change",
             Self::Interrupted => "interrupted; running again is safe",
         }
@@ -77,6 +85,7 @@ impl From<Kind> for Exit {
             Kind::NotInTime => Self::NotInTime,
             Kind::Refused => Self::Refused,
             Kind::PartlyDone => Self::PartlyDone,
+            Kind::Busy => Self::Busy,
             Kind::Interrupted => Self::Interrupted,
         }
     }
@@ -212,7 +221,7 @@ mod tests {
     #[test]
     fn the_numbers_never_change() {
         let table: Vec<_> = Exit::ALL.iter().map(|exit| (exit.code(), *exit)).collect();
-        insta::assert_snapshot!(format!("{table:?}"), @"[(0, Done), (1, Failed), (2, Usage), (3, InvalidMesh), (4, NotInTime), (5, Refused), (6, PartlyDone), (10, Drift), (130, Interrupted)]");
+        insta::assert_snapshot!(format!("{table:?}"), @"[(0, Done), (1, Failed), (2, Usage), (3, InvalidMesh), (4, NotInTime), (5, Refused), (6, PartlyDone), (7, Ill), (8, Busy), (10, Drift), (130, Interrupted)]");
     }
 
     #[test]

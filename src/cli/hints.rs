@@ -12,7 +12,7 @@ use super::{
 use crate::{
     aws::eks,
     hint::{About, Hint, InCluster, Meshlink, word},
-    link::{Environment, reach::Finder, record},
+    link::{Environment, reach::Finder, record, selection::DEFAULT},
     report::Report,
     spec::{Member, Mesh, Reach},
     verify::Verdict,
@@ -28,6 +28,8 @@ pub(crate) struct Hints {
 
 #[derive(Debug, Clone, Default)]
 struct Known {
+    /// The mesh, once it was found.
+    mesh: Option<String>,
     flags: Flags,
     /// The kubeconfig, where it is not the one kubectl takes by itself.
     kubeconfig: Option<String>,
@@ -49,6 +51,7 @@ impl Hints {
     /// For a command whose mesh was not found yet.
     pub(crate) fn of(command: &Command) -> Self {
         let known = target(command).map(|target| Known {
+            mesh: None,
             flags: target.flags(target.sandbox),
             kubeconfig: target.kubeconfig.as_ref().map(|p| p.display().to_string()),
             members: BTreeMap::new(),
@@ -80,10 +83,32 @@ impl Hints {
             false => target.kubeconfig.as_ref(),
         };
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known {
+            mesh: Some(mesh.id.to_string()),
             flags: target.flags(environment.embedded),
             kubeconfig: file.map(|p| p.display().to_string()),
             members: mesh.clusters.iter().map(found).collect(),
         };
+    }
+
+    /// Takes note of whether the members are embedded, once that is known.
+    pub(crate) fn settle_where(&self, embedded: bool) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.flags.sandbox = embedded;
+    }
+
+    /// What the mesh is called: as it was found, else as it was typed.
+    pub(crate) fn mesh(&self, target: &Target) -> String {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let typed = || {
+            let file = target.file.as_deref();
+            let read = file.and_then(|file| record::read(file).ok());
+            read.map(|mesh| mesh.id).or_else(|| target.mesh.clone())
+        };
+        let named = known
+            .mesh
+            .clone()
+            .or_else(|| typed().map(|id| id.to_string()));
+        named.unwrap_or_else(|| DEFAULT.to_owned())
     }
 
     /// Each as a command that can be pasted, or as a note.
@@ -316,6 +341,7 @@ mod tests {
             ("c", found("c=eu-west-1/c", None)),
         ];
         Known {
+            mesh: None,
             flags,
             kubeconfig: None,
             members: members.map(|(name, found)| (name.to_owned(), found)).into(),

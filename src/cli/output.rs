@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use serde::Serialize;
+use json::Document;
 
 use self::filter::Paint;
 use super::{
@@ -123,7 +123,9 @@ impl Screen {
             let columns = environment
                 .columns()
                 .or_else(|| terminal.then(seen).flatten());
-            columns.filter(|columns| *columns >= 20).unwrap_or(80)
+            // What goes into a file or a pipe is searched and cut by others: it is not wrapped.
+            let default = if terminal { 80 } else { usize::MAX };
+            columns.filter(|columns| *columns >= 20).unwrap_or(default)
         };
         let style = |terminal: bool| Style {
             color: match output.color {
@@ -153,31 +155,31 @@ impl Screen {
     }
 
     /// A result: as text for people, or the same value for programs.
-    pub(crate) fn show<T: Serialize>(
+    pub(crate) fn show<D: Document>(
         &self,
-        value: &T,
+        document: &D,
         text: impl FnOnce(Style) -> String,
     ) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.write(&filter::painted(&text(self.out), self.out.color)),
-            Format::Json => self.write(&filter::json(&json::json(value)?)),
-            Format::Yaml => match json::yaml(value)? {
+            Format::Json => self.write(&filter::json(&json::document(document)?)),
+            Format::Yaml => match json::yaml(document)? {
                 text if filter::is_plain(&text) => self.write(&text),
                 // JSON is YAML too, and can say it in other words.
-                _ => self.write(&filter::json(&json::json(value)?)),
+                _ => self.write(&filter::json(&json::document(document)?)),
             },
         }
     }
 
     /// A result that other programs are fed with: as it is, unless it is a terminal that reads it.
-    pub(crate) fn hand_over<T: Serialize>(
+    pub(crate) fn hand_over<D: Document>(
         &self,
-        value: &T,
+        document: &D,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         match self.format {
             Format::Table => self.print(&text()),
-            _ => self.show(value, |_| String::new()),
+            _ => self.show(document, |_| String::new()),
         }
     }
 

@@ -4,10 +4,11 @@ use std::{any::Any, net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
+    aws::{Aws, Env},
     cli::{
         Frame,
-        args::{self, Target, environment::variable::DNS},
-        error::{Exit, Failure},
+        args::{self, Others, Target, environment::variable::DNS},
+        error::{self, Exit, Failure, Kind, Problem},
         output::{
             Style,
             progress::Progress,
@@ -17,14 +18,17 @@ use crate::{
     },
     cluster::ConnectOptions,
     engine::{Sink, crashpoint::Crash, event::Event},
+    hint::Hint,
     link::{
-        Change, ChartSource, Consent, Environment, Folders, Meshlink, Question,
+        Change, ChartSource, Consent, Environment, Folders, Meshlink, Question, Real, Sandbox,
         reach::Finder,
-        selection::{self, Named},
+        selection::{self, Named, Selected},
     },
     manifest::Texts,
+    name::ClusterName,
     report::{Report, RunOutcome},
     spec::Mesh,
+    verify,
 };
 
 #[cfg(feature = "sandbox")]
@@ -37,6 +41,10 @@ mod embedded;
 pub(crate) struct Session {
     /// The mesh, with its members connected.
     pub(crate) link: Meshlink,
+    /// Which members were named.
+    pub(crate) named: Vec<ClusterName>,
+    /// Who was named and is not a member of it.
+    pub(crate) strangers: Vec<ClusterName>,
     /// What another command must be told to find the same mesh.
     again: String,
     /// Embedded clusters of this command's own; they end with it.
@@ -55,6 +63,8 @@ pub(crate) struct Endpoints {
     pub(crate) kubeconfig: PathBuf,
     pub(crate) charts: String,
     pub(crate) dns: SocketAddr,
+    /// A file with the environment that their AWS is used with.
+    pub(crate) aws: PathBuf,
 }
 
 /// A mesh whose members are not connected to yet.
@@ -62,6 +72,8 @@ pub(crate) struct Found {
     pub(crate) mesh: Mesh,
     pub(crate) environment: Environment,
     pub(crate) finder: Finder,
+    named: Vec<ClusterName>,
+    strangers: Vec<ClusterName>,
     own: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -77,12 +89,19 @@ impl Found {
         let finder = Finder::new(&environment);
         // Where meshes are recorded is told by what was typed: a running sandbox may be found by its AWS.
         let folders = frame.folders(target.sandbox)?;
-        let mesh = selection::mesh(selection, named(target, &folders), &finder).await?;
+        let selected = selection::mesh(selection, named(target, &folders), &finder).await?;
+        let Selected {
+            mesh,
+            named,
+            strangers,
+        } = selected;
         frame.hints.learn(target, &environment, &mesh, &finder);
         Ok(Self {
             mesh,
             environment,
             finder,
+            named,
+            strangers,
             own,
         })
     }
@@ -100,18 +119,51 @@ impl Session {
             Selection::Dead(names) => typed(&found.mesh, names)?,
             _ => vec![],
         };
-        let again = target.again(found.environment.embedded);
         let Found {
             mesh,
             environment,
             finder,
+            named,
+            strangers,
             own,
         } = found;
+        let link = Meshlink::open_without(&dead, mesh, environment, finder).await?;
+        let embedded = link.environment.embedded;
+        frame.hints.settle_where(embedded);
         Ok(Self {
-            link: Meshlink::open_without(&dead, mesh, environment, finder).await?,
-            again,
+            link,
+            named,
+            strangers,
+            again: target.again(embedded),
             own,
         })
+    }
+
+    /// What is to be done where another run is at work.
+    pub(crate) fn beside(mut self, others: &Others) -> Self {
+        let environment = &mut self.link.environment;
+        environment.wait_lock = others.wait_lock;
+        environment.break_lease = others.break_lease;
+        self
+    }
+
+    /// Says who was named and is not a member, where a command has no other place for it; true if there is somebody.
+    pub(crate) fn tells_strangers(&self, frame: &Frame) -> bool {
+        let mesh = self.link.mesh();
+        let one = |name: &ClusterName| Problem {
+            causes: vec![verify::no_member(name, &mesh.id, &mesh.members())],
+            hints: vec![Hint::join_again([name])],
+        };
+        let mut failure = Failure {
+            kind: Kind::NotInTime,
+            errors: self.strangers.iter().map(one).collect(),
+        };
+        frame.hints.settle_failure(&mut failure);
+        if !failure.errors.is_empty() {
+            let text = error::render(&failure, frame.screen.err);
+            frame.screen.complain(&text);
+        }
+        !failure.errors.is_empty()
     }
 
     /// Plans a change and does it, as a person at this terminal sees it.
@@ -163,6 +215,12 @@ impl Consent for Asked<'_> {
     fn ask(&self, question: &Question<'_>) -> Result<bool, Failure> {
         if self.yes {
             return Ok(true);
+        }
+        if let Some((cluster, holder)) = question.breaks {
+            let text = format!(
+                "The Lease of {cluster} is held by {holder}. What that run is doing at this moment is not undone. Take it away?"
+            );
+            return self.frame.consent(&text, None);
         }
         let deletes = question.members.iter().any(|m| m.deletions > 0);
         let word = deletes.then(|| question.mesh.as_str());
@@ -245,6 +303,17 @@ fn environment(
     let folders = frame.folders(endpoints.is_some())?;
     let (screen, clock) = (frame.screen.clone(), frame.clock());
     let environment = Environment::new(folders, vec![], move || clock());
+    let real = Real {
+        folders: frame.folders(false)?,
+        name_servers: machine.own.dns.as_deref().map_or(Ok(vec![]), dns_servers)?,
+        charts: ChartSource {
+            unpinned: false,
+            from: target.sources.charts.clone(),
+            offline: target.sources.offline,
+            lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
+            logins: machine.logins(),
+        },
+    };
     Ok(Environment {
         connect: ConnectOptions {
             kubeconfig,
@@ -252,29 +321,33 @@ fn environment(
             network: frame.network.clone(),
             ..ConnectOptions::default()
         },
-        aws: frame.aws.clone(),
-        name_servers: match (endpoints, machine.own.dns.as_deref()) {
-            (Some(endpoints), _) => vec![endpoints.dns],
-            (None, Some(servers)) => dns_servers(servers)?,
-            (None, None) => vec![],
+        aws: match endpoints.filter(|_| target.sandbox) {
+            Some(endpoints) => aws_of(endpoints, frame),
+            None => frame.aws.clone(),
         },
-        charts: ChartSource {
-            // The sandbox's own charts change with the program.
-            unpinned: target.sources.charts.is_none() && endpoints.is_some(),
-            from: target
-                .sources
-                .charts
-                .clone()
-                .or_else(|| endpoints.map(|e| e.charts.clone())),
-            offline: target.sources.offline,
-            lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
-            logins: machine.logins(),
+        name_servers: match endpoints {
+            Some(endpoints) => vec![endpoints.dns],
+            None => real.name_servers.clone(),
+        },
+        charts: match endpoints {
+            Some(endpoints) => ChartSource {
+                // The sandbox's own charts change with the program.
+                unpinned: target.sources.charts.is_none(),
+                from: real.charts.from.clone().or(Some(endpoints.charts.clone())),
+                ..real.charts.clone()
+            },
+            None => real.charts.clone(),
         },
         manifests: match &machine.own.manifests {
             Some(folder) => Texts::with_folder(folder).map_err(|e| Failure::failed(&e))?,
             None => Texts::default(),
         },
         embedded: endpoints.is_some(),
+        sandbox: endpoints.map(|endpoints| Sandbox {
+            kubeconfig: endpoints.kubeconfig.clone(),
+            only: target.sandbox,
+            real,
+        }),
         timeout: target.timeout,
         operator: operator(frame),
         command: format!("meshlink {}", frame.command),
@@ -283,6 +356,17 @@ fn environment(
         crash: Crash::at(machine.own.crash.clone()),
         ..environment
     })
+}
+
+/// The AWS that embedded clusters are in, whatever the environment says of another.
+fn aws_of(endpoints: &Endpoints, frame: &Frame) -> Aws {
+    let text = std::fs::read_to_string(&endpoints.aws).unwrap_or_default();
+    let vars = text.lines().filter_map(|line| line.split_once('='));
+    let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let screen = frame.screen.clone();
+    Aws::new(Env::from_vars(vars))
+        .through(frame.network.clone())
+        .telling(move |text| screen.say(text))
 }
 
 /// Who holds a Lease, for the one who finds it held.

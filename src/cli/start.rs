@@ -2,16 +2,16 @@
 
 use std::{env::ArgsOs, io, process::ExitCode};
 
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueEnum};
 use clap_complete::env::CompleteEnv;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{
-    args::{Args, Environment, Output, environment::variable},
-    error::Exit,
-    output::Screen,
+    args::{Args, Environment, Format, Output, environment::variable},
+    error::{Exit, Failure},
+    output::{Screen, json::Failed},
 };
 
 /// A panic says where, never what: its message could hold anything. It ends the process here, in the
@@ -48,20 +48,59 @@ pub(crate) fn complete(words: ArgsOs, environment: &Environment) -> Option<ExitC
     }
 }
 
-/// Help and version are results; anything else is a usage error, and repeats what was typed.
-pub(crate) fn not_parsed(error: &clap::Error, environment: &Environment) -> ExitCode {
+/// Help and version are results; anything else is a usage error, which repeats what was typed, and which a program that
+/// listens is told too.
+pub(crate) fn not_parsed(
+    error: &clap::Error,
+    words: ArgsOs,
+    environment: &Environment,
+) -> ExitCode {
     if !error.use_stderr() {
         // A reader that has gone away has seen enough.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let screen = Screen::new(&Output::default(), environment);
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let output = Output {
+        format: form(words),
+        ..Output::default()
+    };
+    let screen = Screen::new(&output, environment);
     let text = error.render().to_string();
     screen.complain(&match text.strip_prefix("error:") {
         Some(text) => screen.err.red("error:") + text,
-        None => text,
+        None => text.clone(),
     });
+    if output.format != Format::Table {
+        let text = text.trim_start_matches("error: ");
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let failure = Failure::usage(first.trim());
+        let failed = Failed {
+            exit_code: Exit::Usage.code(),
+            failure: &failure,
+        };
+        let _ = screen.show(&failed, |_| String::new());
+    }
     Exit::Usage.code().into()
+}
+
+/// The form that was asked for, by words of which not all are understood.
+fn form(mut words: impl Iterator<Item = String>) -> Format {
+    let mut form = Format::Table;
+    while let Some(word) = words.next() {
+        let given = match word.as_str() {
+            "--" => break,
+            "-o" | "--output" | "-vo" | "-qo" => words.next(),
+            word => {
+                let given = word.strip_prefix("--output=");
+                let given = given.or_else(|| word.strip_prefix("-o"));
+                given.map(|given| given.trim_start_matches('=').to_owned())
+            }
+        };
+        let known = given.and_then(|given| Format::from_str(&given, false).ok());
+        form = known.unwrap_or(form);
+    }
+    form
 }
 
 /// What `-v` brings, in one place: once, evidence in results; twice, requests in a log; three times, all of the log.

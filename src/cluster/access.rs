@@ -6,6 +6,7 @@
 //! credentials controller cannot be switched off in the versions known.
 
 mod facts;
+mod pack;
 mod reader;
 mod secret;
 mod tried;
@@ -16,10 +17,9 @@ pub(crate) use crate::owner::MANAGED_BY;
 pub(crate) use facts::token_facts;
 pub(crate) use facts::tokens;
 pub(crate) use facts::{Problem, parse};
+pub(crate) use pack::{Packed, Shards};
 pub(crate) use reader::{account_names, objects, roles, token_secret};
-pub(crate) use secret::{
-    Link, packed_name, packed_patch, packed_secret, remote_name, remote_secret, shard_for,
-};
+pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
 pub(crate) use tried::{Refused, try_kubeconfig};
 pub(crate) use update::{Update, update};
 

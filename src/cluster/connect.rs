@@ -161,7 +161,7 @@ fn from_built(
         headers.insert(header::USER_AGENT, agent);
     }
     let client = wire::counted(name, client, counters.clone(), headers, token);
-    Cluster(Arc::new(Inner {
+    let inner = Inner {
         name: name.clone(),
         server: server.to_owned(),
         ca,
@@ -170,7 +170,8 @@ fn from_built(
         counters,
         kinds: Default::default(),
         seen: Default::default(),
-    }))
+    };
+    Cluster(Arc::new(inner), None)
 }
 
 fn found_proxy(config: &Config, options: &ConnectOptions) -> Result<Option<Uri>, String> {

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, fmt, io, time::Duration};
 use kube::client::AuthError;
 use serde_json::Value;
 
+use super::fence::Denied;
 use crate::causes::chain;
 
 /// What to do about an error.
@@ -47,6 +48,9 @@ pub(crate) enum Failure {
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// It was not sent: the run may not write.
+    #[error("{0}, so it was not sent")]
+    Denied(#[from] Denied),
     /// An answer that could not be understood.
     #[error("the answer cannot be understood: {0}")]
     Answer(String),
@@ -176,8 +180,10 @@ impl Failure {
                 kind: Transport::Tls | Transport::Credentials,
                 ..
             } => Recover::Never,
-            Self::Transport { .. } | Self::Timeout(_) => Recover::Backoff,
-            Self::Answer(_) => Recover::Never,
+            Self::Transport { .. } | Self::Timeout(_) | Self::Denied(Denied::Stale) => {
+                Recover::Backoff
+            }
+            Self::Answer(_) | Self::Denied(Denied::Closed) => Recover::Never,
         }
     }
 }

@@ -86,6 +86,14 @@ impl Delete {
         self
     }
 
+    /// Only if nobody has changed it since it was read.
+    #[must_use]
+    pub(crate) fn exactly(mut self, object: &Value) -> Self {
+        let version = object["metadata"]["resourceVersion"].as_str();
+        self.resource_version = version.map(str::to_owned);
+        self.only(object)
+    }
+
     fn options(&self) -> Value {
         let policy = if self.foreground {
             "Foreground"

@@ -210,7 +210,8 @@ impl Cluster {
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<(StatusCode, Value), Failure> {
         let mut attempt = 1;
         loop {
-            let failure = match self.once(&call).await {
+            let limit = self.limit(&call).await?;
+            let failure = match self.once(&call, limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -231,7 +232,16 @@ impl Cluster {
         }
     }
 
-    async fn once(&self, call: &Call<'_>) -> Result<(StatusCode, Value), Failure> {
+    /// How long a request may take. A write waits until it may begin, and ends before somebody else may write.
+    async fn limit(&self, call: &Call<'_>) -> Result<Duration, Failure> {
+        let asks = call.method == Method::GET || call.path.contains("/authorization.k8s.io/");
+        match self.fence().filter(|_| !asks) {
+            Some(fence) => Ok(fence.pass(self.name()).await?.min(self.0.timeout)),
+            None => Ok(self.0.timeout),
+        }
+    }
+
+    async fn once(&self, call: &Call<'_>, limit: Duration) -> Result<(StatusCode, Value), Failure> {
         let exchange = async {
             let response = self.open(call.request()?).await?;
             let status = response.status();
@@ -240,7 +250,6 @@ impl Cluster {
                 .map_err(|error| Failure::Answer(error.to_string()))?;
             Ok((status, value))
         };
-        let limit = self.0.timeout;
         tokio::time::timeout(limit, exchange)
             .await
             .unwrap_or(Err(Failure::Timeout(limit)))

@@ -98,12 +98,30 @@ pub(crate) enum Error {
         /// What is missing.
         what: String,
     },
+    /// Another run changes the mesh.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// The sample apps.
     #[error(transparent)]
     Sample(#[from] Box<super::sample::Error>),
     /// The run was asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Another run has the Lease of a member.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cluster {cluster}: {holder} is changing this mesh; its lease lasts for another {} s at most, unless it is renewed",
+    left.as_secs_f32().ceil()
+)]
+pub(crate) struct Busy {
+    /// The member.
+    pub cluster: ClusterName,
+    /// Who has it.
+    pub(crate) holder: cluster::lease::Holder,
+    /// How long it lasts if it is not renewed.
+    pub left: Duration,
 }
 
 impl Error {

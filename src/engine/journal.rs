@@ -4,13 +4,18 @@
 //! the clusters. It holds events only, and events cannot hold a key.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use super::event::Event;
+
+/// A journal that has grown to this is put aside before the next run, and the one put aside before it is gone.
+const MOST: u64 = 8 << 20;
 
 /// An append-only file of events, synced after each.
 #[derive(Debug)]
@@ -30,19 +35,33 @@ pub(crate) struct Error {
 }
 
 impl Journal {
-    /// Opens `<folder>/journal.jsonl` for appending; folder 0700, file 0600.
+    /// Opens `<folder>/journal.jsonl` for appending; folder 0700, file 0600. A link is not followed, wherever it leads.
     pub(crate) fn open(folder: &Path) -> Result<Self, Error> {
+        Self::open_at_most(folder, MOST)
+    }
+
+    fn open_at_most(folder: &Path, most: u64) -> Result<Self, Error> {
         let path = folder.join("journal.jsonl");
         let open = || {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)?;
+            match fs::symlink_metadata(&path) {
+                Ok(there) if !there.is_file() => {
+                    return Err(io::Error::other("it is a link, or no file at all"));
+                }
+                Ok(there) if there.len() >= most => {
+                    fs::rename(&path, path.with_extension("jsonl.1"))?;
+                }
+                _ => {}
+            }
             OpenOptions::new()
                 .create(true)
                 .append(true)
                 .read(true)
                 .mode(0o600)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
         };
         let file = open().map_err(|source| Error {
@@ -121,8 +140,13 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::engine::event::Kind;
+    use crate::{
+        causes,
+        engine::{Recorder, event::Kind},
+    };
 
     fn event(step: &str) -> Event {
         Event {
@@ -143,6 +167,60 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
         assert_eq!(Journal::read(&dir).unwrap(), [event("a/x")]);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "mine").unwrap();
+        for name in ["there", "nowhere"] {
+            let dir = folder.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            let to = if name == "there" {
+                &precious
+            } else {
+                &dir.join("x")
+            };
+            std::os::unix::fs::symlink(to, dir.join("journal.jsonl")).unwrap();
+            let error = causes::texts(&Journal::open(&dir).unwrap_err()).join(": ");
+            assert!(error.contains("it is a link"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
+        assert!(!folder.path().join("nowhere/x").exists());
+    }
+
+    #[test]
+    fn it_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = ["a/x", "b/x", "c/x"];
+        for step in runs {
+            let mut journal = Journal::open_at_most(folder.path(), 10).unwrap();
+            // However long a run is, it is in one file.
+            for _ in 0..9 {
+                journal.append(&event(step)).unwrap();
+            }
+        }
+        assert_eq!(Journal::read(folder.path()).unwrap(), vec![event("c/x"); 9]);
+        let files = fs::read_dir(folder.path()).unwrap().count();
+        let before = fs::read_to_string(folder.path().join("journal.jsonl.1")).unwrap();
+        assert!(files == 2 && before.contains("b/x") && !before.contains("a/x"));
+    }
+
+    #[test]
+    fn a_full_disk_ends_the_journal_and_not_the_run() {
+        let path = PathBuf::from("/dev/full");
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let clock = || "2026-01-02T03:04:05Z".parse().unwrap();
+        let journal = Some(Journal { file, path });
+        let recorder = Recorder::new("r1".into(), Arc::new(clock), journal, vec![]);
+        for step in ["a/x", "stop-probe/x"] {
+            let step = step.to_owned();
+            recorder.record(Kind::StepStarted { step });
+        }
+        assert_eq!(recorder.events().len(), 2);
+        let trouble = recorder.trouble().unwrap();
+        assert!(trouble.contains("No space left on device"), "{trouble}");
     }
 
     #[test]

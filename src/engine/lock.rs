@@ -2,100 +2,128 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Clock, Error, error::causes};
+use super::{Busy, Error, error::causes};
 use crate::{
     cluster::{
-        Cluster,
-        lease::{self, Held, Outcome},
+        self, Cluster, Fence,
+        lease::{self, Held, Outcome, Terms, Watch},
     },
-    hint::Hint,
     name::ClusterName,
     observe::Observed,
     owner::Owner,
-    plan::Refusal,
     spec::Mesh,
+    wait::{self, Deadline, Every, Progress, Unmet},
 };
 
-/// How long a Lease outlives a run that died.
-const TTL: Duration = Duration::from_secs(30);
-/// How often it is renewed.
-const RENEW: Duration = Duration::from_secs(10);
+#[cfg(test)]
+mod tests;
+
+/// How often a Lease is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+/// Another's Lease is looked at at this pace.
+const LOOK: Every = Every::growing(Duration::from_secs(1), Duration::from_secs(4));
+/// How soon a renewal that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a renewal may take: there is time for two before the fence holds back the run's writes.
+const REQUEST: Duration = Duration::from_secs(7);
 
 /// Ends a run early: what runs is given up, and nothing new is begun.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stop {
     token: CancellationToken,
-    lost: Arc<OnceLock<Vec<String>>>,
+    fence: Fence,
 }
 
 impl Stop {
     /// Stops when `token` is cancelled, or a Lease is lost.
-    pub(crate) fn when(token: &CancellationToken) -> Self {
+    pub(crate) fn when(token: &CancellationToken, fence: &Fence) -> Self {
         Self {
             token: token.child_token(),
-            lost: Arc::default(),
+            fence: fence.clone(),
         }
-    }
-
-    fn lose(&self, why: Vec<String>) {
-        let _ = self.lost.set(why);
-        self.token.cancel();
     }
 
     /// The Lease that was lost, and how.
     pub(crate) fn lost(&self) -> Option<&[String]> {
-        self.lost.get().map(Vec::as_slice)
+        self.fence.lost()
     }
 
     /// The run is to end.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.token.is_cancelled()
+        self.token.is_cancelled() || self.lost().is_some()
     }
 
-    /// Waits until the run is to end.
-    pub(crate) async fn wanted(&self) {
-        self.token.cancelled().await;
+    /// Waits until the run is to end; where it is to take away what it made, until it may not even do that.
+    pub(crate) async fn wanted(&self, always: bool) {
+        tokio::select! {
+            () = self.fence.closed() => {}
+            () = self.token.cancelled(), if !always => {}
+        }
+    }
+
+    /// What the run writes through.
+    pub(crate) fn fence(&self) -> &Fence {
+        &self.fence
     }
 }
 
-/// The Leases of a run; renewed until given up.
+/// How long to wait for others, and whom to tell.
+pub(crate) struct Patience<'a> {
+    /// Until their Leases are free.
+    pub(crate) wait: Duration,
+    /// Ends the wait.
+    pub(crate) cancel: &'a CancellationToken,
+    /// Is told for whom it is waited.
+    pub(crate) say: &'a (dyn Fn(&str) + Sync),
+}
+
+/// The Leases of a run; renewed until given up. Dropping it leaves them to run out.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    keepers: Vec<(ClusterName, JoinHandle<Result<Held, crate::cluster::Error>>)>,
+    keepers: JoinSet<Result<Held, cluster::Error>>,
     done: CancellationToken,
+    fence: Fence,
 }
 
 /// Takes the Lease of every member, in the order of their UIDs: two runs that share members meet at
-/// the first of them, so one goes on and the other changes nothing. `stop` is told should somebody
-/// take a Lease over.
+/// the first of them, so one goes on and the other changes nothing.
 pub(crate) async fn lock(
     clusters: &BTreeMap<ClusterName, Cluster>,
     observed: &Observed,
     mesh: &Mesh,
-    who: &str,
-    clock: &Clock,
-    stop: &Stop,
+    terms: &Arc<Terms>,
+    patience: &Patience<'_>,
 ) -> Result<Lock, Error> {
     let mut order: Vec<_> = clusters.iter().collect();
     order.sort_by_key(|(name, _)| observed.clusters.get(*name).map(|s| s.uid.clone()));
     let mut lock = Lock {
-        keepers: vec![],
+        keepers: JoinSet::new(),
         done: CancellationToken::new(),
+        fence: Fence::new(terms.uptime.clone()),
     };
+    let deadline = Deadline::after(patience.wait);
     for (name, cluster) in order {
         let seen = observed.clusters.get(name);
         let owner = seen.map(|s| s.owner(&mesh.id, name));
         let space = space(mesh, owner.as_ref());
-        match take(cluster, &space, who, clock).await {
-            Ok(held) => lock.keep(name, held, clock, stop),
+        let taken = tokio::select! {
+            biased;
+            () = patience.cancel.cancelled() => Err(Error::Interrupted),
+            taken = take(cluster, &space, terms, deadline, patience.say) => taken,
+        };
+        match taken {
+            Ok(held) => lock.keep(name, held),
             Err(error) => {
                 lock.release(false).await;
                 return Err(error);
@@ -115,72 +143,133 @@ fn space(mesh: &Mesh, owner: Option<&Owner>) -> Value {
     }
 }
 
-/// The Lease; its namespace is made for it where there is none.
-async fn take(cluster: &Cluster, space: &Value, who: &str, clock: &Clock) -> Result<Held, Error> {
-    let attempt = lease::acquire(cluster, who, TTL, clock()).await;
-    let outcome = match attempt {
-        Err(error) if error.failure().and_then(crate::cluster::Failure::code) == Some(404) => {
-            cluster.create(space).await?;
-            lease::acquire(cluster, who, TTL, clock()).await?
-        }
-        other => other?,
+/// The Lease, at the latest when time is up.
+async fn take(
+    cluster: &Cluster,
+    space: &Value,
+    terms: &Arc<Terms>,
+    deadline: Deadline,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Held, Error> {
+    let watch = &tokio::sync::Mutex::new(Watch::default());
+    let last = &Mutex::new(None);
+    let not_yet = |reason: String, error: Error| {
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        Progress::NotYet(reason.into())
     };
-    match outcome {
-        Outcome::Held(held) => Ok(held),
-        Outcome::HeldBy(holder) => Err(Refusal {
-            cluster: Some(cluster.name().clone()),
-            reason: format!(
-                "{} is changing this mesh, until {} at the latest",
-                holder.who, holder.until
-            ),
-            hints: vec![Hint::note("run it again when that is over")],
+    let ask = |()| async move {
+        match attempt(cluster, space, terms, &mut *watch.lock().await).await {
+            Ok(Outcome::Held(held)) => Progress::Done(*held),
+            Ok(Outcome::HeldBy(seen)) => {
+                let busy = Busy {
+                    cluster: cluster.name().clone(),
+                    left: seen.left(terms.now()),
+                    holder: seen.holder,
+                };
+                let reason = format!("cluster {}: waiting for {}", busy.cluster, busy.holder);
+                not_yet(reason, busy.into())
+            }
+            Err(error) if error.recover() == cluster::Recover::Never => {
+                Progress::Never(Error::Cluster(error))
+            }
+            Err(error) => not_yet(causes(&error).join(": "), error.into()),
         }
-        .into()),
+    };
+    let taken = wait::until(ask, LOOK, deadline, say).await;
+    taken.map_err(|unmet| match unmet {
+        Unmet::Never(error) => error,
+        Unmet::Late { waited, reason } => {
+            let last = last.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let what = "the lease is free".to_owned();
+            last.unwrap_or(Error::NotInTime {
+                what,
+                waited,
+                reason,
+            })
+        }
+    })
+}
+
+/// Tries to take the Lease; its namespace is made for it where there is none.
+async fn attempt(
+    cluster: &Cluster,
+    space: &Value,
+    terms: &Arc<Terms>,
+    watch: &mut Watch,
+) -> Result<Outcome, cluster::Error> {
+    match lease::acquire(cluster, terms, watch).await {
+        Err(error) if error.failure().and_then(cluster::Failure::code) == Some(404) => {
+            cluster.create(space).await?;
+            lease::acquire(cluster, terms, watch).await
+        }
+        other => other,
     }
 }
 
 impl Lock {
-    fn keep(&mut self, name: &ClusterName, mut held: Held, clock: &Clock, stop: &Stop) {
-        let (clock, done, stop) = (clock.clone(), self.done.clone(), stop.clone());
-        let cluster = name.clone();
-        let keeper = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = done.cancelled() => return Ok(held),
-                    () = tokio::time::sleep(RENEW) => {}
-                }
-                // A cluster may be away for a while; a Lease that was taken over, or that ran out
-                // meanwhile and could be taken any moment, ends the run.
-                if let Err(error) = held.renew(clock()).await {
-                    let taken = matches!(error, crate::cluster::Error::LeaseLost { .. });
-                    let ran_out = held.until().is_some_and(|until| until <= clock());
-                    if taken || ran_out {
-                        let what = format!(
-                            "cluster {cluster}: the lease ran out, it could not be renewed"
-                        );
-                        let mut why = causes(&error);
-                        why.splice(..0, (!taken).then_some(what));
-                        stop.lose(why);
-                        return Err(error);
-                    }
-                }
-            }
-        });
-        self.keepers.push((name.clone(), keeper));
+    /// What the run writes through.
+    pub(crate) fn fence(&self) -> &Fence {
+        &self.fence
     }
 
-    /// Gives the Leases up; with `remove`, leaves none behind.
-    pub(crate) async fn release(self, remove: bool) {
+    fn keep(&mut self, name: &ClusterName, held: Held) {
+        self.fence.renewed(name, held.begun());
+        let keeper = keep(name.clone(), held, self.fence.clone(), self.done.clone());
+        self.keepers.spawn(keeper);
+    }
+
+    /// Gives the Leases up; with `remove`, leaves none behind. Nothing of the run may write any more.
+    pub(crate) async fn release(mut self, remove: bool) {
+        self.fence.close();
         self.done.cancel();
-        for (_, keeper) in self.keepers {
-            if let Ok(Ok(held)) = keeper.await {
+        let mut given_up = JoinSet::new();
+        while let Some(keeper) = self.keepers.join_next().await {
+            if let Ok(Ok(held)) = keeper {
                 // A Lease that cannot be given up runs out by itself.
-                let _ = if remove {
-                    held.remove().await
-                } else {
-                    held.release().await
-                };
+                given_up.spawn(async move {
+                    match remove {
+                        true => held.remove().await,
+                        false => held.release().await,
+                    }
+                });
             }
         }
+        given_up.join_all().await;
+    }
+}
+
+/// Renews a Lease until the run is done with it, or it is lost.
+async fn keep(
+    name: ClusterName,
+    mut held: Held,
+    fence: Fence,
+    done: CancellationToken,
+) -> Result<Held, cluster::Error> {
+    let mut pause = RENEW;
+    loop {
+        tokio::select! {
+            biased;
+            () = done.cancelled() => return Ok(held),
+            () = sleep(pause) => {}
+        }
+        let renewed = timeout(REQUEST, held.renew()).await;
+        if !fence.holds(&name) {
+            // This run is taking it away, with its namespace.
+            done.cancelled().await;
+            return Ok(held);
+        }
+        pause = match renewed {
+            Ok(Ok(())) => {
+                fence.renewed(&name, held.begun());
+                RENEW
+            }
+            Ok(Err(error)) if matches!(error, cluster::Error::LeaseLost { .. }) => {
+                fence.lose(causes(&error));
+                return Err(error);
+            }
+            // A cluster may be away for a while. Nothing is written to it meanwhile; when it is back, it is seen whether
+            // somebody else has taken the Lease.
+            Ok(Err(_)) | Err(_) => AGAIN,
+        };
     }
 }

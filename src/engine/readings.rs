@@ -9,7 +9,13 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use super::Error;
-use crate::{cluster::Token, name::ClusterName, observe::Seen, plan::Step, probe::Probe};
+use crate::{
+    cluster::{Token, access::Shards},
+    name::ClusterName,
+    observe::Seen,
+    plan::Step,
+    probe::Probe,
+};
 
 /// A reading that shows something wrong is taken again, but not more often than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -29,9 +35,17 @@ pub(crate) struct Readings {
     pub(super) members: Kept<Arc<Reading>>,
     /// The pods that are asked in them.
     pub(super) probes: Kept<Option<Probe>>,
+    /// The packed remote secrets in them.
+    shards: Mutex<BTreeMap<ClusterName, Arc<Shards>>>,
 }
 
 impl Readings {
+    /// The packed remote secrets in a member; whoever writes them keeps them up to date.
+    pub(super) fn shards(&self, name: &ClusterName) -> Arc<Shards> {
+        let mut all = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.clone()).or_default().clone()
+    }
+
     /// A step has finished: what was begun to be read before counts no more, if the step may have changed it.
     pub(super) fn after(&self, step: &Step) {
         // What is written down of a proof, no other proof reads.

@@ -1,11 +1,12 @@
 //! Where events go: the journal first, then everybody who listens.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     Clock,
+    error::causes,
     event::{Event, Kind},
-    journal::{self, Journal},
+    journal::Journal,
 };
 
 /// Somebody who wants to know what happens, as it happens.
@@ -22,7 +23,9 @@ impl<F: Fn(&Event) + Send + Sync> Sink for F {
 
 /// Writes events down and hands them on.
 pub(crate) struct Recorder {
-    journal: Option<Mutex<Journal>>,
+    journal: Mutex<Option<Journal>>,
+    /// Why the journal is not whole.
+    trouble: Mutex<Option<String>>,
     sinks: Vec<Arc<dyn Sink>>,
     seen: Mutex<Vec<Event>>,
     clock: Clock,
@@ -46,7 +49,8 @@ impl Recorder {
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Self {
         Self {
-            journal: journal.map(Mutex::new),
+            journal: Mutex::new(journal),
+            trouble: Mutex::default(),
             sinks,
             seen: Mutex::default(),
             clock,
@@ -54,34 +58,39 @@ impl Recorder {
         }
     }
 
-    /// Records an event. What lasts rests on the disk before anybody hears of it.
-    pub(crate) fn record(&self, kind: Kind) -> Result<(), journal::Error> {
+    /// Records an event. What lasts rests on the disk before anybody hears of it. A journal that cannot be written is
+    /// given up: nothing is decided from it, and what a run has begun it must be able to end.
+    pub(crate) fn record(&self, kind: Kind) {
         let event = Event {
             at: (self.clock)(),
             run: self.run.clone(),
             kind,
         };
-        if let Some(journal) = self.journal.as_ref().filter(|_| event.kind.is_lasting()) {
-            journal
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .append(&event)?;
+        if event.kind.is_lasting() {
+            let mut journal = of(&self.journal);
+            if let Some(Err(error)) = journal.as_mut().map(|journal| journal.append(&event)) {
+                *journal = None;
+                *of(&self.trouble) = Some(causes(&error).join(": "));
+            }
         }
         self.sinks.iter().for_each(|sink| sink.event(&event));
         if event.kind.is_lasting() {
-            self.seen
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(event);
+            of(&self.seen).push(event);
         }
-        Ok(())
     }
 
     /// What lasts of this run so far.
     pub(crate) fn events(&self) -> Vec<Event> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        of(&self.seen).clone()
     }
+
+    /// Why the journal does not hold all of it.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        of(&self.trouble).clone()
+    }
+}
+
+/// What a mutex holds; nothing that holds one here can panic.
+fn of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,6 @@ use super::{
     Error, Recorder, RunContext, Stop, effect,
     error::causes,
     event::{self, Because, Kind},
-    journal,
 };
 use crate::{
     cluster::Recover,
@@ -32,16 +31,16 @@ enum State {
     Undone,
 }
 
-/// Does the plan. Failures are events; the error is for a journal that cannot be written.
+/// Does the plan. Failures are events.
 pub(crate) async fn run(
     command: &str,
     plan: &Plan,
     run: &Arc<RunContext>,
     recorder: &Arc<Recorder>,
     stop: &Stop,
-) -> Result<(), journal::Error> {
+) {
     let begun = Instant::now();
-    recorder.record(started(command, plan, run))?;
+    recorder.record(started(command, plan, run));
     let mut board = Board {
         state: plan
             .steps
@@ -53,7 +52,7 @@ pub(crate) async fn run(
     };
     let mut running = JoinSet::new();
     loop {
-        for step in board.ready(stop)? {
+        for step in board.ready(stop) {
             let (run, recorder, stop) = (run.clone(), recorder.clone(), stop.clone());
             running.spawn(async move {
                 let done = one(&step, &run, &recorder, &stop).await;
@@ -63,7 +62,7 @@ pub(crate) async fn run(
         match running.join_next().await {
             None => break,
             Some(Ok((step, done))) => {
-                board.settle(&step, if done? { State::Done } else { State::Undone })
+                board.settle(&step, if done { State::Done } else { State::Undone })
             }
             Some(Err(_)) => board.lost(),
         }
@@ -71,12 +70,12 @@ pub(crate) async fn run(
     let done = board.state.values().all(|s| *s == State::Done);
     if stop.is_wanted() && !done {
         let lost = stop.lost().map(<[_]>::to_vec);
-        recorder.record(Kind::Interrupted { lost })?;
+        recorder.record(Kind::Interrupted { lost });
     }
     recorder.record(Kind::RunFinished {
         done,
         millis: millis(begun),
-    })
+    });
 }
 
 fn started(command: &str, plan: &Plan, run: &RunContext) -> Kind {
@@ -121,7 +120,7 @@ impl Board<'_> {
     }
 
     /// Marks and returns the steps that can begin; skips those that cannot any more.
-    fn ready(&mut self, stop: &Stop) -> Result<Vec<Step>, journal::Error> {
+    fn ready(&mut self, stop: &Stop) -> Vec<Step> {
         let mut ready = vec![];
         for planned in &self.plan.steps {
             if self.state[&planned.step] != State::Waiting {
@@ -136,11 +135,12 @@ impl Board<'_> {
                 .find(|(_, s)| *s == State::Undone)
                 .map(|(n, _)| n.clone());
             let state = match undone {
+                // What there is to take away may be another run's by now.
+                _ if stop.lost().is_some() => self.skip(planned, Because::LeaseLost),
                 _ if planned.step.always() && settled => State::Running,
                 _ if planned.step.always() => continue,
-                Some(undone) => self.skip(planned, Because::Needs(undone.to_string()))?,
-                None if stop.lost().is_some() => self.skip(planned, Because::LeaseLost)?,
-                None if stop.is_wanted() => self.skip(planned, Because::Interrupted)?,
+                Some(undone) => self.skip(planned, Because::Needs(undone.to_string())),
+                None if stop.is_wanted() => self.skip(planned, Because::Interrupted),
                 None if settled => State::Running,
                 None => continue,
             };
@@ -149,30 +149,26 @@ impl Board<'_> {
             }
             self.state.insert(planned.step.clone(), state);
         }
-        Ok(ready)
+        ready
     }
 
-    fn skip(&self, planned: &Planned, because: Because) -> Result<State, journal::Error> {
+    fn skip(&self, planned: &Planned, because: Because) -> State {
         let step = planned.step.to_string();
-        self.recorder.record(Kind::StepSkipped { step, because })?;
-        Ok(State::Undone)
+        self.recorder.record(Kind::StepSkipped { step, because });
+        State::Undone
     }
 }
 
 /// Does one step, recorded before and after.
-async fn one(
-    step: &Step,
-    run: &RunContext,
-    recorder: &Recorder,
-    stop: &Stop,
-) -> Result<bool, journal::Error> {
+async fn one(step: &Step, run: &RunContext, recorder: &Recorder, stop: &Stop) -> bool {
     let begun = Instant::now();
     let id = step.to_string();
-    recorder.record(Kind::StepStarted { step: id.clone() })?;
+    recorder.record(Kind::StepStarted { step: id.clone() });
     run.crash.pass(&id, "before");
     let result = tokio::select! {
+        biased;
+        () = stop.wanted(step.always()) => Err(Error::Interrupted),
         result = persist(step, run, recorder) => result,
-        () = stop.wanted(), if !step.always() => Err(Error::Interrupted),
     };
     run.readings.after(step);
     run.crash.pass(&id, "after");
@@ -189,23 +185,22 @@ async fn one(
             hints: error.hints(),
             severity: error.severity(),
         },
-    })?;
+    });
     run.crash.pass(&id, "journalled");
-    Ok(done)
+    done
 }
 
 /// Tries a step again while what fails can heal and there is time.
 async fn persist(step: &Step, run: &RunContext, recorder: &Recorder) -> Result<Vec<String>, Error> {
     let id = step.to_string();
     let say = |reason: &str| {
-        // A reason that cannot be recorded changes nothing: it is not for the journal.
-        let _ = recorder.record(Kind::StepWaiting {
+        recorder.record(Kind::StepWaiting {
             step: id.clone(),
             reason: reason.to_owned(),
         });
     };
     let judged = |verdict| {
-        let _ = recorder.record(Kind::StepJudged {
+        recorder.record(Kind::StepJudged {
             step: id.clone(),
             verdict,
         });
@@ -228,7 +223,7 @@ async fn persist(step: &Step, run: &RunContext, recorder: &Recorder) -> Result<V
             return Err(error);
         }
         let reason = causes(&error).join(": ");
-        let _ = recorder.record(Kind::StepRetry {
+        recorder.record(Kind::StepRetry {
             step: id.clone(),
             reason,
         });

@@ -17,14 +17,18 @@ use super::{
     Meshlink, PlannedChange,
     change::{Affected, Change, Consent, Question, declined},
     charts,
-    failure::Failure,
-    look::{Look, refused},
+    failure::{Failure, Kind},
+    look::Look,
 };
 use crate::{
-    engine::{self, Lock, Readings, Recorder, RunContext, Sink, Stop},
+    cluster::lease::{Identity, Terms},
+    engine::{self, Busy, Lock, Patience, Readings, Recorder, RunContext, Sink, Stop},
+    hint::Hint,
+    machine::{self, Process},
     name::ClusterName,
     observe::Observed,
-    plan::{Plan, leave::Leave},
+    pki,
+    plan::{Note, Plan, leave::Leave},
     report::{Report, RunOutcome},
     verify::{Depth, Verdict},
     wait::Deadline,
@@ -86,8 +90,9 @@ impl PlannedChange<'_> {
             return self.nothing_to_do().await;
         }
         link.check_rights(self.change.purpose()).await?;
-        link.agree(consent, &self.look.plan, false)?;
-        let (lock, stop) = link.lock(&self.look.reading.observed).await?;
+        link.agree(consent, &self.look.plan, false, None)?;
+        let lock = link.lock(consent, &self.look).await?;
+        let stop = Stop::when(&link.environment.cancel, lock.fence());
         let done = self.under_the_leases(consent, events, &stop).await;
         let uninstalled = self.change.leave().uninstall
             && done.as_ref().is_ok_and(|r| r.outcome == RunOutcome::Done);
@@ -112,7 +117,7 @@ impl PlannedChange<'_> {
             link.pin(&look);
         }
         if !look.plan.is_within(&self.look.plan) {
-            link.agree(consent, &look.plan, true)?;
+            link.agree(consent, &look.plan, true, None)?;
         }
         if look.plan.is_empty() {
             // Somebody else has done it meanwhile.
@@ -178,7 +183,13 @@ impl PlannedChange<'_> {
 }
 
 impl Meshlink {
-    fn agree(&self, consent: &dyn Consent, plan: &Plan, again: bool) -> Result<(), Failure> {
+    fn agree(
+        &self,
+        consent: &dyn Consent,
+        plan: &Plan,
+        again: bool,
+        breaks: Option<(&str, &str)>,
+    ) -> Result<(), Failure> {
         if self.environment.embedded {
             return Ok(());
         }
@@ -193,6 +204,7 @@ impl Meshlink {
             members: &members,
             plan,
             again,
+            breaks,
         };
         match consent.ask(&question)? {
             true => Ok(()),
@@ -217,20 +229,55 @@ impl Meshlink {
         }
     }
 
-    /// Takes every member's Lease. Losing one stops what runs.
-    async fn lock(&self, observed: &Observed) -> Result<(Lock, Stop), Failure> {
+    /// Takes every member's Lease, waiting for others as long as was asked for.
+    async fn lock(&self, consent: &dyn Consent, look: &Look) -> Result<Lock, Failure> {
         let environment = &self.environment;
-        let stop = Stop::when(&environment.cancel);
-        let (who, clock) = (&environment.operator, &environment.clock);
+        let run = pki::random_id().map_err(|e| Failure::failed(&e))?;
+        let identity = Identity::new(&environment.operator, run, Process::this());
+        let mut terms = Terms::new(
+            identity,
+            environment.clock.clone(),
+            Arc::new(machine::uptime),
+        );
+        let patience = Patience {
+            wait: environment.wait_lock,
+            cancel: &environment.cancel,
+            say: &*environment.notices,
+        };
+        let observed = &look.reading.observed;
         // Nothing is written where nothing is to be done.
         let mut clusters = self.clusters.clone();
         clusters.retain(|name, _| observed.clusters.contains_key(name));
-        let lock = engine::lock(&clusters, observed, &self.mesh, who, clock, &stop);
-        match lock.await {
-            Ok(lock) => Ok((lock, stop)),
-            Err(engine::Error::Refused(refusal)) => Err(refused(vec![refusal])),
-            Err(error) => Err(Failure::failed(&error)),
+        loop {
+            let shared = Arc::new(terms.clone());
+            let lock = engine::lock(&clusters, observed, &self.mesh, &shared, &patience);
+            match lock.await {
+                Ok(lock) => return Ok(lock),
+                Err(engine::Error::Busy(busy)) if environment.break_lease => {
+                    let (cluster, holder) = (busy.cluster.to_string(), busy.holder.to_string());
+                    self.agree(consent, &look.plan, false, Some((&cluster, &holder)))?;
+                    environment.say(&format!("{cluster}: the lease of {holder} is taken away"));
+                    terms.broken.insert(busy.holder.identity);
+                }
+                Err(engine::Error::Busy(busy)) => return Err(self.busy(&busy)),
+                Err(engine::Error::Interrupted) => return Err(declined()),
+                Err(error) => return Err(Failure::failed(&error)),
+            }
         }
+    }
+
+    /// Another run is at work: the command that waits for it or, where that was in vain, the one that ends the wait.
+    fn busy(&self, busy: &Busy) -> Failure {
+        let environment = &self.environment;
+        let (flag, remark) = match environment.wait_lock.is_zero() {
+            true => ("--wait-lock 10m", "waits for it"),
+            false => ("--break-lease", "only if that run is dead for certain"),
+        };
+        let hint = match environment.command.starts_with("meshlink ") {
+            true => Hint::shell(format!("{} {flag}", environment.command)).remark(remark),
+            false => Hint::note("run it again when that is over"),
+        };
+        Failure::new(Kind::Busy, busy).hint(hint)
     }
 
     /// Writes down which charts the mesh is made of.
@@ -255,13 +302,17 @@ impl Meshlink {
         let recorder = Recorder::new(run, clock.clone(), journal, vec![events]);
         let recorder = Arc::new(recorder);
         let plan = look.plan;
-        let mut run = self.run(change, &look.reading.observed, look.desired).await;
+        let run = self.run(change, &look.reading.observed, look.desired, stop);
+        let mut run = run.await;
         run.deletions = plan.deletions();
         let run = Arc::new(run);
-        let ran = engine::run(&environment.command, &plan, &run, &recorder, stop).await;
-        ran.map_err(|e| Failure::failed(&e))?;
+        engine::run(&environment.command, &plan, &run, &recorder, stop).await;
+        let trouble = recorder.trouble().map(|why| {
+            let text = format!("the journal does not hold this run to its end: {why}");
+            Note::with(text, vec![])
+        });
         Ok(Report {
-            notes: plan.notes,
+            notes: plan.notes.into_iter().chain(trouble).collect(),
             environment: self.environment_name(),
             ..Report::fold(&recorder.events())
         })
@@ -273,6 +324,7 @@ impl Meshlink {
         change: &Change,
         observed: &Observed,
         desired: crate::plan::Desired,
+        stop: &Stop,
     ) -> RunContext {
         let (environment, leave) = (&self.environment, change.leave());
         let mut mesh = leave.rest(&self.mesh);
@@ -294,7 +346,11 @@ impl Meshlink {
         RunContext {
             reaches: mesh.clusters.iter().map(found).collect(),
             mesh,
-            clusters: self.clusters.clone(),
+            clusters: self
+                .clusters
+                .iter()
+                .map(|(name, cluster)| (name.clone(), cluster.fenced(stop.fence())))
+                .collect(),
             desired,
             resolver: self.resolver.clone(),
             vault: self.vault.clone(),

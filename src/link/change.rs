@@ -63,6 +63,8 @@ pub struct Question<'a> {
     pub plan: &'a Plan,
     /// It was agreed to another plan before, and the clusters have changed since.
     pub again: bool,
+    /// A member, and the run whose Lease of it would be taken away.
+    pub breaks: Option<(&'a str, &'a str)>,
 }
 
 /// A member, and what a plan does to it.

@@ -119,18 +119,34 @@ pub(crate) async fn fetch_one(
     fetched
 }
 
-/// A revision would give istiod, its configuration and its webhooks other names.
-pub(crate) fn istiod_values(values: &Values) -> Result<Value, Failure> {
-    let all = owner_values(values)?;
-    match all["revision"].as_str().filter(|r| !r.is_empty()) {
-        None => Ok(all),
-        Some(revision) => {
-            let text = format!(
-                "istio.values gives istiod the revision {revision:?}, which is not supported: leave it out"
-            );
-            Err(Failure::from_causes(Kind::InvalidMesh, vec![text]))
+/// The owner's values for istiod. A revision would give istiod, its configuration and its webhooks other names, and what
+/// makes an istiod a member is for the mesh to say: such a value would be replaced, and who wrote it believes otherwise.
+pub(crate) fn istiod_values(mesh: &Mesh) -> Result<Value, Failure> {
+    let all = owner_values(&mesh.istio.values)?;
+    let id = mesh.id.as_str();
+    let ours = [
+        ("/revision", "", "which is not supported"),
+        ("/global/meshID", id, "which the mesh sets"),
+        ("/global/network", "", "which the mesh sets for each member"),
+        (
+            "/global/multiCluster/clusterName",
+            "",
+            "which the mesh sets for each member",
+        ),
+    ];
+    let mut texts = vec![];
+    for (pointer, same, why) in ours {
+        let value = all.pointer(pointer).and_then(Value::as_str);
+        if let Some(value) = value.filter(|v| !v.is_empty() && *v != same) {
+            let key = pointer.trim_start_matches('/').replace('/', ".");
+            texts.push(format!(
+                "the values for istiod set {key} to {value:?}, {why}: leave it out"
+            ));
         }
     }
+    let failures = texts.into_iter();
+    let failures = failures.map(|text| Failure::from_causes(Kind::InvalidMesh, vec![text]));
+    failures.reduce(Failure::and).map_or(Ok(all), Err)
 }
 
 /// The owner's values, as Helm reads and layers them.

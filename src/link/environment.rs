@@ -9,7 +9,8 @@ use crate::{
     cluster::ConnectOptions,
     engine::{Clock, crashpoint::Crash},
     manifest::Texts,
-    name::MeshId,
+    name::{ClusterName, MeshId},
+    plan::Refusal,
 };
 
 /// What a run is given besides the mesh. [`Environment::new`] is enough for a kubeconfig and folders of one's own;
@@ -28,14 +29,20 @@ pub struct Environment {
     pub charts: ChartSource,
     /// The manifests of meshlink's own objects.
     pub manifests: Texts,
-    /// The clusters are embedded ones, which nobody will miss.
-    pub embedded: bool,
+    /// The clusters are embedded ones, which nobody will miss: every one of them, once they are connected to.
+    pub(crate) embedded: bool,
+    /// Embedded clusters that may be meant.
+    pub(crate) sandbox: Option<Sandbox>,
     /// Checks of AWS that may fail, by name.
     pub ignored_checks: Vec<String>,
     /// How long anything may take to become ready.
     pub timeout: Duration,
-    /// Who runs this, for whoever finds a Lease held.
+    /// Who runs this, for whoever finds a Lease held. Two that are called the same exclude each other all the same.
     pub operator: String,
+    /// How long to wait for another run to end; not at all by default.
+    pub wait_lock: Duration,
+    /// Another run's Lease is taken away from it, after asking for consent. Whatever that run still does is not undone.
+    pub break_lease: bool,
     /// The command, for the journal. It must hold no secret.
     pub command: String,
     /// Cancelled to stop early: what is under way is given up, nothing new is begun.
@@ -48,8 +55,27 @@ pub struct Environment {
     pub(crate) crash: Crash,
 }
 
+/// Embedded clusters that may be meant. Whether they are is told by where the members' names lead.
+#[derive(Debug, Clone)]
+pub(crate) struct Sandbox {
+    /// What leads to them. Every other cluster is a real one, whatever it is called.
+    pub(crate) kubeconfig: PathBuf,
+    /// Names mean these clusters, and no others.
+    pub(crate) only: bool,
+    /// What is used where the members are others.
+    pub(crate) real: Real,
+}
+
+/// What is used for real clusters and not for embedded ones.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Real {
+    pub(crate) folders: Folders,
+    pub(crate) name_servers: Vec<SocketAddr>,
+    pub(crate) charts: ChartSource,
+}
+
 /// Folders that outlive a run. Each holds what it is for of all meshes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folders {
     /// Keys and certificates, a folder for each mesh. Losing it means that no cluster can be added any more.
     pub keys: PathBuf,
@@ -153,9 +179,12 @@ impl Environment {
             charts: ChartSource::default(),
             manifests: Texts::default(),
             embedded: false,
+            sandbox: None,
             ignored_checks: vec![],
             timeout: Duration::from_secs(15 * 60),
             operator: format!("process {}", std::process::id()),
+            wait_lock: Duration::ZERO,
+            break_lease: false,
             command: "library".to_owned(),
             cancel: CancellationToken::new(),
             clock: Arc::new(clock),
@@ -179,7 +208,47 @@ impl Environment {
                 ..ChartSource::default()
             },
             embedded: true,
+            sandbox: Some(Sandbox {
+                kubeconfig: endpoints.kubeconfig.clone(),
+                only: true,
+                real: Real::default(),
+            }),
             ..Self::new(folders, vec![endpoints.kubeconfig.clone()], clock)
+        }
+    }
+
+    /// For members of which some are embedded and others are not.
+    pub(super) fn for_members(
+        self,
+        embedded: &[&ClusterName],
+        real: &[&ClusterName],
+    ) -> Result<Self, Refusal> {
+        let refuse = |name: &ClusterName, reason: String| Refusal {
+            cluster: Some(name.clone()),
+            reason,
+            hints: vec![],
+        };
+        match (&self.sandbox, embedded, real) {
+            (_, [one, ..], [other, ..]) => {
+                let text = format!("{one} is an embedded cluster, and {other} is not");
+                Err(refuse(other, text))
+            }
+            (Some(sandbox), [], [other, ..]) if sandbox.only => {
+                let text = "it is not an embedded cluster, and --sandbox means no others";
+                Err(refuse(other, text.to_owned()))
+            }
+            (Some(Sandbox { real, .. }), [], [_, ..]) => Ok(Self {
+                embedded: false,
+                folders: real.folders.clone(),
+                name_servers: real.name_servers.clone(),
+                charts: real.charts.clone(),
+                sandbox: None,
+                ..self
+            }),
+            _ => Ok(Self {
+                embedded: !embedded.is_empty(),
+                ..self
+            }),
         }
     }
 

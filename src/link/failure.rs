@@ -28,6 +28,8 @@ pub enum Kind {
     NotInTime,
     /// Refused, to protect something that is not ours.
     Refused,
+    /// Another run is changing the mesh; nothing was changed.
+    Busy,
     /// Some clusters were done, others were not.
     PartlyDone,
     /// Interrupted; running again is safe.
@@ -101,6 +103,12 @@ impl Failure {
     /// The arguments make no sense.
     pub fn usage(text: impl Into<String>) -> Self {
         Self::from_causes(Kind::Usage, vec![text.into()])
+    }
+
+    /// It was asked to stop while it only looked.
+    #[cfg(feature = "cli")]
+    pub(crate) fn interrupted() -> Self {
+        Self::from_causes(Kind::Interrupted, vec!["interrupted".into()])
     }
 
     /// Adds what to do about the last error.

@@ -68,7 +68,7 @@ impl Inputs {
         }
         let (exposure, findings) = link.exposure().await?;
         let additions = Additions {
-            istiod: charts::istiod_values(&link.mesh.istio.values)?,
+            istiod: charts::istiod_values(&link.mesh)?,
             gateway: charts::owner_values(&link.mesh.gateway.values)?,
             exposure,
         };
@@ -117,6 +117,7 @@ impl Meshlink {
             Change::Leave(leave) => self.look_to_leave(leave).await,
             Change::Verify => {
                 let (reading, desired) = self.survey(inputs).await?;
+                self.refuse_other_meshes(&reading.observed)?;
                 self.refuse_strangers(&reading)?;
                 let names = self.clusters.keys();
                 let observed = &reading.observed;
@@ -258,7 +259,9 @@ impl Meshlink {
         let refs = namespaces.map(|n| Ref::cluster(&ObjectKind::NAMESPACE, n.as_str()));
         let names = self.clusters.keys().cloned();
         let refs = names.map(|name| (name, refs.to_vec())).collect();
-        self.read_by(&self.lens(), &refs).await
+        let reading = self.read_by(&self.lens(), &refs).await?;
+        self.refuse_other_meshes(&reading.observed)?;
+        Ok(reading)
     }
 
     async fn read_by(

@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Environment,
+    environment::Sandbox,
     failure::{Failure, Kind},
+    look::refused,
     record,
 };
 use crate::{
@@ -35,6 +37,13 @@ pub(crate) enum Unreached {
     Eks(eks::Error),
     /// What the kubeconfig says.
     Cluster(cluster::Error),
+    /// Only embedded clusters are meant, and none is called so.
+    NotEmbedded {
+        /// As it was asked.
+        text: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
 }
 
 impl From<Unreached> for Failure {
@@ -54,6 +63,11 @@ impl From<Unreached> for Failure {
                 let failure = Self::new(kind, &error);
                 error.hint().into_iter().fold(failure, Self::hint)
             }
+            Unreached::NotEmbedded { text, there } => {
+                let there = there.join(", ");
+                let text = format!("no embedded cluster is called {text:?}: there are {there}");
+                Self::from_causes(Kind::Failed, vec![text])
+            }
         }
     }
 }
@@ -63,6 +77,9 @@ pub(crate) struct Finder {
     options: ConnectOptions,
     kubeconfig: Option<Kubeconfig>,
     contexts: Vec<ContextFacts>,
+    /// The API servers of the embedded clusters, each with its CA; and whether only these are meant.
+    embedded: Vec<(String, Option<Vec<u8>>)>,
+    only: bool,
     aws: Aws,
     clock: Clock,
 }
@@ -71,7 +88,12 @@ impl Finder {
     /// Reads the kubeconfig. One that cannot be read is missed only by those who need it.
     pub(crate) fn new(environment: &Environment) -> Self {
         let kubeconfig = Kubeconfig::read(&environment.connect.kubeconfig).ok();
+        let sandbox = environment.sandbox.as_ref();
+        let of_sandbox = |s: &Sandbox| Kubeconfig::read(std::slice::from_ref(&s.kubeconfig)).ok();
+        let of_sandbox = sandbox.and_then(of_sandbox);
         Self {
+            embedded: of_sandbox.iter().flat_map(Kubeconfig::servers).collect(),
+            only: sandbox.is_some_and(|s| s.only),
             contexts: kubeconfig.iter().flat_map(Kubeconfig::contexts).collect(),
             kubeconfig,
             options: environment.connect.clone(),
@@ -136,6 +158,23 @@ impl Finder {
         Ok(connected)
     }
 
+    /// What holds for these members, of which each is found to be embedded or not by its API server.
+    pub(super) fn settle(
+        &self,
+        environment: Environment,
+        clusters: &BTreeMap<ClusterName, Cluster>,
+    ) -> Result<Environment, Failure> {
+        let is_embedded = |cluster: &Cluster| {
+            let mut servers = self.embedded.iter();
+            servers.any(|(at, ca)| at == cluster.server() && ca.as_deref() == cluster.ca())
+        };
+        let (embedded, real): (Vec<_>, Vec<_>) = clusters
+            .keys()
+            .partition(|name| clusters.get(*name).is_some_and(is_embedded));
+        let settled = environment.for_members(&embedded, &real);
+        settled.map_err(|refusal| refused(vec![refusal]))
+    }
+
     /// Connects to one cluster, by context or by what EKS says of it.
     pub(super) async fn reach(
         &self,
@@ -157,7 +196,7 @@ impl Finder {
                 };
                 let text = record::eks_text(cluster);
                 let found = eks::resolve(&self.aws, &who, &text, &BTreeMap::new(), &[]).await;
-                found.map_err(Unreached::Eks)?
+                found.map_err(|error| self.unresolved(&text, error))?
             }
         };
         match resolved {
@@ -185,7 +224,7 @@ impl Finder {
             names_aws || env.region.is_some() || env.profile.is_some() || env.keys.is_some();
         match (found, unread) {
             (Err(eks::Error::NoRegion { .. } | eks::Error::NotAName { .. }), unread)
-                if !speaks_of_aws =>
+                if !speaks_of_aws && !self.only =>
             {
                 Err(Unreached::Cluster(match (unread, &self.kubeconfig) {
                     (Some(error), _) => error,
@@ -195,7 +234,20 @@ impl Finder {
                     },
                 }))
             }
-            (found, _) => found.map_err(Unreached::Eks),
+            (found, _) => found.map_err(|error| self.unresolved(text, error)),
+        }
+    }
+
+    /// Where only embedded clusters are meant, nobody else is spoken of.
+    fn unresolved(&self, text: &str, error: eks::Error) -> Unreached {
+        match error {
+            eks::Error::NotFound { .. } | eks::Error::NotAName { .. } if self.only => {
+                Unreached::NotEmbedded {
+                    text: text.to_owned(),
+                    there: self.contexts.iter().map(|c| c.name.clone()).collect(),
+                }
+            }
+            error => Unreached::Eks(error),
         }
     }
 
@@ -258,7 +310,7 @@ impl Finder {
         };
         let cluster = match self.reach(name, &member.reach).await {
             Ok(cluster) => cluster,
-            Err(Unreached::Eks(eks::Error::NotFound { .. }))
+            Err(Unreached::Eks(eks::Error::NotFound { .. }) | Unreached::NotEmbedded { .. })
             | Err(Unreached::Cluster(cluster::Error::NoContext { .. })) => return None,
             Err(unreached) => return unsure(unreached.into()),
         };

@@ -5,10 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::future;
+
 use super::{
     Folders,
     admission::unanswered,
     failure::{Failure, Kind as Failed},
+    look::refused,
     reach::Finder,
     record::{FILE, found_by, read},
 };
@@ -18,11 +21,12 @@ use crate::{
     hint::Hint,
     name::{ClusterName, MeshId},
     observe::{RECORD, Record, record},
-    spec::{Mesh, Values},
+    plan::Refusal,
+    spec::{Member, Mesh, Values},
 };
 
 /// The mesh that is meant where none is named.
-const DEFAULT: &str = "mesh";
+pub(crate) const DEFAULT: &str = "mesh";
 
 /// What the names a command was given are.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +61,21 @@ pub(crate) struct Named<'a> {
 }
 
 /// The mesh a command is about.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    pub(crate) mesh: Mesh,
+    /// Which of its members were named.
+    pub(crate) named: Vec<ClusterName>,
+    /// Who was named and is not a member of it.
+    pub(crate) strangers: Vec<ClusterName>,
+}
+
+/// Finds the mesh a command is about.
 pub(crate) async fn mesh(
     selection: Selection<'_>,
     by: Named<'_>,
     finder: &Finder,
-) -> Result<Mesh, Failure> {
+) -> Result<Selected, Failure> {
     let named = |names| Mesh::named(names).map_err(|e| Failure::new(Failed::Usage, &e));
     let mut mesh = match (by.file, selection) {
         (Some(_), Selection::All([_, ..])) => {
@@ -69,19 +83,59 @@ pub(crate) async fn mesh(
                 "the mesh file already names its clusters: give either -f or names",
             ));
         }
+        (Some(path), Selection::All(_)) => several(read(path)?, path)?,
         (Some(path), _) => read(path)?,
         (None, Selection::All(names)) => named(names)?,
         (None, Selection::Some([])) => written_down(by)?,
         (None, Selection::Dead(names)) => known(&named(names)?, by)?,
         (None, Selection::Some(names)) => whole(named(names)?, by, finder).await?,
     };
-    if let Some(id) = by.id {
-        mesh.id = id.clone();
-    }
+    call(&mut mesh, by)?;
     let (istiod, gateway) = by.values;
     add_values(&mut mesh.istio.values, istiod)?;
     add_values(&mut mesh.gateway.values, gateway)?;
-    Ok(mesh)
+    let mut selected = Selected {
+        mesh,
+        named: vec![],
+        strangers: vec![],
+    };
+    if !selection.names().is_empty() {
+        for typed in named(selection.names())?.clusters {
+            match member(&selected.mesh, &typed.name, &found_by(&typed.reach)) {
+                Some(name) => selected.named.push(name.clone()),
+                None => selected.strangers.push(typed.name),
+            }
+        }
+    }
+    Ok(selected)
+}
+
+/// A mesh file that can be joined: it names two members at least.
+fn several(mesh: Mesh, path: &Path) -> Result<Mesh, Failure> {
+    match mesh.clusters.as_slice() {
+        [only] => {
+            let (path, only) = (path.display(), &only.name);
+            let text = format!("a mesh needs at least two clusters, and {path} names only {only}");
+            Err(Failure::from_causes(Failed::InvalidMesh, vec![text]))
+        }
+        _ => Ok(mesh),
+    }
+}
+
+/// Gives a mesh the name it was asked for by; a file says its own.
+fn call(mesh: &mut Mesh, by: Named<'_>) -> Result<(), Failure> {
+    match (by.id, by.file) {
+        (Some(id), Some(file)) if *id != mesh.id => Err(Failure::usage(format!(
+            "{} is the file of mesh {}, and --mesh names {id}: give one of them",
+            file.display(),
+            mesh.id
+        ))),
+        (Some(id), _) => {
+            mesh.id = id.clone();
+            Ok(())
+        }
+        (None, _) => Ok(()),
+    }
 }
 
 /// Files of values from the command line, by paths that hold wherever the next command is run.
@@ -100,15 +154,28 @@ async fn whole(named: Mesh, by: Named<'_>, finder: &Finder) -> Result<Mesh, Fail
     match written_down(by) {
         Ok(known) if holds_all(&known, &named) => Ok(known),
         _ => match recorded(&named, finder).await? {
-            Some(record) => of_record(&record),
+            Some((_, record)) if by.id.is_none_or(|id| *id == record.mesh) => of_record(&record),
+            Some((cluster, record)) => {
+                let mesh = by.id.unwrap_or(&record.mesh);
+                let refusal = Refusal::of_another_mesh(&cluster, record.mesh.as_str(), mesh);
+                Err(refused(vec![refusal]))
+            }
             None => Ok(named),
         },
     }
 }
 
 fn holds_all(known: &Mesh, named: &Mesh) -> bool {
-    let holds = |name: &ClusterName| known.clusters.iter().any(|k| k.name == *name);
-    named.clusters.iter().all(|m| holds(&m.name))
+    let holds = |m: &Member| member(known, &m.name, &found_by(&m.reach)).is_some();
+    named.clusters.iter().all(holds)
+}
+
+/// The member of this name, or that is found by this text.
+fn member<'m>(mesh: &'m Mesh, name: &ClusterName, text: &str) -> Option<&'m ClusterName> {
+    let mut members = mesh.clusters.iter();
+    let by_name = members.clone().find(|m| m.name == *name);
+    let found = by_name.or_else(|| members.find(|m| found_by(&m.reach) == text));
+    found.map(|m| &m.name)
 }
 
 /// The mesh of a member that cannot be asked: only what is written down here says who the others are.
@@ -136,18 +203,31 @@ pub(crate) fn alone(by: Named<'_>) -> Result<Mesh, Failure> {
         None => Mesh::named(&["any".into()]).map_err(|e| Failure::new(Failed::Usage, &e))?,
     };
     mesh.clusters.clear();
-    if let Some(id) = by.id {
-        mesh.id = id.clone();
-    }
+    call(&mut mesh, by)?;
     Ok(mesh)
 }
 
-/// What a member says of the mesh it is in.
-async fn recorded(named: &Mesh, finder: &Finder) -> Result<Option<Record>, Failure> {
-    let Some(first) = named.clusters.first() else {
-        return Ok(None);
-    };
-    let cluster = finder.reach(&first.name, &first.reach).await;
+/// What the first of the named clusters that is in a mesh says of it. One that cannot be asked matters only where no
+/// other answers.
+async fn recorded(named: &Mesh, finder: &Finder) -> Result<Option<(ClusterName, Record)>, Failure> {
+    let looks = named.clusters.iter().map(|m| recorded_in(named, m, finder));
+    let mut failed = None;
+    for (member, look) in named.clusters.iter().zip(future::join_all(looks).await) {
+        match look {
+            Ok(Some(record)) => return Ok(Some((member.name.clone(), record))),
+            Ok(None) => {}
+            Err(failure) => failed = failed.or(Some(failure)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+async fn recorded_in(
+    named: &Mesh,
+    member: &Member,
+    finder: &Finder,
+) -> Result<Option<Record>, Failure> {
+    let cluster = finder.reach(&member.name, &member.reach).await;
     let cluster = cluster.map_err(Failure::from)?;
     let place = Ref::namespaced(&Kind::CONFIG_MAP, named.istio.namespace.as_str(), RECORD);
     match cluster.find(&place).await {
@@ -155,7 +235,7 @@ async fn recorded(named: &Mesh, finder: &Finder) -> Result<Option<Record>, Failu
         Err(error) => {
             let aws = finder.aws();
             let members = Members::new(aws.clone(), named, &finder.eks_contexts());
-            let (place, who) = members.of(&first.name);
+            let (place, who) = members.of(&member.name);
             Err(unanswered(&error, aws, place.zip(Some(who))).await)
         }
     }
@@ -173,7 +253,7 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
 }
 
 /// The mesh as the last join wrote it down on this machine.
-fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
+pub(crate) fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
     let (id, path) = place(by)?;
     if !path.exists() {
         let recorded = match by.folders.recorded().join(", ") {

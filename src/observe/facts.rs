@@ -69,10 +69,10 @@ pub(crate) fn record(map: &Value) -> Option<Record> {
     serde_json::from_str(map["data"]["record"].as_str()?).ok()
 }
 
-/// The root istiod hands to every namespace, by its public key.
-pub(crate) fn published_root(map: &Value) -> Option<String> {
-    let certs = Cert::from_pem(map["data"]["root-cert.pem"].as_str()?.as_bytes()).ok()?;
-    certs.first().map(|c| c.facts().spki_sha256.clone())
+/// The roots istiod hands to every namespace, by their public keys.
+pub(crate) fn published_roots(map: &Value) -> Vec<String> {
+    let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();
+    pki::roots(pem.as_bytes())
 }
 
 pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsSeen {
@@ -92,14 +92,15 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
         Cert::from_pem(pem.as_ref()).ok()?.into_iter().next()
     };
     let signer = first("ca-cert.pem").or_else(|| first("tls.crt"));
-    let root = first("root-cert.pem").or_else(|| first("ca.crt"));
+    let roots = ["root-cert.pem", "ca.crt"].into_iter();
+    let roots = roots.filter_map(|name| files.get(name)).next();
     let refused = pki::check_cacerts(&files, now)
         .into_iter()
         .filter(|p| p.severity != Severity::Warning)
         .map(|p| p.text);
     CacertsSeen {
         problems: refused.collect(),
-        root: root.map(|c| c.facts().spki_sha256.clone()),
+        roots: roots.map(|pem| pki::roots(pem)).unwrap_or_default(),
         not_after: signer.as_ref().map(|c| c.facts().not_after),
         signer: signer.map(|c| c.facts().sha256.clone()),
         ours,

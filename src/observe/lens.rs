@@ -303,8 +303,9 @@ impl<'a> Lens<'a> {
                 .filter(|map| owner.whose(map).is_none())
                 .and_then(facts::record),
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now, &owner)),
-            published_root: facts::named(&maps, "istio-ca-root-cert")
-                .and_then(facts::published_root),
+            published_roots: facts::named(&maps, "istio-ca-root-cert")
+                .map(facts::published_roots)
+                .unwrap_or_default(),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
             gateway: GatewaySeen {
                 opened: opened.iter().any(facts::opens),

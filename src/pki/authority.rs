@@ -5,12 +5,17 @@ use std::{collections::BTreeMap, time::Duration};
 use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use rcgen::{CertificateParams, Issuer, SerialNumber};
+use rcgen::{CertificateParams, Issuer, PublicKeyData, SerialNumber};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Cert, CertFacts, Error, Key, Profile, profile::Fill, read};
+use super::{
+    Cert, CertFacts, Error, Key, Profile,
+    profile::Fill,
+    read::{self, short},
+};
 use crate::{
+    digest::sha256_hex,
     name::{ClusterName, MeshId},
     spec::KeyType,
 };
@@ -111,7 +116,7 @@ impl Root {
     pub(crate) fn create(new: &NewRoot<'_>) -> Result<Self, Error> {
         let key = Key::generate(new.key)?;
         let serial = serial()?;
-        let tag = tag(&serial);
+        let tag = tag(&key);
         let fill = Fill {
             mesh: new.mesh.as_str(),
             tag: &tag,
@@ -153,7 +158,7 @@ impl Root {
         }
         let key = Key::generate(new.key)?;
         let serial = serial()?;
-        let tag = tag(&serial);
+        let tag = tag(&key);
         let mut params = new.profile.params(new.fill(&tag), new.names, root.embedded);
         let backdate = new.profile.backdate_seconds().unwrap_or_default();
         let from = (now - backdate).max(root.not_before.as_second());
@@ -305,6 +310,15 @@ fn is_dns(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
+/// 128 random bits as text: no two runs have the same.
+pub(crate) fn random_id() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Error::Generate {
+        algorithm: "random id".into(),
+    })?;
+    Ok(hex::encode(bytes))
+}
+
 /// 126 random bits: positive, and of the same length for everybody.
 fn serial() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];
@@ -315,8 +329,10 @@ fn serial() -> Result<[u8; 16], Error> {
     Ok(bytes)
 }
 
-fn tag(serial: &[u8; 16]) -> String {
-    hex::encode(&serial[..4])
+/// What a certificate is told from others of its kind by: the beginning of its key's fingerprint, as texts show it.
+fn tag(key: &Key) -> String {
+    let fingerprint = sha256_hex(&key.subject_public_key_info());
+    short(&fingerprint).to_owned()
 }
 
 fn after(now: i64, lifetime: Duration) -> i64 {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -36,7 +37,7 @@ pub(crate) fn secret_files(data: &Value) -> Result<Files, Error> {
 }
 
 /// How bad a problem is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
     /// It works, and somebody should know.
@@ -46,7 +47,7 @@ pub(crate) enum Severity {
 }
 
 /// One problem of a Secret `cacerts`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Problem {
     /// Stable name, for programs.
     pub code: &'static str,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use x509_parser::{
@@ -61,8 +62,7 @@ fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S
 }
 
 /// What stands in a certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct CertFacts {
     /// Whom it is for.
     pub subject: String,
@@ -72,16 +72,20 @@ pub(crate) struct CertFacts {
     pub serial: String,
     /// First second of its life.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub not_before: Timestamp,
     /// Last second of its life.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub not_after: Timestamp,
-    /// SHA-256 of the public key (SubjectPublicKeyInfo), in hex; stays when the certificate is renewed.
+    /// SHA-256 of the public key (SubjectPublicKeyInfo), in hex: what texts show the first 12 digits of. It stays when the
+    /// certificate is issued again with the same key.
     pub spki_sha256: String,
-    /// SHA-256 of the whole certificate, in hex: its fingerprint.
+    /// SHA-256 of the whole certificate, in hex, as openssl x509 -fingerprint -sha256 shows it.
     pub sha256: String,
     /// Kind of its key.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub algorithm: Algorithm,
     /// Whether it may sign certificates at all.
     pub is_ca: bool,
@@ -104,8 +108,7 @@ pub(crate) struct CertFacts {
 }
 
 /// What names a certificate's descendants may carry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct NameConstraints {
     /// Whether those who do not understand it must refuse the certificate.
     pub critical: bool,
@@ -132,6 +135,25 @@ impl CertFacts {
     pub(crate) fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(24 * 3600)
     }
+}
+
+/// The roots of a PEM bundle, each by its public key and once: what a root is known by, since it stays the same when the
+/// root is issued again with the same key, and what is signed under it is trusted as before. A bundle that cannot be read
+/// has none.
+pub(crate) fn roots(pem: &[u8]) -> Vec<String> {
+    let mut roots = vec![];
+    for cert in Cert::from_pem(pem).unwrap_or_default() {
+        let root = &cert.facts().spki_sha256;
+        if !roots.contains(root) {
+            roots.push(root.clone());
+        }
+    }
+    roots
+}
+
+/// A fingerprint as people are shown it.
+pub(crate) fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..12).unwrap_or(fingerprint)
 }
 
 /// A certificate and its facts.

@@ -1,17 +1,18 @@
 //! Who signs, until when, and who trusts whom: the data behind `meshlink ca status`.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Cert, CertFacts, Problem, chain,
+    Cert, CertFacts, Problem, Severity, chain,
     check::{Examined, Files, examine},
+    read::short,
 };
 use crate::name::ClusterName;
 
 /// The certificates of a mesh.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Status {
     /// The root in this machine's vault, if it is here.
     pub root: Option<CertFacts>,
@@ -23,9 +24,56 @@ pub(crate) struct Status {
     pub same_root: Option<bool>,
 }
 
+impl Status {
+    /// Whether there is something to compare, every cluster trusts what every other signs and nothing else, and istiod
+    /// would refuse none of it.
+    pub(crate) fn is_well(&self) -> bool {
+        let grave = |p: &Problem| p.severity == Severity::Refused || p.code == SECOND_ROOT;
+        let grave = self.clusters.iter().flat_map(|r| &r.problems).any(grave);
+        self.same_root == Some(true) && !grave
+    }
+}
+
+impl Row {
+    /// With a problem for each root that is not the mesh's.
+    fn with_other_roots(mut self, mesh: Option<&str>) -> Self {
+        let others = self
+            .roots
+            .iter()
+            .filter(|r| Some(r.spki_sha256.as_str()) != mesh);
+        let problem = |other: &CertFacts| Problem {
+            code: SECOND_ROOT,
+            severity: Severity::Warning,
+            text: format!(
+                "trusts root {} ({}), which is not the mesh's: its workloads accept whatever that root signs",
+                short(&other.spki_sha256),
+                other.subject
+            ),
+        };
+        let problems: Vec<_> = others.map(problem).collect();
+        self.problems.extend(problems);
+        self
+    }
+
+    /// For a cluster that was named and is not a member.
+    pub(crate) fn of_stranger(cluster: &ClusterName, text: String) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            signer: None,
+            roots: vec![],
+            trusts_vault_root: None,
+            days_left: None,
+            problems: vec![Problem {
+                code: "no-member",
+                severity: Severity::Refused,
+                text,
+            }],
+        }
+    }
+}
+
 /// The certificates of one cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Row {
     /// The cluster.
     pub cluster: ClusterName,
@@ -42,8 +90,7 @@ pub(crate) struct Row {
 }
 
 /// Whether what one cluster signs is trusted in another, checked along the signatures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Proof {
     /// The cluster that signs.
     pub signer: ClusterName,
@@ -57,6 +104,9 @@ pub(crate) struct Proof {
     pub why: Option<String>,
 }
 
+/// A cluster trusts another root beside that of the mesh.
+const SECOND_ROOT: &str = "second-root";
+
 /// Lays out the certificates of a mesh: the root here, and the Secret `cacerts` of each cluster, if it has one.
 pub(crate) fn status(
     root: Option<&CertFacts>,
@@ -68,6 +118,10 @@ pub(crate) fn status(
         .map(|(name, files)| (name, examine(files.iter().flatten(), now)))
         .collect();
     let proofs: Vec<_> = pairs(&examined).map(|(a, b)| prove(a, b, now)).collect();
+    // Without the vault's, the root of the mesh is the first that a cluster has.
+    let all = examined.iter().flat_map(|(_, found)| &found.roots);
+    let first = all.map(|cert| cert.facts().spki_sha256.clone()).next();
+    let mesh = root.map(|root| root.spki_sha256.clone()).or(first);
     Status {
         root: root.cloned(),
         same_root: (!proofs.is_empty()).then(|| proofs.iter().all(|proof| proof.holds)),
@@ -75,6 +129,7 @@ pub(crate) fn status(
         clusters: examined
             .into_iter()
             .map(|(name, found)| row(name, found, root, now))
+            .map(|row| row.with_other_roots(mesh.as_deref()))
             .collect(),
     }
 }
@@ -95,7 +150,7 @@ fn prove((signer, from): &Named<'_>, (verifier, to): &Named<'_>, now: Timestamp)
         (None, _) => Err(format!("{signer} has no signing certificate")),
         (_, true) => Err(format!("{verifier} trusts no root")),
     };
-    let fingerprint = |cert: &Cert| cert.facts().sha256.clone();
+    let fingerprint = |cert: &Cert| cert.facts().spki_sha256.clone();
     let (way, why) = match found {
         Ok(way) => (way.iter().map(fingerprint).collect(), None),
         Err(why) => (Vec::new(), Some(why)),
@@ -120,7 +175,7 @@ fn row(cluster: &ClusterName, found: Examined, root: Option<&CertFacts>, now: Ti
             found
                 .roots
                 .iter()
-                .any(|cert| cert.facts().sha256 == root.sha256)
+                .any(|cert| cert.facts().spki_sha256 == root.spki_sha256)
         }),
         signer: found.signer.as_ref().map(facts),
         roots: found.roots.iter().map(facts).collect(),

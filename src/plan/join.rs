@@ -12,6 +12,7 @@ use crate::{
     cluster::{Ref, subset},
     name::ClusterName,
     observe::{Observed, Seen, proof_digest},
+    pki,
     spec::Mesh,
 };
 
@@ -149,6 +150,7 @@ impl<'a> JoinPlanner<'a> {
         let why = match &seen.cacerts {
             None => "no cacerts".to_owned(),
             Some(c) if !c.problems.is_empty() => c.problems.join("; "),
+            Some(c) if c.ours && c.roots.len() > 1 => self.other_roots(&c.roots),
             Some(_) => return self.stale_istiod(plan, name),
         };
         let issue = Step::IssueIntermediate(name.clone());
@@ -177,14 +179,23 @@ impl<'a> JoinPlanner<'a> {
         }
     }
 
+    fn other_roots(&self, roots: &[String]) -> String {
+        let mesh = self.observed.vault.root.as_ref();
+        let others = roots.iter().filter(|root| Some(*root) != mesh);
+        let others: Vec<_> = others.map(|root| pki::short(root)).collect();
+        format!(
+            "cacerts holds root {} beside the mesh's, and what it signs is trusted",
+            others.join(", ")
+        )
+    }
+
     /// An istiod that started before its `cacerts` never loads them.
     fn stale_istiod(&self, plan: &mut Plan, name: &ClusterName) {
         let seen = self.seen(name);
-        let root = seen.cacerts.as_ref().and_then(|c| c.root.as_ref());
-        if seen.istiod.present
-            && seen.published_root.is_some()
-            && seen.published_root.as_ref() != root
-        {
+        let held = seen.cacerts.iter().flat_map(|c| &c.roots);
+        let held: BTreeSet<_> = held.collect();
+        let published: BTreeSet<_> = seen.published_roots.iter().collect();
+        if seen.istiod.present && !published.is_empty() && published != held {
             let needs = vec![Step::InstallIstiod(name.clone())];
             let why = "istiod publishes another root than cacerts holds: it started before them";
             plan.add(Step::RestartIstiod(name.clone()), needs, why);

@@ -361,7 +361,8 @@ impl<'a> LeavePlanner<'a> {
             plan.deleting(held(seen, "istio-base").chain(crds));
         }
         let stays = self.istiod_stays(seen);
-        let left = seen.cacerts.as_ref().is_some_and(|c| c.ours) || seen.published_root.is_some();
+        let left =
+            seen.cacerts.as_ref().is_some_and(|c| c.ours) || !seen.published_roots.is_empty();
         if left && seen.claim.is_some() && !stays {
             plan.add(cacerts.clone(), before.clone(), asked);
             plan.deleting(self.cacerts(leaver));

@@ -117,9 +117,7 @@ fn labels<'a>(wanted: &'a Wanted, seen: &Seen, owner: &Owner) -> Vec<Foreign<'a>
     let one = |namespace: &Value| {
         let object = Ref::of(namespace)?;
         let live = seen.live.get(&object)?;
-        if owner.whose(live).is_none() {
-            return None;
-        }
+        owner.whose(live)?;
         let mut labels = namespace["metadata"]["labels"].as_object()?.iter();
         let other = labels.find_map(|(key, value)| {
             let there = live["metadata"]["labels"][key].as_str()?;

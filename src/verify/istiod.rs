@@ -57,6 +57,16 @@ pub(crate) struct Replica {
     pub clusters: Vec<KnownCluster>,
     /// The gateways it knows.
     pub gateways: Vec<KnownGateway>,
+    /// Why it could not be asked.
+    pub unasked: Option<String>,
+}
+
+/// When the certificates end that a replica signs with, in seconds: replicas of one istiod that say different things do
+/// not run with the same certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ends {
+    root: i64,
+    chain: i64,
 }
 
 /// Asks one replica.
@@ -76,6 +86,67 @@ pub(crate) async fn ask(
             .ok()
             .flatten()
             .unwrap_or_default(),
+        unasked: None,
+    })
+}
+
+/// When the certificates end that a replica signs with; nothing where it does not say.
+pub(super) async fn ends(cluster: &Cluster, namespace: &str, pod: &str) -> Option<Ends> {
+    let answer = cluster.get(namespace, pod, PORT, "/metrics").await.ok()?;
+    let text = String::from_utf8_lossy(&answer.body);
+    Some(Ends {
+        root: gauge(&text, "citadel_server_root_cert_expiry_timestamp")?,
+        chain: gauge(&text, "citadel_server_cert_chain_expiry_timestamp")?,
+    })
+}
+
+/// The value of a gauge, in whole seconds; Prometheus writes large ones as `2.1e+09`.
+fn gauge(text: &str, name: &str) -> Option<i64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let value: f64 = line.trim_start_matches(|c| c != ' ').trim().parse().ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "seconds of this age")]
+    (value.is_finite() && value > 0.0).then_some(value as i64)
+}
+
+/// Whether the replicas of one istiod sign with the same certificates, by when these end; nothing where they do. The one
+/// that differs from most of the others is named; of two, the one that started first is taken to be right.
+pub(super) fn alike(from: &ClusterName, replicas: &[(&str, Option<Ends>)]) -> Option<Check> {
+    let known: Vec<_> = replicas
+        .iter()
+        .filter_map(|(pod, ends)| Some((*pod, (*ends)?)))
+        .collect();
+    let count = |ends: Ends| known.iter().filter(|(_, other)| *other == ends).count();
+    let most = known.iter().rev().max_by_key(|(_, ends)| count(*ends))?.1;
+    let others = known.iter().filter(|(_, ends)| *ends != most);
+    let date = |seconds: i64| {
+        let at = jiff::Timestamp::from_second(seconds);
+        at.map_or_else(
+            |_| seconds.to_string(),
+            |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        )
+    };
+    let one = |(pod, ends): &(&str, Ends)| {
+        let (what, has, have) = match ends.root == most.root {
+            true => ("an intermediate", ends.chain, most.chain),
+            false => ("a root", ends.root, most.root),
+        };
+        format!(
+            "istiod replica {pod} runs with {what} that ends {}, the others with one that ends {}",
+            date(has),
+            date(have)
+        )
+    };
+    let evidence: Vec<_> = others.map(one).collect();
+    (!evidence.is_empty()).then(|| Check {
+        id: Claim::SameRoot,
+        from: from.to_string(),
+        to: None,
+        outcome: Outcome::Failed,
+        evidence: evidence.join("; "),
+        hints: vec![Hint::kubectl(
+            from,
+            ["-n", "istio-system", "rollout", "restart", "deploy/istiod"],
+        )],
     })
 }
 
@@ -128,13 +199,17 @@ pub(crate) async fn holds_endpoints(
 pub(crate) fn synced(from: &ClusterName, to: &ClusterName, replicas: &[Replica]) -> Check {
     let status = |r: &Replica| {
         let known = r.clusters.iter().find(|c| c.id == to.as_str());
-        known.map_or_else(|| "unknown".to_owned(), |c| c.status.clone())
+        match (&r.unasked, known) {
+            (Some(why), _) => format!("could not be asked: {why}"),
+            (None, Some(known)) => format!("says {}", known.status),
+            (None, None) => format!("does not know {to}"),
+        }
     };
     let all: Vec<_> = replicas
         .iter()
         .map(|r| (r.pod.as_str(), status(r)))
         .collect();
-    let behind: Vec<_> = all.iter().filter(|(_, s)| s != "synced").collect();
+    let behind: Vec<_> = all.iter().filter(|(_, s)| s != "says synced").collect();
     let (outcome, evidence) = match (all.len(), behind.as_slice()) {
         (0, _) => (Outcome::Failed, format!("no istiod runs in {from}")),
         (n, []) => {
@@ -145,10 +220,11 @@ pub(crate) fn synced(from: &ClusterName, to: &ClusterName, replicas: &[Replica])
                 format!("{n} of {n} istiod replicas synced with {to}: {pods}"),
             )
         }
-        (n, [(pod, status), ..]) => {
+        (n, behind) => {
             let done = n - behind.len();
-            let text =
-                format!("{done} of {n} istiod replicas synced with {to}: {pod} says {status}");
+            let behind: Vec<_> = behind.iter().map(|(pod, s)| format!("{pod} {s}")).collect();
+            let behind = behind.join("; ");
+            let text = format!("{done} of {n} istiod replicas synced with {to}: {behind}");
             (Outcome::Failed, text)
         }
     };
@@ -170,7 +246,9 @@ pub(crate) fn gateway_known(
     expected: Option<&BTreeSet<String>>,
 ) -> Check {
     let known = |r: &Replica| addresses(r, to);
-    let wrong = replicas.iter().find(|r| {
+    // Of one that could not be asked, that is said already.
+    let mut asked = replicas.iter().filter(|r| r.unasked.is_none());
+    let wrong = asked.find(|r| {
         known(r).is_empty() || expected.is_some_and(|expected| !known(r).is_subset(expected))
     });
     let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -258,7 +336,37 @@ mod tests {
             pod: pod.into(),
             clusters: serde_json::from_str(&clusters).unwrap(),
             gateways: serde_json::from_str(&gateways).unwrap(),
+            unasked: None,
         }
+    }
+
+    #[test]
+    fn a_replica_with_other_certificates_is_named() {
+        let text = "# HELP x\ncitadel_server_root_cert_expiry_timestamp 2.095459199e+09\ncitadel_server_root_cert_expiry_seconds 3e+08\n";
+        let read = |name| gauge(text, name);
+        assert_eq!(
+            read("citadel_server_root_cert_expiry_timestamp"),
+            Some(2_095_459_199)
+        );
+        assert_eq!(read("citadel_server_cert_chain_expiry_timestamp"), None);
+        let a: ClusterName = "a".parse().unwrap();
+        let ends = |root, chain| Some(Ends { root, chain });
+        let alike = |replicas: &[(&str, Option<Ends>)]| alike(&a, replicas).map(|c| c.evidence);
+        assert_eq!(
+            alike(&[("p1", ends(9, 5)), ("p2", ends(9, 5)), ("p3", None)]),
+            None
+        );
+        assert_eq!(alike(&[("p1", None)]), None);
+        let one = alike(&[("p1", ends(9, 5)), ("p2", ends(9, 6)), ("p3", ends(9, 6))]).unwrap();
+        assert!(
+            one.starts_with("istiod replica p1 runs with an intermediate"),
+            "{one}"
+        );
+        let two = alike(&[("p1", ends(9, 5)), ("p2", ends(8, 5))]).unwrap();
+        assert!(
+            two.starts_with("istiod replica p2 runs with a root"),
+            "{two}"
+        );
     }
 
     #[test]
@@ -273,6 +381,18 @@ mod tests {
         );
         assert_eq!(behind.outcome, Outcome::Failed);
         assert!(behind.evidence.contains("1 of 2") && behind.evidence.contains("p2 says timeout"));
+        let silent = Replica {
+            pod: "p3".into(),
+            unasked: Some("no route".into()),
+            ..Replica::default()
+        };
+        let all = [replica("p1", "synced", ""), silent, Replica::default()];
+        let evidence = synced(&a, &b, &all).evidence;
+        assert!(
+            evidence.contains("p3 could not be asked: no route"),
+            "{evidence}"
+        );
+        assert!(evidence.contains("does not know b"), "{evidence}");
         assert_eq!(synced(&a, &b, &[]).outcome, Outcome::Failed);
     }
 

@@ -8,7 +8,7 @@ use std::{
 use futures::future;
 use jiff::Timestamp;
 
-use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, traffic::Traffic};
+use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, roots, traffic::Traffic};
 use crate::{
     causes,
     cluster::{self, Cluster, ConnectOptions, Token},
@@ -69,6 +69,7 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     let names: Vec<&ClusterName> = verifier.mesh.clusters.iter().map(|m| &m.name).collect();
     let all: Vec<&Member> = verifier.mesh.clusters.iter().collect();
     let mut checks = verifier.roots(&all);
+    checks.extend(verifier.alone());
     checks.extend(verifier.networks(&all));
     checks.extend(names.iter().flat_map(|name| verifier.member(name)));
     let from = names.iter().map(|from| verifier.from(from, depth));
@@ -77,6 +78,7 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
         checks.extend(found.checks);
         traffic.extend(found.traffic);
     }
+    let mut checks = worst(checks);
     checks.sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
     Verdict {
         clusters: names.iter().map(ToString::to_string).collect(),
@@ -91,51 +93,46 @@ impl Verifier<'_> {
         self.observed.clusters.get(name)
     }
 
-    /// These members publish one root: what istiod says, not what the Secret says.
+    /// These members trust one root, and no other beside it: by what istiod publishes, and by the Secret it reads.
     fn roots(&self, members: &[&Member]) -> Vec<Check> {
-        let roots = members.iter().map(|m| {
-            (
-                &m.name,
-                self.seen(&m.name).and_then(|s| s.published_root.as_deref()),
-            )
-        });
-        let roots: Vec<_> = roots.collect();
-        let first = roots.iter().find_map(|(_, root)| *root);
-        let short = |root: &str| root.get(..12).unwrap_or(root).to_owned();
-        let one = |(name, root): &(&ClusterName, Option<&str>)| {
-            let (outcome, evidence) = match (root, first) {
-                (None, _) => (
-                    Outcome::Failed,
-                    format!("istiod in {name} publishes no root"),
-                ),
-                (Some(root), Some(first)) if *root != first => (
-                    Outcome::Failed,
-                    format!(
-                        "{name} publishes root {}, the first member {}",
-                        short(root),
-                        short(first)
-                    ),
-                ),
-                (Some(root), _) => (
-                    Outcome::Ok,
-                    format!("{name} publishes root {}", short(root)),
-                ),
-            };
-            let hints = if outcome == Outcome::Ok {
-                vec![]
-            } else {
-                vec![Hint::meshlink(["ca", "status"])]
-            };
-            Check {
-                id: Claim::SameRoot,
-                from: name.to_string(),
-                to: None,
-                outcome,
-                evidence,
-                hints,
-            }
+        let seen = members
+            .iter()
+            .filter_map(|m| Some((&m.name, self.seen(&m.name)?)));
+        let seen: Vec<_> = seen.collect();
+        let mesh = seen.iter().find_map(|(_, seen)| root_of(seen));
+        let of_none = Seen::default();
+        let one = |m: &&Member| {
+            let seen = self.seen(&m.name).unwrap_or(&of_none);
+            roots::judge(&m.name, seen, mesh)
         };
-        roots.iter().map(one).collect()
+        members.iter().map(one).collect()
+    }
+
+    /// One member alone has no pair, and where there is no pair nothing is proved.
+    fn alone(&self) -> Option<Check> {
+        let [only] = self.mesh.clusters.as_slice() else {
+            return None;
+        };
+        Some(Check {
+            id: Claim::Peers,
+            from: only.name.to_string(),
+            to: None,
+            outcome: Outcome::Failed,
+            evidence: format!(
+                "{} is the only member of mesh {}: there is no pair to prove",
+                only.name, self.mesh.id
+            ),
+            hints: vec![],
+        })
+    }
+
+    /// What is wrong with the roots that the proxy of a member's probe trusts.
+    async fn bundle(&self, from: &ClusterName, probe: &Probe) -> Option<Check> {
+        let mut seen = self.mesh.clusters.iter().filter_map(|m| self.seen(&m.name));
+        let mesh = seen.find_map(root_of)?;
+        // A proxy that does not say what it trusts is told by the requests it cannot send.
+        let held = probe.roots().await.ok()?;
+        roots::judge_proxy(from, &held, mesh)
     }
 
     /// Each of these members is on a network of its own, as its istiod takes it from the namespace.
@@ -252,6 +249,7 @@ impl Verifier<'_> {
         let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
         let pairs = others.map(|to| self.look(from, to, &view));
         let mut all = Verdict::default();
+        all.checks.extend(self.alike(cluster, seen).await);
         for found in future::join_all(pairs).await {
             all.checks.extend(found.checks);
             all.traffic.extend(found.traffic);
@@ -350,13 +348,39 @@ impl Verifier<'_> {
         seen: &Seen,
     ) -> Result<Vec<istiod::Replica>, cluster::Error> {
         let namespace = &self.mesh.istio.namespace;
-        future::try_join_all(
-            seen.istiod
-                .pods
-                .iter()
-                .map(|pod| istiod::ask(cluster, namespace, pod)),
-        )
-        .await
+        let pods = &seen.istiod.pods;
+        let asked = pods.iter().map(|pod| istiod::ask(cluster, namespace, pod));
+        let mut replicas = vec![];
+        let mut first = None;
+        for (pod, asked) in pods.iter().zip(future::join_all(asked).await) {
+            replicas.push(asked.unwrap_or_else(|error| {
+                let unasked = Some(causes::line(&error));
+                first.get_or_insert(error);
+                istiod::Replica {
+                    pod: pod.clone(),
+                    unasked,
+                    ..istiod::Replica::default()
+                }
+            }));
+        }
+        // One that is silent does not hide what the others say.
+        match first {
+            Some(error) if replicas.iter().all(|r| r.unasked.is_some()) => Err(error),
+            _ => Ok(replicas),
+        }
+    }
+
+    /// What tells the replicas of a member's istiod apart by the certificates they sign with.
+    async fn alike(&self, cluster: &Cluster, seen: &Seen) -> Option<Check> {
+        let pods = &seen.istiod.pods;
+        if pods.len() < 2 {
+            return None;
+        }
+        let namespace = self.mesh.istio.namespace.as_str();
+        let ends = pods
+            .iter()
+            .map(|pod| async move { (pod.as_str(), istiod::ends(cluster, namespace, pod).await) });
+        istiod::alike(cluster.name(), &future::join_all(ends).await)
     }
 
     fn configured(&self, from: &ClusterName, to: &ClusterName) -> Vec<Check> {
@@ -439,6 +463,11 @@ impl Verifier<'_> {
         };
         let of = |way| held.get(&way).map(Vec::as_slice).unwrap_or_default();
         let mut checks = vec![pair::endpoints(from, name, of(Way::Http), &gateway)];
+        // A proxy trusts the same whoever is asked: it is looked at once.
+        let first = self.mesh.clusters.iter().find(|m| m.name != *from);
+        if view.depth == Depth::Every && first.is_some_and(|m| m.name == *name) {
+            checks.extend(self.bundle(from, probe).await);
+        }
         let asked = match view.depth {
             Depth::Every => {
                 // What the proxy holds and what istiod knows may differ: each is tried.
@@ -466,6 +495,28 @@ impl Verifier<'_> {
             ..Verdict::default()
         }
     }
+}
+
+/// One check for each claim: the worst of what was found, with the evidence of all that is as bad.
+fn worst(checks: Vec<Check>) -> Vec<Check> {
+    let mut kept: BTreeMap<String, Check> = BTreeMap::new();
+    for check in checks {
+        match kept.get_mut(&check.path()) {
+            Some(known) if known.outcome == check.outcome => {
+                known.evidence = format!("{}; {}", known.evidence, check.evidence);
+                known.hints.extend(check.hints);
+            }
+            Some(known) if known.outcome > check.outcome => {}
+            _ => drop(kept.insert(check.path(), check)),
+        }
+    }
+    kept.into_values().collect()
+}
+
+/// The root of the mesh, as far as a member knows it: the one it is bound to, else the one it publishes.
+fn root_of(seen: &Seen) -> Option<&str> {
+    let bound = seen.claim.as_ref().map(|claim| claim.root.as_str());
+    bound.or_else(|| seen.published_roots.first().map(String::as_str))
 }
 
 /// Every way, through the proxies and at each address by itself, side by side.

@@ -135,7 +135,7 @@ fn programs_get_objects() {
         .run("chart values charts/mini -o json")
         .ends(0)
         .json();
-    assert_eq!(values["image"]["hub"], "docker.example");
+    assert_eq!(values["values"]["image"]["hub"], "docker.example");
 }
 
 #[test]

@@ -138,6 +138,7 @@ fn the_version_names_the_commit() {
 fn a_failure_is_json_for_a_program_too() {
     let answer = Session::new().run("schema nothing -o json");
     let value: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!(value["schema_version"], 1);
     assert_eq!(value["exit_code"], 2);
     assert_eq!(value["failure"]["kind"], "usage");
     assert!(
@@ -194,6 +195,10 @@ fn the_manual_documents_every_exit_code() {
     refused, to protect something that is not ours
     \fB6\fR
     partly done; the clusters that are not are named
+    \fB7\fR
+    status, ca status: something that was looked at is not well
+    \fB8\fR
+    another run is changing the mesh; --wait-lock waits for it
     \fB10\fR
     plan: something would change
     \fB130\fR

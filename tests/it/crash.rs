@@ -80,7 +80,6 @@ fn die_and_go_on(world: &World, command: &str, place: &str) {
         .end();
     assert_eq!(died.code, None, "{place}: {died}");
     let keys = world.keys();
-    world.let_leases_expire();
     let again = world.run(command);
     assert_eq!(again.code, Some(0), "{place}: {again}");
     for (path, key) in keys {

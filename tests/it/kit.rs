@@ -65,7 +65,10 @@ impl Session {
         }
         let session = Self { root, vars: vec![] };
         let home = session.home().display().to_string();
-        session.var("HOME", &home).var("LANG", "C.UTF-8")
+        session
+            .var("HOME", &home)
+            .var("LANG", "C.UTF-8")
+            .var("COLUMNS", "80")
     }
 
     /// Sets a variable.

@@ -25,7 +25,13 @@ mod cli;
 mod crash;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod embedded;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod green;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod guide;
@@ -37,9 +43,15 @@ mod house;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod json;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod kubeconfig;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod lease;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod leave;
@@ -66,6 +78,9 @@ mod secrets;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod service;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod silent;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod terminal;

@@ -33,7 +33,9 @@ fn two_joins_at_once_end_with_one_root() {
     let answers = [one.end(), two.end()];
     let codes: Vec<_> = answers.iter().map(|a| a.code.unwrap()).collect();
     let text = format!("{}\n{}", answers[0], answers[1]);
-    assert!(codes.contains(&0) && codes.contains(&5), "{text}");
+    // Whoever comes second meets the other's Lease, or what it has bound.
+    let second = codes.iter().any(|code| matches!(code, 5 | 7));
+    assert!(codes.contains(&0) && second, "{text}");
     // The loser may have bound nothing: every claim there is names the winner's root.
     let names = if codes[0] == 0 {
         ["eks-1", "eks-2"]

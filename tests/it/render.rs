@@ -79,7 +79,7 @@ fn a_mesh_is_written_the_same_every_time_and_without_a_secret() {
 
 #[test]
 fn a_check_says_what_is_out_of_date_and_writes_nothing() {
-    let world = World::new(2);
+    let world = World::new(3);
     let check = format!("{RENDER} --check");
     world
         .run(&check)
@@ -101,7 +101,7 @@ fn a_check_says_what_is_out_of_date_and_writes_nothing() {
     // Fewer members: what was ours goes, what was not stays.
     fs::write(
         world.user.here().join("mesh.yaml"),
-        "clusters:\n- name: eks-1\n",
+        "clusters:\n- name: eks-1\n- name: eks-3\n",
     )
     .unwrap();
     world

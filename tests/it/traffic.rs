@@ -153,7 +153,6 @@ fn what_a_killed_run_leaves_the_next_takes_away_and_so_does_leave() {
         // By SIGKILL: it has no chance to take anything away.
         drop(running);
         assert!(there.is_some() && world.find("eks-1", probe).is_some());
-        world.let_leases_expire();
     };
     kill_one();
     world.run(VERIFY).ends(0);

@@ -77,7 +77,6 @@ fn an_istiod_that_a_dead_run_left_broken_is_restarted_by_the_next() {
     let place = [("MESHLINK_CRASH", "share-secret/eks-2/eks-1:after")];
     let died = world.user.start_with("join -f mesh.yaml --sandbox", &place);
     assert_eq!(died.end().code, None);
-    world.let_leases_expire();
     let plan = world.run("plan -f mesh.yaml").ends(10);
     let plan = plan.says("refresh-istiod/eks-1");
     assert!(!plan.stdout.contains("share-secret"), "{plan}");

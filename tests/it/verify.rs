@@ -231,3 +231,42 @@ fn status_names_every_replica_and_waits_until_all_of_them_know() {
         "{late}"
     );
 }
+
+#[test]
+fn the_replica_that_lags_is_named() {
+    let world = World::joined(2);
+    world.fault("eks-1", Fault::IstiodLags);
+    let path = istio("deployments", "istiod");
+    world.merge("eks-1", &path, &json!({"spec": {"replicas": 2}}));
+    let both = || {
+        let deployment = world.get("eks-1", &path);
+        (deployment["status"]["availableReplicas"] == 2).then_some(())
+    };
+    world.wait(both).unwrap();
+    fails(&world, &["synced/eks-1/eks-2", "gateway-known/eks-1/eks-2"]);
+    let answer = world.run("verify -o json").ends(4).json();
+    let evidence = |id: &str| {
+        let checks = answer["checks"].as_array().unwrap();
+        let found = checks
+            .iter()
+            .find(|c| c["id"] == id && c["from"] == "eks-1");
+        found.unwrap()["evidence"].as_str().unwrap().to_owned()
+    };
+    let synced = evidence("synced");
+    assert!(
+        synced.starts_with("1 of 2 istiod replicas synced with eks-2: istiod-"),
+        "{synced}"
+    );
+    assert!(synced.ends_with(" does not know eks-2"), "{synced}");
+    let pod = synced
+        .split(": ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    assert!(evidence("gateway-known").contains(pod), "{synced}");
+    world.run("status").ends(7).says(pod);
+    world.clear("eks-1", Fault::IstiodLags);
+    world.run("status --wait").ends(0);
+}

@@ -1,20 +1,29 @@
 //! Where a running set of embedded clusters is found, for other processes on this machine.
 
 use std::{
-    fs,
-    io::Write,
-    net::{SocketAddr, TcpStream},
-    os::unix::fs::DirBuilderExt,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// The file in the state folder that says so.
 const FILE: &str = "sandbox.json";
-/// How long a server may take to accept a connection before it counts as gone.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The file that is locked by the process that runs the clusters, for as long as it lives: whether clusters run is told by
+/// this lock alone, not by what a file says or by how soon a server answers.
+const LOCK: &str = "sandbox.lock";
+/// How long clusters may take to be raised, and how often it is looked meanwhile.
+const RAISING: Duration = Duration::from_secs(20);
+const PACE: Duration = Duration::from_millis(20);
+/// How long somebody who only looks may hold the lock.
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// Everything a process needs to work with a running set of embedded clusters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,14 +55,83 @@ impl Endpoints {
     }
 }
 
-/// The embedded clusters another process runs with this state folder, if it still does.
-pub fn attach(state_dir: &Path) -> Option<Endpoints> {
-    let text = fs::read(state_dir.join(FILE)).ok()?;
-    let found: Endpoints = serde_json::from_slice(&text).ok()?;
-    let answers = |at: &SocketAddr| TcpStream::connect_timeout(at, PATIENCE).is_ok();
-    let alive =
-        !found.servers.is_empty() && found.servers.iter().all(answers) && found.kubeconfig.exists();
-    alive.then_some(found)
+/// The embedded clusters another process runs with this state folder, if it does.
+pub fn attach(state_dir: &Path) -> Result<Option<Endpoints>, Error> {
+    let until = Instant::now() + RAISING;
+    loop {
+        if !is_owned(state_dir)? {
+            return Ok(None);
+        }
+        match read(state_dir) {
+            Ok(found) => return Ok(Some(found)),
+            // They are being raised.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < until => {
+                thread::sleep(PACE);
+            }
+            Err(source) => {
+                let path = state_dir.join(FILE);
+                return Err(Error::Whereabouts { path, source });
+            }
+        }
+    }
+}
+
+fn read(state_dir: &Path) -> io::Result<Endpoints> {
+    Ok(serde_json::from_slice(&fs::read(state_dir.join(FILE))?)?)
+}
+
+fn is_owned(state_dir: &Path) -> Result<bool, Error> {
+    let path = state_dir.join(LOCK);
+    let failed = |source| Error::Lock {
+        path: path.clone(),
+        source,
+    };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Makes the state folder this process's own, for as long as the answer is kept; what a process that died has left there
+/// goes.
+pub(crate) fn own(state_dir: &Path) -> Result<File, Error> {
+    let write = |source| Error::Write {
+        path: state_dir.to_owned(),
+        source,
+    };
+    make(state_dir).map_err(write)?;
+    let path = state_dir.join(LOCK);
+    let failed = |source| Error::Lock {
+        path: path.clone(),
+        source,
+    };
+    let mut options = File::options();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    let until = Instant::now() + GLANCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PACE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Running {
+                    folder: state_dir.to_owned(),
+                    pid: read(state_dir).ok().map(|found| found.pid),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+    match fs::remove_file(state_dir.join(FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write(error)),
+        _ => Ok(file),
+    }
 }
 
 /// Says where the clusters are.
@@ -62,8 +140,11 @@ pub(crate) fn announce(endpoints: &Endpoints) -> std::io::Result<()> {
     write(&endpoints.state_dir.join(FILE), &text)
 }
 
-/// Takes that back.
+/// Takes that back. What another process has put there in the meantime stays.
 pub(crate) fn retract(endpoints: &Endpoints) {
+    if read(&endpoints.state_dir).ok().as_ref() != Some(endpoints) {
+        return;
+    }
     let files = [
         endpoints.state_dir.join(FILE),
         endpoints.kubeconfig.clone(),
@@ -95,15 +176,19 @@ pub(crate) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, os::unix::fs::PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
+    fn found(folder: &Path) -> Option<Endpoints> {
+        attach(folder).unwrap()
+    }
+
     #[test]
-    fn only_a_living_set_is_found() {
+    fn only_a_living_set_is_found_and_only_its_owner_takes_it_away() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(attach(folder.path()), None);
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(found(folder.path()), None);
+        let lock = own(folder.path()).unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
         write(&kubeconfig, b"{}").unwrap();
         let endpoints = Endpoints {
@@ -112,7 +197,8 @@ mod tests {
             dns: ([127, 0, 0, 1], 53).into(),
             state_dir: folder.path().into(),
             clusters: vec!["eks-1".into()],
-            servers: vec![server.local_addr().unwrap()],
+            // Nobody listens there: how soon a server answers tells nothing.
+            servers: vec![([127, 0, 0, 1], 1).into()],
             aws: folder.path().join("aws.env"),
             pid: std::process::id(),
         };
@@ -122,10 +208,37 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(attach(folder.path()), Some(endpoints.clone()));
-        drop(server);
-        assert_eq!(attach(folder.path()), None);
+        assert_eq!(found(folder.path()), Some(endpoints.clone()));
+        let second = own(folder.path());
+        assert!(
+            matches!(second, Err(Error::Running { pid: Some(pid), .. }) if pid == endpoints.pid)
+        );
+        // What cannot be read is not taken for gone.
+        write(&folder.path().join(FILE), b"{").unwrap();
+        assert!(matches!(
+            attach(folder.path()),
+            Err(Error::Whereabouts { .. })
+        ));
+        // What another process has put there is not taken away.
+        for others in [b"{".to_vec(), {
+            let pid = endpoints.pid + 1;
+            let others = Endpoints {
+                pid,
+                ..endpoints.clone()
+            };
+            serde_json::to_vec(&others).unwrap()
+        }] {
+            write(&folder.path().join(FILE), &others).unwrap();
+            retract(&endpoints);
+            assert!(endpoints.kubeconfig.exists() && folder.path().join(FILE).exists());
+        }
+        announce(&endpoints).unwrap();
+        drop(lock);
+        assert_eq!(found(folder.path()), None);
         retract(&endpoints);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let names = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [LOCK]);
     }
 }

@@ -15,6 +15,9 @@ use tokio::sync::watch;
 pub enum Fault {
     /// istiod starts and never says it is ready.
     IstiodNeverReady,
+    /// Of several istiod replicas, the one that started last takes in no remote secret and no certificate any more, and
+    /// serves on with what it has.
+    IstiodLags,
     /// Gateway pods start and never say they are ready.
     GatewayNeverReady,
     /// Nothing behind a load balancer passes its health checks.

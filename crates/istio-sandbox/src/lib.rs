@@ -44,12 +44,30 @@ pub use self::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process runs embedded clusters with this state folder.
-    #[error("embedded clusters are already running in {folder}, as process {pid}")]
+    #[error("embedded clusters are already running in {folder}{}", process(*pid))]
     Running {
         /// The state folder.
         folder: PathBuf,
-        /// The process.
-        pid: u32,
+        /// The process, where it has said which it is.
+        pid: Option<u32>,
+    },
+    /// Embedded clusters run, and where they are cannot be read.
+    #[error("embedded clusters are running, but {path} cannot be read, which says where")]
+    Whereabouts {
+        /// The file.
+        path: PathBuf,
+        /// What the system, or the reader of JSON, said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Whether embedded clusters run cannot be told.
+    #[error("cannot lock {path}, which tells whether embedded clusters are running")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
     },
     /// An API server could not be raised.
     #[error("cannot raise the API server of embedded cluster {cluster}")]
@@ -78,6 +96,10 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(", as process {pid}"))
 }
 
 /// What the cloud writes into the status of a Service of type LoadBalancer.
@@ -143,6 +165,7 @@ pub struct Sandbox {
     /// Ended by being dropped.
     _fronts: Vec<Served>,
     _tasks: JoinSet<()>,
+    _lock: std::fs::File,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -156,12 +179,7 @@ impl std::fmt::Debug for Sandbox {
 impl Sandbox {
     /// Raises the clusters, and returns once everything answers.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        if let Some(other) = attach(&options.state_dir) {
-            return Err(Error::Running {
-                folder: options.state_dir,
-                pid: other.pid,
-            });
-        }
+        let lock = attach::own(&options.state_dir)?;
         let mut tasks = JoinSet::new();
         let (world, faults) = (
             World::new(options.balancers, options.homes.clone()),
@@ -221,6 +239,7 @@ impl Sandbox {
             aws,
             _fronts: fronts,
             _tasks: tasks,
+            _lock: lock,
         })
     }
 
@@ -293,7 +312,6 @@ fn loopback(port: u16) -> SocketAddr {
 
 fn publish(endpoints: &Endpoints, configs: &[String], aws: &aws::Embedded) -> Result<(), Error> {
     let write = |path: PathBuf| move |source| Error::Write { path, source };
-    attach::make(&endpoints.state_dir).map_err(write(endpoints.state_dir.clone()))?;
     let kubeconfig = merged(configs).to_string();
     attach::write(&endpoints.kubeconfig, kubeconfig.as_bytes())
         .map_err(write(endpoints.kubeconfig.clone()))?;

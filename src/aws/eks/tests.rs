@@ -211,8 +211,15 @@ async fn a_run_that_begins_throttled_waits_its_turn() {
     assert_eq!(ask(&aws, "eks-1").await.unwrap().name, "eks-1");
     assert_eq!(shared.lock().count("eks:DescribeCluster", 429), 2);
     // Once, however often it is asked again in the meantime.
-    let want = "pending: eks:DescribeCluster in eu-west-1: throttled; retrying, 0 s so far, at most 90 times";
-    assert_eq!(*told.lock().unwrap(), [want]);
+    let told = told.lock().unwrap();
+    let [text] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(
+        text.starts_with("pending: eks:DescribeCluster in eu-west-1: throttled; retrying, ")
+            && text.ends_with(" s so far, at most 90 times"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

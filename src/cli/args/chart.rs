@@ -66,7 +66,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PATH=TEXT")]
     pub(crate) set_string: Vec<String>,
     /// The Kubernetes version to render for
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = super::kubernetes)]
     pub(crate) kube_version: Option<String>,
     /// Further API versions the cluster serves
     #[arg(short, long, value_name = "VERSION", value_delimiter = ',')]
@@ -166,7 +166,7 @@ pub(crate) struct Render {
     #[arg(long)]
     pub(crate) check: bool,
     /// The Kubernetes version to render for
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = super::kubernetes)]
     pub(crate) kube_version: Option<String>,
     #[command(flatten)]
     pub(crate) target: Target,

@@ -1,20 +1,39 @@
 //! `meshlink ca`.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     cli::{
         Frame,
         args::{CaInit, CaStatus},
         error::{Exit, Failure},
-        output::{Style, table::Table},
+        output::{Style, json::Document, table::Table},
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
     link::selection,
-    pki::{self, NewRoot, Profile, Vault},
+    pki::{self, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
+    verify,
 };
+
+/// `meshlink ca init -o json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Made {
+    /// The mesh.
+    mesh: String,
+    /// The folder it rests in.
+    vault: PathBuf,
+    /// The root's certificate.
+    root: CertFacts,
+}
+
+impl Document for Made {
+    const SCHEMA: &'static str = "ca-init";
+}
 
 /// `ca init`: the root alone, with no cluster touched. One that is there already is kept.
 pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
@@ -26,13 +45,18 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
         Some(root) => root,
         None => create(&mesh, &vault, args.target.sandbox, frame)?,
     };
-    let facts = root.facts();
-    frame.screen.show(facts, |_| {
+    let made = Made {
+        mesh: mesh.id.to_string(),
+        vault: places.vault.clone(),
+        root: root.facts().clone(),
+    };
+    let facts = &made.root;
+    frame.screen.show(&made, |_| {
         format!(
-            "Root of mesh {}: {}\n  fingerprint {}\n  valid until {}\n  stored in {}\n",
+            "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  stored in {}\n",
             mesh.id,
             facts.subject,
-            facts.sha256,
+            facts.spki_sha256,
             facts.not_after.strftime("%Y-%m-%d"),
             places.vault.display()
         )
@@ -71,6 +95,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
+    session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let mut held = vec![];
     for (name, cluster) in &session.link.clusters {
@@ -86,9 +111,18 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         let files = secret.map(|s| pki::secret_files(&s["data"])).transpose();
         held.push((name.clone(), files.map_err(|e| Failure::failed(&e))?));
     }
-    let status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
+    let mut status = pki::status(root.as_ref().map(pki::Root::facts), &held, frame.now());
+    let mesh = session.link.mesh();
+    for name in &session.strangers {
+        let why = verify::no_member(name, &mesh.id, &mesh.members());
+        status.clusters.push(pki::Row::of_stranger(name, why));
+    }
     frame.screen.show(&status, |style| text(&status, style))?;
-    Ok(Exit::Done)
+    Ok(match status.is_well() {
+        _ if !session.strangers.is_empty() => Exit::NotInTime,
+        true => Exit::Done,
+        false => Exit::Ill,
+    })
 }
 
 fn text(status: &pki::Status, style: Style) -> String {
@@ -98,7 +132,8 @@ fn text(status: &pki::Status, style: Style) -> String {
             let until = root.not_after.strftime("%Y-%m-%d");
             let _ = writeln!(
                 text,
-                "Root in the vault: {}, valid until {until}\n",
+                "Root in the vault: {} ({}), valid until {until}\n",
+                pki::short(&root.spki_sha256),
                 root.subject
             );
         }
@@ -136,11 +171,15 @@ fn cells(row: &pki::Row) -> [String; 5] {
     let signer = row.signer.as_ref();
     [
         row.cluster.to_string(),
-        signer.map_or_else(none, |s| s.sha256.chars().take(12).collect()),
+        signer.map_or_else(none, |s| pki::short(&s.spki_sha256).to_owned()),
         signer.map_or_else(none, |s| s.not_after.strftime("%Y-%m-%d").to_string()),
         row.days_left.map_or_else(none, |d| d.to_string()),
-        row.roots
-            .first()
-            .map_or_else(none, |r| r.spki_sha256.chars().take(12).collect()),
+        match row.roots.as_slice() {
+            [] => none(),
+            roots => {
+                let roots = roots.iter().map(|r| pki::short(&r.spki_sha256));
+                roots.collect::<Vec<_>>().join(" ")
+            }
+        },
     ]
 }

@@ -17,6 +17,7 @@ use crate::{
         Frame,
         args::chart::{self as args, From, Settings, Template},
         error::{Exit, Failure},
+        output::json::Document,
     },
     link::{ChartSource, charts, record},
     spec::ISTIO_VERSION,
@@ -54,6 +55,23 @@ pub(crate) struct Templated {
     warnings: Vec<String>,
 }
 
+impl Document for Templated {
+    const SCHEMA: &'static str = "chart-template";
+}
+
+/// `meshlink chart values -o json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Values {
+    #[serde(flatten)]
+    chart: Shown,
+    /// What the chart takes, with its defaults.
+    values: Value,
+}
+
+impl Document for Values {
+    const SCHEMA: &'static str = "chart-values";
+}
+
 /// `meshlink chart images -o json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Listed {
@@ -61,6 +79,10 @@ pub(crate) struct Listed {
     charts: Vec<Shown>,
     /// The images they run.
     images: Vec<String>,
+}
+
+impl Document for Listed {
+    const SCHEMA: &'static str = "chart-images";
 }
 
 /// `meshlink chart pull` and `meshlink chart lock` `-o json`.
@@ -73,16 +95,22 @@ pub(crate) struct Fetches {
     lock: Option<PathBuf>,
 }
 
+impl Document for Fetches {
+    const SCHEMA: &'static str = "chart-pull";
+}
+
 /// Runs it.
 pub(crate) async fn run(args: args::Chart, frame: &Frame) -> Result<Exit, Failure> {
     match args {
         args::Chart::Template(args) => template(&args, frame).await?,
         args::Chart::Values(args) => {
             let fetched = fetch(&args.chart, &args.from, None, frame).await?;
-            let chart = &fetched.chart;
-            frame
-                .screen
-                .hand_over(&chart.values, || chart.values_text.clone())?;
+            let values = Values {
+                chart: shown(&fetched, None),
+                values: fetched.chart.values.clone().into(),
+            };
+            let text = || fetched.chart.values_text.clone();
+            frame.screen.hand_over(&values, text)?;
         }
         args::Chart::Images(args) => images(&args, frame).await?,
         args::Chart::Pull(args) => pull(&args, frame).await?,

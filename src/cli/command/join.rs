@@ -14,7 +14,8 @@ use crate::{
 /// Runs it.
 pub(crate) async fn run(args: Join, frame: &Frame) -> Result<Exit, Failure> {
     let target = args.target.with(args.sources);
-    let mut session = Session::open(Selection::All(&args.clusters), &target, frame).await?;
+    let session = Session::open(Selection::All(&args.clusters), &target, frame).await?;
+    let mut session = session.beside(&args.others);
     session.link.environment.ignored_checks = args.ignore;
     let report = session.apply(Change::Join, args.consent, frame).await?;
     let next: &[&str] = match report.outcome {

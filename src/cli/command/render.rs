@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::super::{
     Frame,
     args::chart::Render,
-    error::{Exit, Failure},
-    output::Style,
+    error::{Exit, Failure, Kind},
+    output::{Style, json::Document},
     session::{Found, Selection},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     link::{Meshlink, charts},
     observe::{Observed, Seen},
     plan::desire::{Additions, desire},
-    spec::Mesh,
+    spec::{Mesh, OLDEST_KUBERNETES},
 };
 
 mod files;
@@ -45,8 +45,15 @@ pub(crate) struct Written {
     checked_only: bool,
 }
 
+impl Document for Written {
+    const SCHEMA: &'static str = "render";
+}
+
 /// Runs it.
 pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
+    if let Some(version) = args.kube_version.as_deref() {
+        supported(version)?;
+    }
     let selection = Selection::All(&args.clusters);
     let target = args.target.with(args.sources);
     let found = Found::of(selection, &target, frame).await?;
@@ -55,7 +62,7 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
     let (source, fetch) = charts::source(&environment, &mesh, &places.state)?;
     let fetched = charts::fetched(&source, &mesh, &fetch).await?;
     let mut additions = Additions {
-        istiod: charts::istiod_values(&mesh.istio.values)?,
+        istiod: charts::istiod_values(&mesh)?,
         gateway: charts::owner_values(&mesh.gateway.values)?,
         ..Additions::default()
     };
@@ -92,6 +99,23 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
         true => Exit::Drift,
         false => Exit::Done,
     })
+}
+
+/// Refuses what a join would refuse.
+fn supported(version: &str) -> Result<(), Failure> {
+    let minor = |text: &str| {
+        let mut parts = text.trim_start_matches('v').split('.');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        Some((number()?, number()?))
+    };
+    match (minor(version), minor(OLDEST_KUBERNETES)) {
+        (Some(version), Some(oldest)) if version >= oldest => Ok(()),
+        _ => {
+            let text =
+                format!("Kubernetes {version} is not supported: {OLDEST_KUBERNETES} or newer is");
+            Err(Failure::from_causes(Kind::Refused, vec![text]))
+        }
+    }
 }
 
 /// Clusters nobody has looked at.

@@ -10,10 +10,10 @@ use tokio::sync::Mutex;
 use crate::{
     cli::{
         Frame,
-        args::{Consent, Sample as Args, SampleCommand, SampleTarget, SampleUp},
+        args::{Consent, Sample as Args, SampleCommand, SampleDown, SampleTarget, SampleUp},
         error::{Exit, Failure},
-        output::{Style, table::Table},
-        session::{Selection, Session},
+        output::{Style, json::Document, table::Table},
+        session::{Selection, Session, typed},
     },
     cluster::Cluster,
     engine::sample::{Called, Error, Sample, State},
@@ -34,6 +34,10 @@ pub(crate) struct Samples {
     pub(crate) clusters: Vec<State>,
 }
 
+impl Document for Samples {
+    const SCHEMA: &'static str = "sample";
+}
+
 /// Answers of `sample call`, by cluster.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Calls {
@@ -43,11 +47,15 @@ pub(crate) struct Calls {
     pub(crate) calls: Vec<Called>,
 }
 
+impl Document for Calls {
+    const SCHEMA: &'static str = "sample-call";
+}
+
 /// Runs it.
 pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     match args.command {
         SampleCommand::Up(args) => up(args, frame).await,
-        SampleCommand::Down(args) => down(&args.target, args.consent, frame).await,
+        SampleCommand::Down(args) => down(&args, frame).await,
         SampleCommand::Status(args) => status(&args, frame).await,
         SampleCommand::Call(args) => call(&args, frame).await,
     }
@@ -63,7 +71,10 @@ fn sample(session: &Session, target: &SampleTarget) -> Sample {
 }
 
 async fn open(target: &SampleTarget, frame: &Frame) -> Result<Session, Failure> {
-    Session::open(Selection::Some(&target.clusters), &target.target, frame).await
+    let selection = Selection::Some(&target.clusters);
+    let session = Session::open(selection, &target.target, frame).await?;
+    session.link.ensure_this_mesh().await?;
+    Ok(session)
 }
 
 /// The members in the mesh's order.
@@ -111,7 +122,8 @@ async fn change(
 }
 
 async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
-    let session = open(&args.target, frame).await?;
+    let session = open(&args.target, frame).await?.beside(&args.others);
+    typed(session.link.mesh(), &args.target.clusters)?;
     let sample = Sample {
         server: args.server_image,
         client: args.client_image,
@@ -122,8 +134,10 @@ async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
     show(&session, &sample, frame).await
 }
 
-async fn down(args: &SampleTarget, consent: Consent, frame: &Frame) -> Result<Exit, Failure> {
-    let session = open(args, frame).await?;
+async fn down(args: &SampleDown, frame: &Frame) -> Result<Exit, Failure> {
+    let (args, others, consent) = (&args.target, &args.others, args.consent);
+    let session = open(args, frame).await?.beside(others);
+    typed(session.link.mesh(), &args.clusters)?;
     let sample = sample(&session, args);
     let down = Change::SampleDown(sample.clone());
     change(&session, down, consent, frame).await?;
@@ -143,7 +157,8 @@ async fn show(session: &Session, sample: &Sample, frame: &Frame) -> Result<Exit,
         .screen
         .show(&samples, |style| table(&samples.clusters, style))?;
     let is_late = |s: &State| s.version.is_some() && !s.ready;
-    Ok(match samples.clusters.iter().any(is_late) {
+    let late = samples.clusters.iter().any(is_late);
+    Ok(match session.tells_strangers(frame) || late {
         true => Exit::NotInTime,
         false => Exit::Done,
     })
@@ -212,7 +227,10 @@ async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
         };
         frame.screen.complain(&why);
     }
-    Ok(if all { Exit::Done } else { Exit::NotInTime })
+    Ok(match session.tells_strangers(frame) || !all {
+        true => Exit::NotInTime,
+        false => Exit::Done,
+    })
 }
 
 /// Who was answered by whom, and how often.

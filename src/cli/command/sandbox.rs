@@ -1,13 +1,59 @@
 //! `meshlink sandbox`.
 
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::{
     cli::{
         Frame,
         args::{Sandbox as Args, Timeline as How},
         error::{Exit, Failure, Kind},
+        output::json::Document,
     },
     sandbox::{Endpoints, Options, Sandbox, Timeline},
 };
+
+/// `meshlink sandbox -o json`: where everything is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Running {
+    /// A kubeconfig with one context for each cluster.
+    kubeconfig: PathBuf,
+    /// The chart repository.
+    charts: String,
+    /// The name server, UDP and TCP.
+    dns: String,
+    /// The folder of the files that tell other commands where the clusters are.
+    state_dir: PathBuf,
+    /// The clusters' names, which are also the contexts.
+    clusters: Vec<String>,
+    /// The clusters' API servers, in the same order.
+    servers: Vec<String>,
+    /// A file with the environment that their AWS is used with.
+    aws: PathBuf,
+    /// The process that runs them.
+    pid: u32,
+}
+
+impl Document for Running {
+    const SCHEMA: &'static str = "sandbox";
+}
+
+impl Running {
+    fn of(endpoints: &Endpoints) -> Self {
+        Self {
+            kubeconfig: endpoints.kubeconfig.clone(),
+            charts: endpoints.charts.clone(),
+            dns: endpoints.dns.to_string(),
+            state_dir: endpoints.state_dir.clone(),
+            clusters: endpoints.clusters.clone(),
+            servers: endpoints.servers.iter().map(ToString::to_string).collect(),
+            aws: endpoints.aws.clone(),
+            pid: endpoints.pid,
+        }
+    }
+}
 
 /// Runs embedded clusters until interrupted.
 pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
@@ -26,9 +72,8 @@ pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     let sandbox = Sandbox::start(options)
         .await
         .map_err(|e| Failure::failed(&e))?;
-    frame
-        .screen
-        .show(sandbox.endpoints(), |_| text(sandbox.endpoints()))?;
+    let running = Running::of(sandbox.endpoints());
+    frame.screen.show(&running, |_| text(sandbox.endpoints()))?;
     frame.cancel.cancelled().await;
     frame.screen.say("The embedded clusters are gone.");
     Ok(Exit::Done)

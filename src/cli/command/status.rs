@@ -19,13 +19,14 @@ use crate::{
 /// How often what cannot be watched is looked at again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Runs it: 0 if it could look. With `--wait`, until everything looked at holds.
+/// Runs it: 0 if everything looked at holds. With `--wait`, until it does.
 pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let deadline = Deadline::after(args.target.timeout);
     let verbose = frame.screen.verbose > 0;
     let wait = args.wait;
-    let (link, last) = (&session.link, &Mutex::new(Verdict::default()));
+    let (link, strangers) = (&session.link, &session.strangers);
+    let last = &Mutex::new(Verdict::default());
     let look = |()| async move {
         let verdict = match link.verdict(None).await {
             Ok(verdict) => verdict,
@@ -33,19 +34,28 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
         };
         let bad = verdict.failed().next();
         let bad = bad.map(|check| format!("{}: {}", check.path(), check.evidence));
+        let unasked = || {
+            let (from, to) = verdict.unasked()?;
+            Some(format!("{from} to {to}: nothing could be asked"))
+        };
+        let bad = bad.or_else(unasked);
+        let verdict = verdict.with_strangers(link.mesh(), strangers);
         *last.lock().await = verdict;
         match bad {
-            Some(reason) if wait => Progress::NotYet(reason.into()),
-            _ => Progress::Done(()),
+            // Who is no member does not become one by being waited for.
+            Some(reason) if wait && strangers.is_empty() => Progress::NotYet(reason.into()),
+            bad => Progress::Done(bad.is_none()),
         }
     };
     let say = |reason: &str| frame.screen.say(&format!("waiting: {reason}"));
     let looked = tokio::select! {
         looked = crate::wait::until(look, Every::fixed(AGAIN), deadline, say) => looked,
-        () = frame.cancel.cancelled() => return Ok(Exit::Interrupted),
+        () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     let exit = match looked {
-        Ok(()) => Exit::Done,
+        Ok(_) if !strangers.is_empty() => Exit::NotInTime,
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::Ill,
         Err(Unmet::Late { .. }) => Exit::NotInTime,
         Err(Unmet::Never(failure)) => return Err(failure),
     };

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
         Frame,
         args::{Sources, Target},
         error::{Exit, Failure, Kind},
-        output::filter,
+        output::{filter, json},
         session::{Selection, Session},
     },
     hint::Hint,
@@ -69,6 +71,34 @@ pub(crate) struct Answer {
     late: Option<Duration>,
 }
 
+/// The same as Terraform takes it: every value is a string, its own version too.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Told {
+    /// The version of this schema.
+    schema_version: String,
+    /// `true` if nothing is wrong and every pair is proved.
+    ready: String,
+    /// Why it is not ready.
+    reason: String,
+    /// The mesh.
+    mesh: String,
+    /// `embedded` for the sandbox, else `real`.
+    environment: String,
+    /// SHA-256 of the public key of the root, if all members publish the same.
+    root_sha256: String,
+    /// The members, as JSON.
+    clusters_json: String,
+    /// Gateway addresses by cluster, as JSON.
+    gateways_json: String,
+    /// The claims, as JSON.
+    checks_json: String,
+}
+
+/// The schema of the answer.
+pub(crate) fn schema() -> (&'static str, Value) {
+    ("terraform", json::of::<Told>())
+}
+
 impl Answer {
     /// Why the mesh is not ready, if it is not.
     fn not_ready(&self) -> Option<String> {
@@ -77,9 +107,14 @@ impl Answer {
             return Some(format!("no answer from all clusters within {seconds} s"));
         }
         let failed: Vec<_> = self.verdict.failed().collect();
-        failed.first().map(|c| match failed.len() {
+        let failed = failed.first().map(|c| match failed.len() {
             1 => format!("{}: {}", c.path(), c.evidence),
             n => format!("{}: {} (and {} more)", c.path(), c.evidence, n - 1),
+        });
+        failed.or_else(|| {
+            let (from, to) = self.verdict.unproved()?;
+            let text = "no request is known to have been answered since something changed: join again, which proves it";
+            Some(format!("proved/{from}/{to}: {text}"))
         })
     }
 }
@@ -209,7 +244,8 @@ async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
     let session = Session::open(Selection::Some(&query.clusters), &query.target()?, frame).await?;
     let link = &session.link;
     let reading = link.read().await?;
-    let mut verdict = link.judge(&reading).await;
+    let verdict = link.judge(&reading).await;
+    let mut verdict = verdict.with_strangers(link.mesh(), &session.strangers);
     frame.hints.settle_verdict(&mut verdict);
     let seen = || {
         reading
@@ -225,7 +261,12 @@ async fn look(query: Query, frame: &Frame) -> Result<Answer, Failure> {
             .map(|(name, seen)| (name, seen.gateway.addresses.clone()))
             .collect(),
         roots: seen()
-            .map(|(name, seen)| (name, seen.published_root.clone()))
+            .map(|(name, seen)| {
+                (
+                    name,
+                    (seen.published_roots.len() == 1).then(|| seen.published_roots[0].clone()),
+                )
+            })
             .collect(),
         verdict,
         late: None,
@@ -241,15 +282,16 @@ fn result(answer: &Answer) -> Value {
             .values()
             .all(|root| root.as_ref() == Some(*first))
     });
-    json!({
-        "ready": reason.is_none().to_string(),
-        "reason": reason.unwrap_or_default(),
-        "mesh": answer.mesh,
-        "environment": answer.environment,
-        "root_sha256": root.cloned().unwrap_or_default(),
-        "clusters_json": json!(answer.verdict.clusters).to_string(),
-        "gateways_json": json!(answer.gateways).to_string(),
-        "checks_json": json!(answer.verdict.checks).to_string(),
+    json!(Told {
+        schema_version: json::VERSION.to_string(),
+        ready: reason.is_none().to_string(),
+        reason: reason.unwrap_or_default(),
+        mesh: answer.mesh.clone(),
+        environment: answer.environment.clone(),
+        root_sha256: root.cloned().unwrap_or_default(),
+        clusters_json: json!(answer.verdict.clusters).to_string(),
+        gateways_json: json!(answer.gateways).to_string(),
+        checks_json: json!(answer.verdict.checks).to_string(),
     })
 }
 
@@ -267,12 +309,20 @@ mod tests {
             evidence: "istiod-0 says timeout".into(),
             hints: vec![],
         };
+        let proved = |from: &str, to: &str| Check {
+            id: Claim::Proved,
+            from: from.into(),
+            to: Some(to.into()),
+            outcome: Outcome::Ok,
+            ..check.clone()
+        };
+        let proofs = [proved("eks-1", "eks-2"), proved("eks-2", "eks-1")];
         Answer {
             mesh: "mesh".into(),
             environment: "real".into(),
             verdict: Verdict {
                 clusters: vec!["eks-1".into(), "eks-2".into()],
-                checks: vec![check],
+                checks: [vec![check], proofs.into()].concat(),
                 ..Verdict::default()
             },
             gateways: [("eks-1".to_owned(), vec!["a.elb.test".to_owned()])].into(),

@@ -13,12 +13,13 @@ use crate::{
         },
         session::{Selection, Session},
     },
+    hint::Hint,
     link::Change,
     report::{Report, RunOutcome},
     verify::Verdict,
 };
 
-/// Runs it: 0 if everything looked at holds, else 4.
+/// Runs it: 0 if everything looked at holds and every pair is proved, else 4.
 pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
     let started = frame.now();
     let mut found = looked(&args, frame).await;
@@ -30,8 +31,9 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
         Err(failure) => frame.hints.settle_failure(failure),
     }
     if let Some(path) = &args.junit {
-        let about = |mesh| About {
-            mesh,
+        let mesh = frame.hints.mesh(&args.target);
+        let about = About {
+            mesh: &mesh,
             started,
             millis: frame
                 .now()
@@ -41,8 +43,8 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
                 .unwrap_or(0),
         };
         let text = match &found {
-            Ok((verdict, report)) => junit::render(verdict, &about(&report.mesh)),
-            Err(failure) => junit::render_failure(failure, &about("unknown")),
+            Ok((verdict, _)) => junit::render(verdict, &about),
+            Err(failure) => junit::render_failure(failure, &about),
         };
         write(path, &text)?;
     }
@@ -55,17 +57,34 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
         let text = error::render(&failure, frame.screen.err);
         frame.screen.complain(&text);
     }
+    let proved = match verdict.unproved() {
+        Some((from, to)) if verdict.holds() && !args.traffic => {
+            let mut failure = unproved(from, to);
+            frame.hints.settle_failure(&mut failure);
+            let text = error::render(&failure, frame.screen.err);
+            frame.screen.complain(&text);
+            false
+        }
+        unproved => unproved.is_none(),
+    };
     Ok(match report.outcome {
         RunOutcome::Interrupted | RunOutcome::Refused => report.outcome.into(),
-        RunOutcome::Done | RunOutcome::NothingToDo if verdict.holds() => Exit::Done,
+        RunOutcome::Done | RunOutcome::NothingToDo if proved && verdict.holds() => Exit::Done,
         _ => Exit::NotInTime,
     })
+}
+
+/// Nothing is wrong, and nothing is proved.
+fn unproved(from: &str, to: &str) -> Failure {
+    let text = format!("{from} to {to}: no request was sent, and no earlier proof holds any more");
+    Failure::from_causes(Kind::NotInTime, vec![text]).hint(Hint::meshlink(["verify", "--traffic"]))
 }
 
 /// Everything that was asked for: traffic first, which takes time, then what stands.
 async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failure> {
     let target = args.target.clone().with(args.sources.clone());
     let session = Session::open(Selection::Some(&args.clusters), &target, frame).await?;
+    let session = session.beside(&args.others);
     let report = match args.traffic {
         true => session.apply(Change::Verify, args.consent, frame).await?,
         false => session.link.report(),
@@ -85,7 +104,11 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failu
         true => "the proof did not get this far",
         false => "traffic was not tried: pass --traffic",
     };
-    Ok((verdict.with_untried(why), report))
+    let verdict = verdict.with_untried(why);
+    Ok((
+        verdict.with_strangers(link.mesh(), &session.strangers),
+        report,
+    ))
 }
 
 /// Whole or not at all: who reads it must not find half of it.

@@ -12,11 +12,12 @@ use crate::{
         Frame,
         args::WaitNlb,
         error::{Exit, Failure, hinted},
-        output::Style,
-        session::{Selection, Session, typed},
+        output::{Style, json::Document},
+        session::{Selection, Session},
     },
     hint::Hint,
     name::ClusterName,
+    verify,
     wait::Deadline,
 };
 
@@ -30,6 +31,10 @@ pub(crate) struct Waited {
     ready: bool,
     /// Each of them.
     balancers: Vec<Balancer>,
+}
+
+impl Document for Waited {
+    const SCHEMA: &'static str = "wait-nlb";
 }
 
 /// The load balancer of one gateway.
@@ -78,15 +83,16 @@ pub(crate) struct Tried {
 /// Waits for the gateways' load balancers: 0 once all are ready, else 4.
 pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
-    let members = match args.clusters.as_slice() {
+    session.link.ensure_this_mesh().await?;
+    let members: Vec<ClusterName> = match args.clusters.as_slice() {
         [] => session.link.clusters.keys().cloned().collect(),
-        named => typed(&session.link.mesh, named)?,
+        _ => session.named.clone(),
     };
     let wait = members.iter().map(|name| one(&session, name, &args, frame));
     let all = future::join_all(wait);
     let balancers = tokio::select! {
         balancers = all => balancers,
-        () = frame.cancel.cancelled() => return Ok(Exit::Interrupted),
+        () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     let (blind, balancers): (Vec<_>, Vec<_>) = balancers.into_iter().partition(Result::is_err);
     if let Some(failure) = blind
@@ -97,10 +103,12 @@ pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
         return Err(failure);
     }
     let mut balancers: Vec<Balancer> = balancers.into_iter().flatten().collect();
+    let strangers = session.strangers.iter();
+    balancers.extend(strangers.map(|name| no_member(&session, name)));
     let hints = balancers.iter_mut().map(|b| &mut b.hints);
     hints.for_each(|hints| frame.hints.settle(hints));
     let waited = Waited {
-        ready: balancers.iter().all(|b| b.ready),
+        ready: !balancers.is_empty() && balancers.iter().all(|b| b.ready),
         balancers,
     };
     frame.screen.show(&waited, |style| render(&waited, style))?;
@@ -109,6 +117,22 @@ pub(crate) async fn nlb(args: WaitNlb, frame: &Frame) -> Result<Exit, Failure> {
     } else {
         Exit::NotInTime
     })
+}
+
+/// There is no gateway of a cluster that is no member.
+fn no_member(session: &Session, name: &ClusterName) -> Balancer {
+    let mesh = session.link.mesh();
+    let (namespace, service) = (&mesh.gateway.namespace, &mesh.gateway.name);
+    Balancer {
+        cluster: name.to_string(),
+        service: format!("{namespace}/{service}"),
+        ready: false,
+        reason: Some(verify::no_member(name, &mesh.id, &mesh.members())),
+        hints: vec![Hint::join_again([name])],
+        waited_seconds: 0.0,
+        balancer: None,
+        tried: vec![],
+    }
 }
 
 async fn one(

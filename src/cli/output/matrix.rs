@@ -1,6 +1,9 @@
 //! The proof matrix: what is known of every cluster, and of every pair of them.
 
-use std::{collections::BTreeSet, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use super::{Style, plain::count, table::Table, wrap};
 use crate::{
@@ -15,6 +18,8 @@ use crate::{
 
 /// More clusters than this are not shown as a matrix.
 const WIDEST: usize = 6;
+/// More checks than this that failed in the same way are counted.
+const SAME: usize = 3;
 /// More pairs than this are not listed.
 const LONGEST: usize = 20;
 
@@ -276,11 +281,39 @@ fn missing(cell: &Cell, style: Style) -> String {
 
 /// The checks that need attention, with their evidence and what to do; with `verbose`, all.
 fn checks(verdict: &Verdict, verbose: bool, style: Style) -> String {
-    let shown = verdict
-        .checks
-        .iter()
-        .filter(|check| verbose || matches!(check.outcome, Outcome::Failed | Outcome::Warning));
-    shown.map(|check| one(check, style)).collect()
+    if verbose {
+        return verdict.checks.iter().map(|c| one(c, style)).collect();
+    }
+    let open = verdict.checks.iter();
+    let open = open.filter(|c| matches!(c.outcome, Outcome::Failed | Outcome::Warning));
+    let mut alike: BTreeMap<_, Vec<&Check>> = BTreeMap::new();
+    for check in open {
+        alike
+            .entry((check.id, check.outcome, cause(check)))
+            .or_default()
+            .push(check);
+    }
+    let mut text = String::new();
+    for some in alike.values() {
+        let shown = if some.len() > SAME { 1 } else { some.len() };
+        text.extend(some.iter().take(shown).map(|check| one(check, style)));
+        if shown < some.len() {
+            let more = count(some.len() - shown, "more check");
+            let id = some[0].id.as_str();
+            let line = format!("{id}: {more} failed in the same way; -v shows all");
+            let _ = writeln!(text, "{}", style.dim(&line));
+        }
+    }
+    text
+}
+
+/// What a check found, without the names of whom it is about.
+fn cause(check: &Check) -> String {
+    let names = [Some(&check.from), check.to.as_ref()];
+    let names = names.into_iter().flatten();
+    names.fold(check.evidence.clone(), |text, name| {
+        text.replace(name.as_str(), "_")
+    })
 }
 
 fn one(check: &Check, style: Style) -> String {

@@ -13,7 +13,7 @@ use super::{
     Screen, filter,
     plain::{Lines, visible},
 };
-use crate::engine::event::{Event, Kind, Planned};
+use crate::engine::event::{Because, Event, Kind, Planned};
 
 /// Shows events on standard error.
 pub(crate) struct Progress {
@@ -31,6 +31,8 @@ struct Run {
     clusters: BTreeMap<String, Lane>,
     /// The last reason told for each step that waits, so that none is told twice.
     reasons: BTreeMap<String, String>,
+    /// What was skipped, and is told at the end.
+    skipped: Vec<Event>,
 }
 
 /// A cluster's moving line.
@@ -74,14 +76,24 @@ impl Progress {
             self.raise(&mut run, clusters);
         }
         let is_news = run.update(&event.kind);
-        if is_news && !self.screen.quiet {
-            for line in self.lines.of(event, run.started) {
-                self.screen.complain(&line);
-            }
+        let is_told = !self.screen.quiet && !run.keeps(event, self.lines.verbose);
+        if is_news && is_told {
+            self.say(event, run.started);
+        }
+        if matches!(event.kind, Kind::RunFinished { .. }) && !self.screen.quiet {
+            run.skips()
+                .iter()
+                .for_each(|skip| self.say(skip, run.started));
         }
         run.redraw();
         if matches!(event.kind, Kind::RunFinished { .. }) {
             run.clear();
+        }
+    }
+
+    fn say(&self, event: &Event, started: Timestamp) {
+        for line in self.lines.of(event, started) {
+            self.screen.complain(&line);
         }
     }
 
@@ -167,6 +179,48 @@ impl Run {
         }
     }
 
+    /// Whether the event is kept, to be told with those that have the same cause.
+    fn keeps(&mut self, event: &Event, verbose: bool) -> bool {
+        let is_kept = !verbose && matches!(event.kind, Kind::StepSkipped { .. });
+        if is_kept {
+            self.skipped.push(event.clone());
+        }
+        is_kept
+    }
+
+    /// What was skipped: a line for each cause, whatever lies between a step and what it needs.
+    fn skips(&mut self) -> Vec<Event> {
+        let skipped = std::mem::take(&mut self.skipped);
+        let needs: BTreeMap<&str, &Because> = skipped
+            .iter()
+            .filter_map(|event| match &event.kind {
+                Kind::StepSkipped { step, because } => Some((step.as_str(), because)),
+                _ => None,
+            })
+            .collect();
+        let mut told: Vec<(Because, Event, usize)> = vec![];
+        for event in &skipped {
+            let Kind::StepSkipped { because, .. } = &event.kind else {
+                continue;
+            };
+            let cause = root(&needs, because);
+            match told.iter_mut().find(|(known, ..)| *known == cause) {
+                Some((_, _, count)) => *count += 1,
+                None => told.push((cause, event.clone(), 1)),
+            }
+        }
+        let one = |(cause, mut event, number): (Because, Event, usize)| {
+            if let Kind::StepSkipped { step, because } = &mut event.kind {
+                *because = cause;
+                if number > 1 {
+                    *step = format!("{number} steps");
+                }
+            }
+            event
+        };
+        told.into_iter().map(one).collect()
+    }
+
     fn redraw(&self) {
         for lane in self.clusters.values() {
             if let Some(bar) = &lane.bar {
@@ -187,6 +241,21 @@ impl Run {
             }
         }
     }
+}
+
+/// Why a step was skipped: behind other steps that were skipped, what these needed.
+fn root<'a>(skipped: &BTreeMap<&str, &'a Because>, mut cause: &'a Because) -> Because {
+    // No step needs itself; the bound is for a journal that says so.
+    for _ in 0..skipped.len() {
+        match cause {
+            Because::Needs(step) => match skipped.get(step.as_str()) {
+                Some(further) => cause = further,
+                None => break,
+            },
+            _ => break,
+        }
+    }
+    cause.clone()
 }
 
 impl Lane {
@@ -275,5 +344,39 @@ mod tests {
         };
         let news = ["a", "a", "b", "a"].map(|reason| run.update(&wait(reason)));
         assert_eq!(news, [true, false, true, true]);
+    }
+
+    #[test]
+    fn what_was_skipped_for_one_cause_is_one_line() {
+        let skipped = |step: &str, because| Event {
+            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            run: "r".into(),
+            kind: Kind::StepSkipped {
+                step: step.into(),
+                because,
+            },
+        };
+        let needs = |step: &str| Because::Needs(step.into());
+        let mut run = Run {
+            skipped: vec![
+                skipped("claim-root/b", needs("claim-root/a")),
+                skipped("issue-intermediate/b", needs("claim-root/b")),
+                skipped("stop-probe/b", Because::Interrupted),
+            ],
+            ..Run::default()
+        };
+        let told: Vec<_> = run
+            .skips()
+            .into_iter()
+            .map(|event| event.to_string())
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "2 steps: skipped: needs claim-root/a",
+                "stop-probe/b: skipped: interrupted"
+            ]
+        );
+        assert!(run.skips().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Which embedded clusters a command means: running ones, or some of its own.
 
-use istio_sandbox::{Options, Sandbox, attach};
+use istio_sandbox::{Error, Options, Sandbox, attach};
 
 use super::{Embedded, Endpoints};
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
         args::Target,
         error::{Failure, Kind},
     },
+    hint::Hint,
     link::selection,
 };
 
@@ -18,8 +19,15 @@ impl From<istio_sandbox::Endpoints> for Endpoints {
             kubeconfig: found.kubeconfig,
             charts: found.charts,
             dns: found.dns,
+            aws: found.aws,
         }
     }
+}
+
+/// It is not known where a running sandbox is, or whether one runs.
+fn unsure(error: &Error) -> Failure {
+    let hint = "end the process that runs them (meshlink sandbox), and start them again";
+    Failure::failed(error).hint(Hint::note(hint))
 }
 
 /// A running sandbox, or one of the command's own; none where real clusters are meant.
@@ -31,7 +39,7 @@ pub(super) async fn find(
     let state = frame.environment.sandbox_state();
     if !target.sandbox {
         // Embedded clusters may be meant all the same: by the EKS their AWS has.
-        let running = state.and_then(|s| attach(&s));
+        let running = state.and_then(|s| attach(&s).ok().flatten());
         let asked = frame.environment.var("AWS_ENDPOINT_URL");
         let meant = running.filter(|e| asked.is_some_and(|url| e.is_aws(url)));
         return Ok(Embedded {
@@ -45,7 +53,7 @@ pub(super) async fn find(
             vec!["HOME is not set, so there is no folder for embedded clusters".into()],
         )
     })?;
-    if let Some(running) = attach(&state) {
+    if let Some(running) = attach(&state).map_err(|e| unsure(&e))? {
         return Ok(Embedded {
             endpoints: Some(running.into()),
             own: None,

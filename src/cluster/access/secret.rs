@@ -9,10 +9,15 @@ use super::{ISTIO_SYSTEM, MANAGED_BY};
 use crate::{
     cluster::{Kind, Ref, Token},
     name::ClusterName,
+    owner::Owner,
 };
 
 /// How many clusters one packed Secret holds: at about 3 KB each, far below the limit of 1 MiB.
 pub(crate) const SHARD: usize = 64;
+
+/// How many bytes one packed Secret holds, as long as each entry is smaller: written in base64, that stays below the
+/// 1.5 MiB that etcd takes, and below the 1 MiB that Kubernetes allows.
+const BYTES: usize = 700 << 10;
 
 /// What istiod needs to reach one cluster.
 #[derive(Debug, Clone)]
@@ -127,21 +132,44 @@ pub(crate) fn packed_patch(cluster: &ClusterName, link: Option<&Link>) -> Value 
     json!({"data": {cluster.as_str(): link.map(Link::data)}})
 }
 
+/// A packed Secret as it was read: its version, and how large each of its entries is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shard {
+    pub(super) version: Option<String>,
+    pub(super) entries: BTreeMap<String, usize>,
+    /// Somebody else's, and whose.
+    pub(super) whose: Option<String>,
+}
+
+impl Shard {
+    pub(super) fn of(secret: &Value, owner: &Owner) -> Self {
+        let size = |value: &Value| value.as_str().unwrap_or_default().len() / 4 * 3;
+        let data = secret["data"].as_object().into_iter().flatten();
+        let version = secret["metadata"]["resourceVersion"].as_str();
+        Self {
+            version: version.map(str::to_owned),
+            entries: data
+                .map(|(key, value)| (key.clone(), size(value)))
+                .collect(),
+            whose: owner.whose(secret),
+        }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let held: usize = self.entries.values().sum();
+        self.entries.is_empty() || (self.entries.len() < SHARD && held + bytes <= BYTES)
+    }
+}
+
 /// The shard a cluster is in, or is to be put in: the first with room. What has been placed stays.
-pub(crate) fn shard_for(
-    cluster: &ClusterName,
-    placed: &BTreeMap<usize, Vec<ClusterName>>,
-) -> usize {
-    if let Some((shard, _)) = placed.iter().find(|(_, members)| members.contains(cluster)) {
+pub(super) fn shard_for(link: &Link, placed: &BTreeMap<usize, Shard>) -> usize {
+    let name = link.cluster.as_str();
+    if let Some((shard, _)) = placed.iter().find(|(_, s)| s.entries.contains_key(name)) {
         return *shard;
     }
-    (0..)
-        .find(|shard| {
-            placed
-                .get(shard)
-                .is_none_or(|members| members.len() < SHARD)
-        })
-        .unwrap_or_default()
+    let bytes = link.kubeconfig().len();
+    let has_room = |n: &usize| placed.get(n).is_none_or(|shard| shard.has_room(bytes));
+    (0..).find(has_room).unwrap_or_default()
 }
 
 fn shell<'a>(r: &Ref, data: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
@@ -245,20 +273,32 @@ users:
 
     #[test]
     fn packing_moves_nobody() {
-        let name = |n: usize| -> ClusterName { format!("c{n}").parse().unwrap() };
-        let mut placed = BTreeMap::<usize, Vec<ClusterName>>::new();
+        let one = |n: usize| link(&format!("c{n}"));
+        let mut placed = BTreeMap::<usize, Shard>::new();
         for n in 0..SHARD + 1 {
-            let shard = shard_for(&name(n), &placed);
-            placed.entry(shard).or_default().push(name(n));
+            let shard = placed.entry(shard_for(&one(n), &placed)).or_default();
+            shard.entries.insert(format!("c{n}"), 1);
         }
-        assert_eq!((placed[&0].len(), placed[&1].len()), (SHARD, 1));
-        placed.get_mut(&0).unwrap().remove(3);
-        assert_eq!(shard_for(&name(999), &placed), 0, "a gap is filled");
+        let counts: Vec<_> = placed.values().map(|shard| shard.entries.len()).collect();
+        assert_eq!(counts, [SHARD, 1]);
+        placed.get_mut(&0).unwrap().entries.remove("c3");
+        assert_eq!(shard_for(&one(999), &placed), 0, "a gap is filled");
         assert_eq!(
-            shard_for(&name(SHARD), &placed),
+            shard_for(&one(SHARD), &placed),
             1,
             "who has a place keeps it"
         );
+        placed
+            .get_mut(&0)
+            .unwrap()
+            .entries
+            .insert("large".into(), BYTES - 64);
+        assert_eq!(shard_for(&one(999), &placed), 1, "bytes count too");
+        let huge = Link {
+            ca: vec![b'x'; BYTES],
+            ..one(999)
+        };
+        assert_eq!(shard_for(&huge, &placed), 2, "it has one to itself");
     }
 
     #[test]

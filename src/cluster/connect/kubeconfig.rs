@@ -132,6 +132,15 @@ impl Merged {
         facts.collect()
     }
 
+    /// Every API server it leads to, with the certificates that it is trusted by.
+    pub(crate) fn servers(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let clusters = self.config.clusters.iter().filter_map(|named| {
+            let cluster = named.cluster.as_ref()?;
+            Some((cluster.server.clone()?, authority(cluster).ok()?))
+        });
+        clusters.collect()
+    }
+
     fn cluster(&self, name: &str) -> Option<&kube::config::Cluster> {
         self.config
             .clusters

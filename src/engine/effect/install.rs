@@ -82,10 +82,13 @@ impl StepContext<'_> {
         };
         let want = root.facts().spki_sha256.clone();
         let map = self.in_istio(&Kind::CONFIG_MAP, "istio-ca-root-cert");
-        let publishes = |map: Option<&Value>| match map.and_then(crate::observe::published_root) {
-            Some(root) if root == want => Progress::Done(()),
-            Some(_) => Progress::NotYet("istiod still publishes another root".into()),
-            None => Progress::NotYet("istiod has not published its root yet".into()),
+        let publishes = |map: Option<&Value>| {
+            let roots = map.map(crate::observe::published_roots);
+            match roots.unwrap_or_default().as_slice() {
+                [root] if *root == want => Progress::Done(()),
+                [] => Progress::NotYet("istiod has not published its root yet".into()),
+                _ => Progress::NotYet("istiod still publishes another root".into()),
+            }
         };
         wait::until(
             self.cluster(name)?,

@@ -18,7 +18,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{
-        CLAIM, Keeper, RECORD, claim, is_election, keepers, published_root, record, strangers,
+        CLAIM, Keeper, RECORD, claim, is_election, keepers, published_roots, record, strangers,
     },
     plan::{Deletion, Step},
     spec::OPENER,
@@ -50,7 +50,7 @@ impl StepContext<'_> {
                 .is_some_and(|data| data.len() == 1)
             {
                 cluster
-                    .delete(&place, &Delete::background().only(secret))
+                    .delete(&place, &Delete::background().exactly(secret))
                     .await?;
                 evidence.push(format!("{place} deleted"));
             } else {
@@ -59,8 +59,9 @@ impl StepContext<'_> {
                 let left = cluster.merge(&place, &patch).await?.object;
                 // Others may be taken out at the same time: whoever takes out the last, takes it away.
                 if left["data"].as_object().is_none_or(|data| data.is_empty()) {
-                    let how = Delete::background().only(&left);
-                    cluster.delete(&place, &how).await?;
+                    cluster
+                        .delete(&place, &Delete::background().exactly(&left))
+                        .await?;
                 }
                 evidence.push(format!("{from} taken out of {place}"));
             }
@@ -440,8 +441,9 @@ impl StepContext<'_> {
         )?;
         let is_ours = |map: &&Value| {
             map["metadata"]["name"] == "istio-ca-root-cert"
-                && root.is_some()
-                && published_root(map) == root
+                && root
+                    .as_ref()
+                    .is_some_and(|root| published_roots(map).contains(root))
         };
         let elections = elections.iter().chain(&leases).filter(|o| is_election(o));
         let all = published.iter().filter(is_ours).chain(elections);
@@ -493,6 +495,13 @@ impl StepContext<'_> {
             if let Some(whose) = owner.whose(&live) {
                 evidence.push(format!("{place} stays: it is not meshlink's ({whose})"));
                 continue;
+            }
+            // The Lease goes with its namespace: this is the last that is done here.
+            if place.kind == Kind::NAMESPACE
+                && place.name == self.istio()
+                && let Some(fence) = cluster.fence()
+            {
+                fence.leave(name);
             }
             self.delete_all(cluster, vec![planned.clone()]).await?;
             evidence.push(format!("{place} is gone"));

@@ -1,15 +1,14 @@
 //! Reader accounts and remote secrets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{
-        Cluster, Created, Kind, Ref, Token,
+        Cluster, Kind, Ref, Token,
         access::{self, Link},
         wait,
     },
@@ -69,36 +68,17 @@ impl StepContext<'_> {
                 self.write(cluster, &access::remote_secret(&link)).await?;
                 access::remote_name(from)
             }
-            Layout::Packed => self.pack(cluster, from, &link).await?,
+            Layout::Packed => {
+                let (shards, owner) = (self.run.readings.shards(to), self.owner(cluster)?);
+                match shards.pack(cluster, owner, &link).await? {
+                    access::Packed::In(place) => place,
+                    access::Packed::Foreign { secret, whose } => {
+                        return Err(super::own::foreign(cluster, &secret, &whose).into());
+                    }
+                }
+            }
         };
         seen(format!("{place} opens {}", link.server))
-    }
-
-    /// Adds one entry to a shard; the others in it are not touched.
-    async fn pack(&self, cluster: &Cluster, from: &ClusterName, link: &Link) -> Result<Ref, Error> {
-        let placed = shards(cluster, self.istio()).await?;
-        let shard = access::shard_for(from, &placed);
-        let place = access::packed_name(shard);
-        let owner = self.owner(cluster)?;
-        let whole = access::packed_secret(shard, std::slice::from_ref(link));
-        let there = match placed.contains_key(&shard) {
-            true => cluster.find(&place).await?,
-            false => None,
-        };
-        let there = match there {
-            Some(there) => there,
-            None => match cluster.create(&owner.stamped(&whole, None)).await? {
-                Created::Created(_) => return Ok(place),
-                Created::Exists(there) => there,
-            },
-        };
-        if let Some(whose) = owner.whose(&there) {
-            return Err(super::own::foreign(cluster, &whole, &whose).into());
-        }
-        let mut patch = access::packed_patch(from, Some(link));
-        patch["metadata"]["uid"] = there["metadata"]["uid"].clone();
-        cluster.merge(&place, &patch).await?;
-        Ok(place)
     }
 
     /// What `to`'s istiod needs to read `from`.
@@ -240,30 +220,6 @@ impl StepContext<'_> {
         )
         .await
     }
-}
-
-/// Which clusters each packed Secret holds.
-pub(super) async fn shards(
-    cluster: &Cluster,
-    namespace: &str,
-) -> Result<BTreeMap<usize, Vec<ClusterName>>, Error> {
-    let secrets = cluster
-        .list(
-            &Kind::SECRET,
-            Some(namespace),
-            Some("istio/multiCluster=true"),
-        )
-        .await?;
-    let shard = |secret: &Value| {
-        let name = secret["metadata"]["name"].as_str()?;
-        let number = name.strip_prefix("istio-remote-secrets-")?.parse().ok()?;
-        let keys = secret["data"].as_object().into_iter().flatten();
-        Some((
-            number,
-            keys.filter_map(|(key, _)| key.parse().ok()).collect(),
-        ))
-    };
-    Ok(secrets.iter().filter_map(shard).collect())
 }
 
 /// Host and port of an API server's URL.

@@ -9,7 +9,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Claim, claim},
-    pki::{NewIntermediate, NewRoot, Profile},
+    pki::{self, NewIntermediate, NewRoot, Profile},
     plan::Refusal,
 };
 
@@ -32,7 +32,7 @@ impl StepContext<'_> {
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
             "root {}, valid until {until}",
-            facts.spki_sha256.get(..12).unwrap_or_default()
+            pki::short(&facts.spki_sha256)
         ))
     }
 
@@ -97,7 +97,7 @@ impl StepContext<'_> {
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
             "intermediate {}, valid until {until}",
-            facts.sha256.get(..12).unwrap_or_default()
+            pki::short(&facts.spki_sha256)
         ))
     }
 
@@ -123,7 +123,7 @@ impl StepContext<'_> {
             "data": data,
         });
         self.write(self.cluster(name)?, &secret).await?;
-        let signer = held.facts().sha256.get(..12).unwrap_or_default();
+        let signer = pki::short(&held.facts().spki_sha256);
         seen(format!(
             "Secret {}/cacerts signs with {signer}",
             self.istio()

@@ -39,7 +39,7 @@ fn dump(cert: &Cert) -> String {
 fn untagged(name: &str) -> String {
     let (rest, tag) = name.rsplit_once(' ').unwrap();
     assert!(
-        tag.len() == 8 && tag.bytes().all(|b| b.is_ascii_hexdigit()),
+        tag.len() == 12 && tag.bytes().all(|b| b.is_ascii_hexdigit()),
         "{name}"
     );
     format!("{rest} <tag>")

@@ -65,12 +65,10 @@ impl Member<'_> {
         if claim.mesh == self.mesh.id.as_str() {
             return None;
         }
-        let reason = format!(
-            "belongs to mesh {}, not to {}: ConfigMap meshlink-root in namespace {} says so",
-            claim.mesh, self.mesh.id, self.mesh.istio.namespace
-        );
-        let hint = Hint::other_mesh(["status", "--mesh", &claim.mesh]);
-        self.refuse(reason, hint)
+        let mut refusal = Refusal::of_another_mesh(self.name, &claim.mesh, &self.mesh.id);
+        let namespace = &self.mesh.istio.namespace;
+        refusal.reason += &format!(": ConfigMap meshlink-root in namespace {namespace} says so");
+        Some(refusal)
     }
 
     /// A join that names fewer members than there are would forget the rest.
@@ -130,7 +128,7 @@ impl Member<'_> {
 
     fn foreign_root(&self) -> Option<Refusal> {
         let CacertsSeen {
-            root,
+            roots,
             problems,
             ours,
             ..
@@ -142,8 +140,11 @@ impl Member<'_> {
             );
             return self.refuse(reason, self.look_at_cacerts());
         }
-        let root = root.as_ref()?;
-        if self.observed.vault.root.as_ref() == Some(root) || !problems.is_empty() {
+        let mesh = self.observed.vault.root.as_ref();
+        // What somebody has put beside the mesh's root in a Secret of ours is taken out again.
+        let is_ours = *ours && roots.iter().any(|root| Some(root) == mesh);
+        let root = roots.iter().find(|root| Some(*root) != mesh)?;
+        if is_ours || !problems.is_empty() {
             return None;
         }
         let reason = format!(

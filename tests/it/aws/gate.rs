@@ -95,7 +95,6 @@ fn a_name_in_a_zone_the_peer_does_not_see_is_not_waited_for() {
     let mut vars: Vec<_> = text.lines().filter_map(|l| l.split_once('=')).collect();
     vars.push(("MESHLINK_CRASH", "prove/eks-1/eks-2:before"));
     assert_eq!(world.user.start_with(JOIN, &vars).end().code, None);
-    world.let_leases_expire();
 
     // The same by the readiness gate; at home there is no probe, so this machine's word counts.
     world.fault("eks-1", Fault::ZoneUnseen);

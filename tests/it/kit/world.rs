@@ -152,6 +152,15 @@ impl World {
 
     /// The first so many clusters through the library, with the vault and the journal of the user.
     pub(crate) fn link(&self, clusters: usize) -> Meshlink {
+        self.link_as(clusters, |_| ())
+    }
+
+    /// The same, with some of what it is given changed.
+    pub(crate) fn link_as(
+        &self,
+        clusters: usize,
+        change: impl FnOnce(&mut Environment),
+    ) -> Meshlink {
         let names: Vec<String> = (1..=clusters).map(|n| format!("eks-{n}")).collect();
         let mut environment = Environment::of_sandbox(self.endpoints(), crate::kit::now);
         environment.folders = Folders {
@@ -159,6 +168,7 @@ impl World {
             state: self.user.home().join(".local/state/meshlink-sandbox"),
             cache: self.user.home().join(".cache/meshlink-sandbox"),
         };
+        change(&mut environment);
         let mesh = Mesh::named(&names).unwrap();
         self.block_on(Meshlink::open(mesh, environment)).unwrap()
     }
@@ -276,17 +286,6 @@ impl World {
             }
         }
         all
-    }
-
-    /// Lets the Leases of a run that died run out.
-    pub(crate) fn let_leases_expire(&self) {
-        let path = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/meshlink";
-        for cluster in &self.sandbox.endpoints().clusters {
-            if self.find(cluster, path).is_some() {
-                let past = json!({"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}});
-                self.merge(cluster, path, &past);
-            }
-        }
     }
 
     /// Restarts istiod as kubectl does, and waits until the new pod alone is there and ready.

@@ -14,7 +14,7 @@ from pathlib import Path
 from meshlab import aws, cloud, config, controlplane, net, proc
 from meshlab.build import ready
 
-from .kit import BOTH, ONE, SYSTEM, TWO, both, eventually, get, kubectl, operator
+from .kit import BOTH, ONE, SYSTEM, TWO, both, eventually, get, operator
 from .leave import journal, keys, state
 from .meshlink import HOME, NAMES, afresh, environment, meshlink, program
 from .runner import FULL, Skip, only, required, scenario, turn
@@ -43,15 +43,6 @@ def ended(running, expect=0, seconds=300):
     return said
 
 
-def let_leases_expire():
-    """A run that was killed holds its Leases for half a minute."""
-    past = json.dumps({"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}})
-
-    def one(cluster):
-        kubectl(cluster, "patch", "lease", "meshlink", "-n", SYSTEM, "--type=merge", "-p", past, check=False)
-    both(one)
-
-
 def last_run():
     """The steps of the last run, and those that it saw to the end."""
     events = journal()
@@ -67,7 +58,6 @@ def killed_at(command, places):
     code = running.returncode
     code = 128 - code if code < 0 else code
     assert code in (0, KILLED), f"ended with {code}: {said[-900:]}"
-    let_leases_expire()
     if code == 0:
         return None
     place = re.search(r"^killed at (\S+)$", said, re.M).group(1)
@@ -225,7 +215,6 @@ def a_cluster_out_of_reach_for_a_while():
     net.connect(TWO, True)
     said, _ = running.communicate(timeout=300)
     if running.returncode:
-        let_leases_expire()
         ended(start(*LEAVE))
     same(state(), undisturbed["leave"])
     return f"{away} s away; ended with {running.returncode}" + ("" if not running.returncode else ", then with 0")

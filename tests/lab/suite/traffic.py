@@ -8,7 +8,7 @@ from meshlab import config, proc
 from meshlab.shell import run as do
 
 from . import junit
-from .kit import BOTH, ONE, SYSTEM, TWO, eventually, gateway_endpoints, get, kubectl, operator
+from .kit import BOTH, ONE, TWO, eventually, gateway_endpoints, get, kubectl, operator
 from .meshlink import HOME, NAMES, environment, program, run
 from .runner import Skip, scenario
 
@@ -104,8 +104,6 @@ def what_a_killed_run_leaves_the_next_takes_away():
              f'until ({there}) >/dev/null 2>&1; do sleep 0.1; done; kill -KILL $pid', "sh", *command, seconds=90)
     assert get(ONE, "namespace", PROBE), "it was killed too late"
     heard_by_the_gate()
-    for cluster in BOTH:  # it would run out by itself, in half a minute
-        kubectl(cluster, "delete", "lease", "meshlink", "-n", SYSTEM, "--ignore-not-found")
     assert not failed(verify("--traffic"))
     nothing_is_left()
     return "killed with its probes there: they tell the gate of TLS; the next run proved everything and left nothing"

@@ -29,6 +29,7 @@ pub(crate) use self::{
     view::{Endpoint, Gateway, NETWORK, ServicePort, View},
 };
 use super::{Actor, Clock, Cluster, Read, drive};
+use crate::Fault;
 
 /// What an istiod has logged, newest last.
 #[derive(Clone, Default)]
@@ -261,8 +262,10 @@ impl Actor for Run {
     async fn step(&mut self, cluster: &Arc<Cluster>) -> Option<Duration> {
         let istiod = self.istiod.upgrade()?;
         chores::keep_own_root(cluster, &istiod).await;
-        self.reload(cluster, &istiod);
-        self.read_secrets(cluster, &istiod);
+        if !lags(cluster, &istiod) {
+            self.reload(cluster, &istiod);
+            self.read_secrets(cluster, &istiod);
+        }
         self.publish(cluster, &istiod);
         let started = self.clock.passed("start", cluster.timeline.istiod);
         let waits = self.waits_for_peers(&istiod);
@@ -275,6 +278,13 @@ impl Actor for Run {
         }
         self.clock.due()
     }
+}
+
+/// Whether it is the last of several, where the last is made to lag.
+fn lags(cluster: &Cluster, istiod: &Istiod) -> bool {
+    let all = cluster.processes.istiods();
+    let is_last = all.last().is_some_and(|last| last.pod == istiod.pod);
+    is_last && all.len() > 1 && cluster.has(Fault::IstiodLags)
 }
 
 impl Run {

@@ -300,6 +300,17 @@ async fn what_cannot_change_does_not() {
         message,
         "Secret \"s\" is invalid: type: Invalid value: \"two\": field is immutable"
     );
+    let large =
+        json!({"metadata": {"name": "large"}, "stringData": {"k": "x".repeat((1 << 20) + 1)}});
+    let large = secrets.create(&PostParams::default(), &of(large)).await;
+    assert_eq!(
+        code(large.unwrap_err()),
+        (
+            422,
+            "Secret \"large\" is invalid: data: Too long: may not be more than 1048576 bytes"
+                .into()
+        )
+    );
     let wrong = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": []}}}});
     let deployments: kube::Api<Deployment> = spaced(&client, "default");
     let (refused, message) = code(

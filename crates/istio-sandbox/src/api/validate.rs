@@ -118,7 +118,10 @@ pub(crate) fn object(kind: &Kind, object: &Value) -> Vec<Problem> {
         }
         "Pod" => problems.extend(containers("spec", &object["spec"])),
         "Service" => problems.extend(service(&object["spec"])),
-        "Secret" => problems.extend(secret(object)),
+        "Secret" => {
+            problems.extend(secret(object));
+            problems.extend(large(object));
+        }
         _ => {}
     }
     problems
@@ -191,6 +194,20 @@ fn service(spec: &Value) -> Option<Problem> {
     let empty = spec["ports"].as_array().is_none_or(Vec::is_empty);
     let needed = spec["type"] != "ExternalName" && spec["clusterIP"] != "None";
     (empty && needed).then(|| Problem::required("spec.ports"))
+}
+
+/// So many bytes a Secret may hold.
+const SECRET: usize = 1 << 20;
+
+fn large(secret: &Value) -> Option<Problem> {
+    let values = secret["data"].as_object().into_iter().flatten();
+    let bytes = |value: &Value| STANDARD.decode(value.as_str()?).ok().map(|data| data.len());
+    let held: usize = values.filter_map(|(_, value)| bytes(value)).sum();
+    (held > SECRET).then(|| Problem {
+        field: "data".into(),
+        reason: "FieldValueTooLong",
+        message: format!("Too long: may not be more than {SECRET} bytes"),
+    })
 }
 
 fn secret(secret: &Value) -> Option<Problem> {

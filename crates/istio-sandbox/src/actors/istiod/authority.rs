@@ -132,6 +132,17 @@ impl Authority {
         Reload::Taken(Box::new(new))
     }
 
+    /// When the first of its roots ends, and when what it signs with ends, in seconds.
+    pub(crate) fn ends(&self) -> (Option<i64>, Option<i64>) {
+        let end = |der: &Der| {
+            let (_, cert) = X509Certificate::from_der(der).ok()?;
+            Some(cert.validity().not_after.timestamp())
+        };
+        let roots = certificates(&self.roots_pem).unwrap_or_default();
+        let chain = self.chain.iter().filter_map(end).min();
+        (roots.first().and_then(end), chain)
+    }
+
     /// Whether clients with these roots accept istiod's own serving certificate.
     pub(crate) fn serves(&self, roots: &BTreeSet<Der>) -> bool {
         verifies(&self.chain, roots)

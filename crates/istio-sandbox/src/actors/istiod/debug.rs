@@ -20,8 +20,24 @@ pub(crate) fn page(cluster: &Cluster, istiod: &Istiod, path: &str) -> Page {
         "/debug/networkz" => Page::json(&networks(&view)),
         "/debug/syncz" => Page::json(&syncs(cluster, istiod)),
         "/debug/endpointShardz" => Page::json(&shards(&view)),
+        "/metrics" => Page::text(StatusCode::OK, &metrics(istiod)),
         _ => Page::text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
+}
+
+/// Of the many that there are, those that somebody reads.
+fn metrics(istiod: &Istiod) -> String {
+    let (root, chain) = istiod.authority().ends();
+    let gauge = |name: &str, value: Option<i64>| {
+        let value = value.map(|seconds| format!("citadel_server_{name} {seconds:e}\n"));
+        value.unwrap_or_default()
+    };
+    format!(
+        "# TYPE citadel_server_root_cert_expiry_timestamp gauge\n{}\
+         # TYPE citadel_server_cert_chain_expiry_timestamp gauge\n{}",
+        gauge("root_cert_expiry_timestamp", root),
+        gauge("cert_chain_expiry_timestamp", chain)
+    )
 }
 
 fn networks(view: &View) -> Value {
