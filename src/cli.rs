@@ -84,34 +84,34 @@ impl Frame {
         folders.ok_or_else(|| {
             Failure::from_causes(
                 Kind::Failed,
-                vec!["there is no place for the vault: HOME is not set to an absolute path".into()],
+                vec![
+                    "HOME is not set to an absolute path, so there is no folder for the vault"
+                        .into(),
+                ],
             )
             .hint(Hint::to_fill_in("export HOME=/PATH/TO/A/FOLDER/OF/YOURS"))
         })
     }
 
-    /// Whether the user wants real clusters changed: asks on a terminal, else wants `--yes`.
+    /// Whether the user agrees: by typing `word`, or y where there is none. Where nobody can type, `--yes` is missing.
     pub(crate) fn consent(
         &self,
         question: &str,
-        yes: bool,
+        word: Option<&str>,
         limit: Duration,
     ) -> Result<bool, Failure> {
-        if yes {
-            return Ok(true);
-        }
         let patience = Patience {
             cancel: &self.cancel,
             until: Instant::now() + limit,
         };
-        self.screen.ask(question, &patience).ok_or_else(unasked)
+        let answer = self.screen.ask(question, word, &patience);
+        answer.ok_or_else(|| {
+            let text = "not a terminal: pass --yes to change clusters";
+            let failure = Failure::from_causes(Kind::Usage, vec![text.into()]);
+            let preview = self.hints.preview().into_iter();
+            preview.fold(failure, Failure::hint)
+        })
     }
-}
-
-fn unasked() -> Failure {
-    let text = "real clusters are changed only with --yes where nobody can be asked";
-    Failure::from_causes(Kind::Usage, vec![text.into()])
-        .hint(Hint::note("add --yes, or look first with: meshlink plan"))
 }
 
 /// The command as it was typed, word by word.
@@ -206,7 +206,7 @@ async fn interruptible(
                     let text = "stopped at once; running the command again is safe";
                     return Err(Failure::from_causes(Kind::Interrupted, vec![text.into()]));
                 }
-                frame.screen.complain("stopping after what is under way; once more to stop at once");
+                frame.screen.complain("finishing the current steps; press Ctrl-C again to stop at once");
             }
             result = &mut command => return result,
         }
@@ -222,6 +222,11 @@ const LETTING_GO: Duration = Duration::from_millis(200);
 fn tell(frame: &Frame, mut failure: Failure) -> Exit {
     let screen = &frame.screen;
     frame.hints.settle_failure(&mut failure);
+    let said = match failure.kind {
+        // No is an answer, and not an error.
+        Kind::Declined => failure.to_string(),
+        _ => error::render(&failure, screen.err),
+    };
     let failure = &failure;
     let value = json::Failed {
         exit_code: Exit::from(failure.kind).code(),
@@ -231,6 +236,6 @@ fn tell(frame: &Frame, mut failure: Failure) -> Exit {
         // The failure is told on standard error either way.
         let _ = screen.show(&value, |_| String::new());
     }
-    screen.complain(&error::render(failure, screen.err));
+    screen.complain(&said);
     failure.kind.into()
 }

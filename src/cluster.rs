@@ -144,23 +144,31 @@ pub(crate) enum Error {
         /// What is wrong with it; never text from the file.
         reason: String,
     },
+    /// None of the kubeconfig files is there.
+    #[error("{}", missing(path))]
+    NoKubeconfig {
+        /// The first of them; empty, where none was named.
+        path: String,
+    },
     /// No such context.
-    #[error("no context {context:?} in {files}; there {known}")]
+    #[error("no context {context:?} in {files}")]
     NoContext {
         /// The context asked for.
         context: String,
         /// The files that were read.
         files: String,
-        /// The contexts there are, as a phrase.
-        known: String,
+        /// The contexts there are.
+        known: Vec<String>,
     },
     /// The context is there but cannot be used.
-    #[error("cluster {cluster}: context {context:?}: {reason}")]
+    #[error("cluster {cluster}: context {context:?} ({place}): {reason}")]
     Context {
         /// The cluster's name in the mesh.
         cluster: ClusterName,
         /// The context.
         context: String,
+        /// File and line.
+        place: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -262,6 +270,16 @@ pub(crate) enum Error {
     },
 }
 
+/// So many contexts are listed.
+const MANY: usize = 20;
+
+fn missing(path: &str) -> String {
+    match path {
+        "" => "there is no kubeconfig".to_owned(),
+        path => format!("there is no kubeconfig {path}"),
+    }
+}
+
 impl Error {
     /// Is it worth trying again?
     pub(crate) fn recover(&self) -> Recover {
@@ -276,6 +294,17 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::Plugin { hint, .. } => hint.as_deref().cloned(),
+            Self::NoKubeconfig { .. } => Some(Hint::note(
+                "name another file with --kubeconfig FILE or in KUBECONFIG",
+            )),
+            Self::NoContext { files, known, .. } => Some(Hint::note(match known.len() {
+                0 => format!("{files} has no contexts"),
+                n if n > MANY => format!(
+                    "{files} has {n} contexts, such as {}; all: kubectl config get-contexts",
+                    known[..MANY].join(", ")
+                ),
+                _ => format!("{files} has the contexts {}", known.join(", ")),
+            })),
             _ => None,
         }
     }

@@ -273,17 +273,52 @@ fn join<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// A remark is on the command's line, whatever it is made of: the next line would be run.
 fn comment(remark: Option<&str>) -> String {
-    remark.map_or_else(String::new, |remark| format!("   # {remark}"))
+    remark.map_or_else(String::new, |remark| {
+        let words: Vec<_> = remark.split(char::is_control).collect();
+        format!("   # {}", words.join(" "))
+    })
 }
 
-/// A word as a shell takes it for one.
+/// A word as a shell takes it for one. Controls and characters that are not shown become escapes, which bash and zsh
+/// read.
 pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
     }
+    if text.chars().any(|c| c == '\n' || c == '\t' || is_unseen(c)) {
+        return escaped(text);
+    }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// What a terminal would obey, or not show where it stands: controls, what turns the direction of writing, other
+/// format characters, separators of lines, noncharacters. Newlines and tabs lay out text and pass.
+pub(crate) fn is_unseen(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{ad}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{8e2}' | '\u{180e}' | '\u{feff}' => true,
+        '\u{600}'..='\u{605}' | '\u{890}'..='\u{891}' => true,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{fdd0}'..='\u{fdef}' | '\u{fff0}'..='\u{fffb}' => true,
+        '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' => true,
+        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => true,
+        '\u{e0000}'..='\u{e0fff}' => true,
+        c => c.is_control() || u32::from(c) & 0xfffe == 0xfffe,
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let one = |c: char| match c {
+        '\'' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        c if c.is_ascii() => format!("\\x{:02x}", u32::from(c)),
+        c if c.is_alphanumeric() => c.to_string(),
+        c => format!("\\U{:08x}", u32::from(c)),
+    };
+    format!("$'{}'", text.chars().map(one).collect::<String>())
 }
 
 #[cfg(test)]
@@ -298,9 +333,18 @@ mod tests {
             ("it's", r"'it'\''s'"),
             ("a;rm", "'a;rm'"),
             ("", "''"),
+            ("Grüße aus Köln", "'Grüße aus Köln'"),
+            ("it's\nrm -rf\x1b[2J", r"$'it\'s\x0arm -rf\x1b[2J'"),
+            ("a\u{202e}b\u{9b}", r"$'a\U0000202eb\U0000009b'"),
         ] {
             assert_eq!(word(text), want);
         }
+    }
+
+    #[test]
+    fn a_remark_stays_on_its_line() {
+        let hint = Hint::meshlink(["status"]).remark("of\nrm -rf\r/");
+        assert_eq!(hint.to_string(), "meshlink status   # of rm -rf /");
     }
 
     #[test]

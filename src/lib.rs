@@ -71,8 +71,8 @@ pub use cluster::{ConnectOptions, connect::Now};
 pub use engine::{Sink, event::Event, sample::Sample};
 pub use hint::Hint;
 pub use link::{
-    Agreed, Change, ChartSource, Consent, Environment, Failure, Folders, Kind as FailureKind,
-    Logins, Meshlink, PlannedChange, Problem, Question,
+    Affected, Agreed, Change, ChartSource, Consent, Environment, Failure, Folders,
+    Kind as FailureKind, Logins, Meshlink, PlannedChange, Problem, Question,
 };
 pub use manifest::Texts;
 pub use name::{ClusterName, MeshId};

@@ -50,7 +50,7 @@ pub(crate) mod selection;
 
 #[cfg(feature = "cli")]
 pub(crate) use admission::not_reached;
-pub use change::{Agreed, Change, Consent, Question};
+pub use change::{Affected, Agreed, Change, Consent, Question};
 pub(crate) use environment::Places;
 pub use environment::{ChartSource, Environment, Folders, Logins};
 #[cfg(feature = "cli")]

@@ -136,7 +136,16 @@ impl Network {
             request.headers_mut().insert(PROXY_AUTHORIZATION, login);
         }
         let http = self.0.http.get_or_try_init(|| self.client()).await?;
-        Ok(http.request(request).await?)
+        // A query may be a signature, and a login stands before the host: neither is for a log.
+        let (method, uri) = (request.method().clone(), request.uri());
+        let (host, path) = (uri.host().unwrap_or_default(), uri.path());
+        let told = format!("{method} {host}{path}");
+        let answer = http.request(request).await;
+        match &answer {
+            Ok(answer) => tracing::debug!("{told}: {}", answer.status().as_u16()),
+            Err(_) => tracing::debug!("{told}: no answer"),
+        }
+        Ok(answer?)
     }
 
     async fn client(&self) -> Result<Http, Error> {

@@ -44,7 +44,7 @@ pub(crate) enum Error {
     },
     /// A profile's backdating is no length of time.
     #[error(
-        "cannot read the certificate profile {file}: backdate {text:?} is no length of time; write \"1h\""
+        "cannot read the certificate profile {file}: backdate {text:?} is not a duration; write \"1h\""
     )]
     Backdate {
         /// The profile.
@@ -91,20 +91,20 @@ pub(crate) enum Error {
         subject: String,
     },
     /// An intermediate of another root.
-    #[error("{subject:?} was signed by none of the roots at hand")]
+    #[error("none of the given roots has signed {subject:?}")]
     OtherRoot {
         /// The intermediate.
         subject: String,
     },
     /// A name no certificate can be constrained to.
-    #[error("{name:?} is no DNS name: write letters, digits, '-' and dots, without '*'")]
+    #[error("{name:?} is not a DNS name: write letters, digits, '-' and dots, without '*'")]
     Name {
         /// The name.
         name: String,
     },
     /// A root too old, or too young, to sign.
     #[error(
-        "the root {subject:?} signs no more: it is valid until {until}, or not yet valid by this machine's clock"
+        "the root {subject:?} is not valid now (it ends on {until}): check this machine's clock"
     )]
     RootNotValid {
         /// The root.
@@ -113,7 +113,9 @@ pub(crate) enum Error {
         until: Timestamp,
     },
     /// A lifetime beyond the calendar of X.509.
-    #[error("a certificate cannot live until second {seconds} of the era: shorten its lifetime")]
+    #[error(
+        "a certificate would expire after the year 9999 (second {seconds} since 1970): shorten its lifetime"
+    )]
     Lifetime {
         /// The end, in seconds since 1970.
         seconds: i64,

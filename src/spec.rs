@@ -63,7 +63,7 @@ pub enum Error {
     Many(usize),
     /// No cluster name can be made of a text.
     #[error(
-        "cannot name the cluster {text:?} in the mesh: write NAME={text}, with a NAME of your own"
+        "{text:?} cannot be a member's name: write NAME={text}, with a NAME of lower-case letters, digits and '-'"
     )]
     Name {
         /// The text as it was given.
@@ -72,9 +72,7 @@ pub enum Error {
         source: name::Error,
     },
     /// A name is there twice.
-    #[error(
-        "{first:?} and {second:?} would both be called {name} in the mesh: write NAME={second}, with another NAME"
-    )]
+    #[error("{}", same_name(name, first, second))]
     SameName {
         /// The name.
         name: ClusterName,
@@ -96,6 +94,15 @@ pub enum Error {
     /// A default is no valid name; a mistake in meshlink, not in the mesh.
     #[error("a default of meshlink is invalid")]
     Default(#[from] name::Error),
+}
+
+fn same_name(name: &ClusterName, first: &str, second: &str) -> String {
+    if first == second {
+        return format!("{first} is given twice");
+    }
+    format!(
+        "{first:?} and {second:?} would both be called {name} in the mesh: write NAME={second}, with another NAME"
+    )
 }
 
 impl Mesh {

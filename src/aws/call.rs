@@ -80,8 +80,8 @@ impl fmt::Display for Cause {
             Self::NotFound(why) => write!(f, "not found ({why})"),
             Self::Unavailable(why) => write!(f, "the service is unavailable ({why})"),
             Self::Unreachable(why) => write!(f, "no connection ({why})"),
-            Self::Slow => write!(f, "no whole answer in time"),
-            Self::Garbled(why) => write!(f, "an answer that cannot be read ({why})"),
+            Self::Slow => write!(f, "no complete answer in time"),
+            Self::Garbled(why) => write!(f, "the answer cannot be read ({why})"),
             Self::Refused(code, why) => write!(f, "{code} ({why})"),
         }
     }
@@ -112,7 +112,7 @@ impl Error {
             )),
             Cause::BadCredentials(_) => Some(with_profile(&["aws", "sts", "get-caller-identity"])),
             Cause::Denied(_) => Some(Hint::note(format!(
-                "allow {}:{} (the whole least policy: meshlink aws policy)",
+                "allow {}:{} (meshlink aws policy prints the whole policy)",
                 self.service.prefix(),
                 self.action
             ))),

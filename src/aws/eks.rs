@@ -38,7 +38,7 @@ use crate::hint::Hint;
 #[non_exhaustive]
 pub(crate) enum Error {
     /// Several clusters answer to the name.
-    #[error("{text:?} could be any of: {}", candidates.join(", "))]
+    #[error("{text:?} matches several contexts: {}", candidates.join(", "))]
     Ambiguous {
         /// As it was asked.
         text: String,
@@ -148,7 +148,7 @@ impl Error {
         match self {
             Self::Ambiguous { text, candidates } => candidates.first().map(|one| {
                 let name = id_of(text);
-                Hint::note(format!("say which, with a name of your own: {name}={one}"))
+                Hint::note(format!("name one of them: {name}={one}"))
             }),
             Self::NoRegion { text } => Some(Hint::note(format!(
                 "write the region: {}=eu-west-1/{text}, or set AWS_REGION",
@@ -159,7 +159,9 @@ impl Error {
             }
             Self::NotAName { contexts, .. } => {
                 let contexts = contexts.join(", ");
-                Some(Hint::note(format!("contexts there are: {contexts}")))
+                Some(Hint::note(format!(
+                    "the kubeconfig has the contexts {contexts}"
+                )))
             }
             Self::NotFound { name, .. } => Some(Hint::note(format!(
                 "another region or account? write REGION/{name}, or set AWS_PROFILE; to see what is there: aws eks list-clusters --region REGION"

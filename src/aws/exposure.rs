@@ -54,8 +54,8 @@ impl Undecided {
     /// The ways to decide.
     pub(crate) fn hint(&self) -> Hint {
         Hint::note(
-            "say it in mesh.yaml: `gateway: {exposure: internal}` if there is a private route, or \
-         `gateway: {exposure: internet-facing, sourceRanges: [ADDRESS/32]}` with the addresses by which the peers leave",
+            "set it in mesh.yaml: `gateway: {exposure: internal}` if there is a private route, or \
+         `gateway: {exposure: internet-facing, sourceRanges: [ADDRESS/32]}` with the addresses that the peers' requests come from",
         )
     }
 }
@@ -164,7 +164,7 @@ pub(crate) fn egress(network: &Network) -> Result<Vec<IpAddr>, String> {
         .find(|a| matches!(**a, "DescribeRouteTables" | "DescribeNatGateways"))
     {
         return Err(format!(
-            "how {cluster} leaves its VPC is unknown, because ec2:{action} is not allowed"
+            "how {cluster}'s requests leave its VPC is unknown, because ec2:{action} is not allowed"
         ));
     }
     if network.nodes.is_empty() {
@@ -176,12 +176,14 @@ pub(crate) fn egress(network: &Network) -> Result<Vec<IpAddr>, String> {
         let nat = network.nats.get(hop).filter(|ips| !ips.is_empty());
         let why = match hop.split_once('-').map_or(hop, |p| p.0) {
             "igw" => "its nodes have public addresses of their own, which change",
-            "tgw" => "it leaves through a transit gateway",
+            "tgw" => "its requests leave through a transit gateway",
             "nowhere" => "it has no route to the internet",
-            _ => "it does not leave through a NAT gateway of its VPC",
+            _ => "its requests do not leave through a NAT gateway of its VPC",
         };
         let unknown = || {
-            format!("the addresses by which {cluster} leaves are unknown: {why} (subnet {node})")
+            format!(
+                "the addresses that {cluster}'s requests come from are unknown: {why} (subnet {node})"
+            )
         };
         addresses.extend(nat.ok_or_else(unknown)?);
     }

@@ -263,7 +263,7 @@ fn expose(
         Some(foreign) => Err(Undecided {
             gateway: gateway.cluster.clone(),
             reason: format!(
-                "{foreign} is not an EKS cluster, so the addresses by which it leaves are unknown"
+                "{foreign} is not an EKS cluster, so the addresses that its requests come from are unknown"
             ),
         }),
         None if asked.exposure == spec::Exposure::InternetFacing => {

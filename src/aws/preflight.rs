@@ -115,7 +115,7 @@ fn rights(member: &Member<'_>) -> Finding {
         );
     }
     let text = format!(
-        "not allowed: {}; what these would tell is unknown",
+        "not allowed: {}; what these calls would show is unknown",
         blind.join(", ")
     );
     finding(
@@ -333,7 +333,7 @@ fn admitted(member: &Member<'_>, from: &str, shut: &[String]) -> Finding {
         .chain(shut.iter().cloned())
         .collect();
     let text = format!(
-        "the API server does not admit {}, by which {from} leaves",
+        "the API server does not admit {}, which {from}'s requests come from",
         shut.join(", ")
     );
     let fix = Hint::shell(format!(

@@ -353,7 +353,11 @@ impl Session {
         loop {
             attempt += 1;
             rate.turn().await;
-            let cause = match send().await {
+            let sent = send().await;
+            let (prefix, region) = (service.prefix(), &self.region);
+            let said = sent.as_ref().err().map_or("ok".into(), Cause::to_string);
+            tracing::debug!("AWS: {prefix}:{action} in {region}: {said}");
+            let cause = match sent {
                 Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
             };
@@ -368,7 +372,7 @@ impl Session {
                     // One turn is nothing to speak of.
                     if so_far > 0 && rate.is_news() {
                         self.listener.tell(&format!(
-                            "pending: {error}; asked again, {so_far} s so far, up to {TURNS} times"
+                            "pending: {error}; retrying, {so_far} s so far, at most {TURNS} times"
                         ));
                     }
                 }

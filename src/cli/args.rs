@@ -1,27 +1,52 @@
 //! What a user can type, and what the machine says: the only place that reads either.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::error::Failure;
+use super::{
+    error::{Exit, Failure},
+    output::wrap,
+};
 use crate::{
     aws::{arn::is_region, preflight::CHECKS},
-    hint::{Hint, word},
+    hint::Hint,
     link::record::found_by,
-    name::{ClusterName, MeshId},
     spec::Mesh,
 };
 
 pub(crate) mod chart;
 pub(crate) mod complete;
+#[cfg(test)]
+mod documented;
 pub(crate) mod environment;
-mod others;
+mod target;
 
 pub(crate) use environment::Environment;
 use environment::variable;
-pub(crate) use others::Others;
+pub(crate) use target::{Consent, Flags, Others, Sources, Target};
+
+/// What everybody can do.
+const TRY: &str = "Try it without a cluster: meshlink join eks-1 eks-2 --sandbox";
+
+/// What `--help` adds: the variables of the environment and the exit codes.
+fn more() -> String {
+    let variables = variable::ALL.map(|(name, meaning)| entry(name, meaning));
+    let codes = Exit::ALL.map(|exit| entry(&exit.code().to_string(), exit.meaning()));
+    format!(
+        "Environment:\n{}\nExit codes:\n{}\n{TRY}",
+        variables.concat(),
+        codes.concat()
+    )
+}
+
+fn entry(name: &str, meaning: &str) -> String {
+    let mut lines = wrap(meaning, 52).into_iter();
+    let first = lines.next().unwrap_or_default();
+    let first = format!("  {name:<24}  {first}\n");
+    lines.fold(first, |text, line| format!("{text}{:28}{line}\n", ""))
+}
 
 /// Join Kubernetes clusters on different networks into one Istio mesh, and prove that it works.
 #[derive(Debug, Parser)]
@@ -30,7 +55,8 @@ pub(crate) use others::Others;
     version = env!("MESHLINK_VERSION"),
     max_term_width = 80,
     arg_required_else_help = true,
-    after_help = "Try it without a cluster: meshlink join eks-1 eks-2 --sandbox"
+    after_help = TRY,
+    after_long_help = more()
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -43,20 +69,20 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// Form of the result on standard output
+    /// Format of the result on standard output
     #[arg(
         short = 'o',
         long = "output",
         global = true,
         value_enum,
-        value_name = "FORM",
+        value_name = "FORMAT",
         default_value_t
     )]
     pub(crate) format: Format,
-    /// Show the evidence too; twice, what is asked of whom; three times, more
+    /// -v evidence, -vv API requests, -vvv debug
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Show the result only
+    /// Print the result only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Whether to use colours
@@ -64,7 +90,7 @@ pub(crate) struct Output {
     pub(crate) color: Color,
 }
 
-/// Form of a result.
+/// Format of a result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -88,117 +114,22 @@ pub(crate) enum Color {
     Never,
 }
 
-/// Which mesh, and how to get at its clusters.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Mesh")]
-pub(crate) struct Target {
-    /// The mesh as a file
-    #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env = true, value_hint = ValueHint::FilePath)]
-    pub(crate) file: Option<PathBuf>,
-    /// Name of the mesh, where there is no file
-    #[arg(long, value_name = "NAME", env = variable::MESH, hide_env = true)]
-    pub(crate) mesh: Option<MeshId>,
-    /// Use embedded clusters that need nothing but this program
-    #[arg(long)]
-    pub(crate) sandbox: bool,
-    /// Kubeconfig to read instead of $KUBECONFIG or ~/.kube/config
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Where the Istio charts come from: repository, oci://…, folder or archive
-    #[arg(long, value_name = "SOURCE", env = variable::CHARTS, hide_env = true, value_hint = ValueHint::AnyPath)]
-    pub(crate) charts: Option<String>,
-    /// Never fetch charts over the network: only what was fetched before, folders and archives
-    #[arg(long, env = variable::OFFLINE, hide_env = true)]
-    pub(crate) offline: bool,
-    /// Values for the istiod chart, over what a mesh needs
-    #[arg(long, value_name = "FILE", env = variable::ISTIOD_VALUES, hide_env = true, value_hint = ValueHint::FilePath)]
-    pub(crate) istiod_values: Vec<PathBuf>,
-    /// Values for the gateway chart
-    #[arg(long, value_name = "FILE", env = variable::GATEWAY_VALUES, hide_env = true, value_hint = ValueHint::FilePath)]
-    pub(crate) gateway_values: Vec<PathBuf>,
-    /// How long to wait for anything to become ready
-    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]
-    pub(crate) timeout: Duration,
-    /// Change real clusters without asking
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// A cluster to change although its API server is spoken to in clear text or unchecked; may be repeated
-    #[arg(long, value_name = "NAME")]
-    pub(crate) insecure_cluster: Vec<ClusterName>,
-}
-
-impl Target {
-    /// What another command must be told to find the same mesh and its clusters.
-    pub(crate) fn again(&self, embedded: bool) -> String {
-        let flags = self.flags(embedded).all();
-        flags.iter().map(|flag| format!(" {flag}")).collect()
-    }
-
-    /// The same, flag by flag.
-    pub(crate) fn flags(&self, embedded: bool) -> Flags {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        Flags {
-            file: path(&self.file),
-            mesh: self.mesh.as_ref().map(ToString::to_string),
-            kubeconfig: path(&self.kubeconfig),
-            sandbox: embedded,
-            insecure: self.insecure_cluster.clone(),
-        }
-    }
-}
-
-/// What a command must be told to find a mesh and its clusters.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Flags {
-    /// `-f`.
-    pub(crate) file: Option<String>,
-    /// `--mesh`.
-    pub(crate) mesh: Option<String>,
-    /// `--kubeconfig`.
-    pub(crate) kubeconfig: Option<String>,
-    /// `--sandbox`.
-    pub(crate) sandbox: bool,
-    /// `--insecure-cluster`.
-    pub(crate) insecure: Vec<ClusterName>,
-}
-
-impl Flags {
-    /// All of them, as words for a shell.
-    pub(crate) fn all(&self) -> Vec<String> {
-        let mesh = [flag("-f", &self.file), flag("--mesh", &self.mesh)];
-        mesh.into_iter().flatten().chain(self.place()).collect()
-    }
-
-    /// Those that say where the clusters are, whatever the mesh.
-    pub(crate) fn place(&self) -> Vec<String> {
-        let sandbox = self.sandbox.then(|| "--sandbox".to_owned());
-        let place = [flag("--kubeconfig", &self.kubeconfig), sandbox];
-        let insecure = self.insecure.iter();
-        let insecure = insecure.map(|name| format!("--insecure-cluster {name}"));
-        place.into_iter().flatten().chain(insecure).collect()
-    }
-}
-
-fn flag(name: &str, value: &Option<String>) -> Option<String> {
-    value.as_ref().map(|v| format!("{name} {}", word(v)))
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Join clusters into one mesh and prove it; run it again after anything went wrong
     Join(Join),
-    /// Take a cluster out of the mesh again
+    /// Remove clusters from the mesh
     Leave(Leave),
-    /// Show what a join would change, and change nothing
+    /// Show what a join or a leave would change, and change nothing
     Plan(Plan),
-    /// Show what is there: every cluster, and every pair of them
+    /// Show the state of every cluster, and of every pair of clusters
     Status(Status),
     /// Prove that each cluster reaches the others
     Verify(Verify),
-    /// Sample apps: put into the members, asked, taken out again
+    /// Install, call and remove sample apps in the members
     Sample(Sample),
-    /// Wait until something outside the clusters is ready; made for readiness checks
+    /// Wait until something outside the clusters is ready, as a readiness gate
     #[command(subcommand)]
     Wait(Wait),
     /// Write the whole mesh as files, for GitOps
@@ -206,38 +137,40 @@ pub(crate) enum Command {
     /// Show, download and pin charts, without Helm
     #[command(subcommand)]
     Chart(chart::Chart),
-    /// What meshlink needs of AWS
+    /// Print what meshlink needs on AWS
     #[command(subcommand)]
     Aws(AwsCommand),
-    /// Answer Terraform's external data source: a JSON object in, a JSON object out
+    /// Answer Terraform's external data source: JSON in, JSON out
     Terraform,
-    /// The mesh's certificate authority
+    /// Create or show the mesh's certificate authority
     #[command(subcommand)]
     Ca(Ca),
-    /// Run embedded clusters to try things on, until interrupted
+    /// Run embedded clusters to try things, until interrupted
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
-    /// Print the shell's completion script
+    /// Print the completion script of a shell
     Completions(Completions),
     /// Write the manual pages
-    #[command(hide = true)]
     Man(Man),
     /// Print the JSON schema of an output
-    #[command(hide = true)]
     Schema(Schema),
 }
 
 /// `meshlink join`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Join {
-    /// The members: kubeconfig contexts, EKS names, ARNs or region/name; two at least
+    /// The members: kubeconfig contexts, EKS names, ARNs or region/name; at least two
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
-    /// Go on though this check of AWS fails, for example aws-webhook; may be repeated
+    /// Continue although this AWS check fails, for example aws-webhook; may be repeated
     #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) sources: Sources,
     #[command(flatten)]
     pub(crate) others: Others,
 }
@@ -245,44 +178,65 @@ pub(crate) struct Join {
 /// `meshlink leave`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Leave {
-    /// Who leaves
-    #[arg(value_name = "CLUSTER", required = true, add = ArgValueCompleter::new(complete::clusters))]
-    pub(crate) clusters: Vec<String>,
-    /// Remove istiod from it too
-    #[arg(long)]
-    pub(crate) uninstall: bool,
-    /// Remove Istio's CRDs too, and with them every Istio object in the cluster
-    #[arg(long, requires = "uninstall")]
-    pub(crate) crds: bool,
-    /// Its API server is gone for good: only the others are cleaned of it
-    #[arg(long, conflicts_with = "uninstall")]
-    pub(crate) dead: bool,
-    /// Let go of a load balancer that nobody removes any more; what the cloud has of it stays
-    #[arg(long, conflicts_with = "dead")]
-    pub(crate) abandon_load_balancer: bool,
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) how: Leaving,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
     #[command(flatten)]
     pub(crate) others: Others,
 }
 
+/// Who leaves, and how far.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Leaving {
+    /// The clusters to remove
+    #[arg(value_name = "CLUSTER", required = true, add = ArgValueCompleter::new(complete::clusters))]
+    pub(crate) clusters: Vec<String>,
+    /// Also uninstall istiod from them
+    #[arg(long)]
+    pub(crate) uninstall: bool,
+    /// Also delete Istio's CRDs, and with them every Istio object in the cluster
+    #[arg(long, requires = "uninstall")]
+    pub(crate) crds: bool,
+    /// The API server is gone for good: remove the cluster from the other clusters only
+    #[arg(long, conflicts_with = "uninstall")]
+    pub(crate) dead: bool,
+    /// Remove the finalizer of a load balancer that no controller deletes any more; it may remain in AWS
+    #[arg(long, conflicts_with = "dead")]
+    pub(crate) abandon_load_balancer: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
 /// `meshlink plan`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Plan {
+    #[command(subcommand)]
+    pub(crate) change: Option<PlanChange>,
     /// The members, as for join
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
-    /// Go on though this check of AWS fails, for example aws-webhook; may be repeated
+    /// Continue although this AWS check fails, for example aws-webhook; may be repeated
     #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+}
+
+/// What is planned, where it is not a join.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanChange {
+    /// Show what a leave would change, and change nothing
+    Leave(Leaving),
 }
 
 /// `meshlink status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
-    /// The members; all that the mesh knows, if none is named
+    /// The members; all of the mesh if none is named
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// Wait until the mesh is joined and synced
@@ -295,20 +249,24 @@ pub(crate) struct Status {
 /// `meshlink verify`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// The members; all that the mesh knows, if none is named
+    /// The members; all of the mesh if none is named
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
-    /// Send requests between the clusters too, from a pod that is removed afterwards
+    /// Also send requests between the clusters, from a pod that is removed afterwards
     #[arg(long)]
     pub(crate) traffic: bool,
-    /// Look at a Service of yours too: where it is, and what the proxies hold of it
+    /// Also check a Service of yours: where it exists, and which endpoints the proxies have for it
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = clap::value_parser!(crate::verify::service::Name))]
     pub(crate) service: Option<crate::verify::service::Name>,
-    /// Write the claims to a file as JUnit XML too
+    /// Also write the claims to a file as JUnit XML
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) junit: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) sources: Sources,
     #[command(flatten)]
     pub(crate) others: Others,
 }
@@ -323,23 +281,23 @@ pub(crate) struct Sample {
 /// `meshlink sample …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SampleCommand {
-    /// Put helloworld and a client into every member, each with a version of its own
+    /// Install helloworld, in a version of its own, and a client in every member
     Up(SampleUp),
-    /// Show what is there
+    /// Show what is installed
     Status(SampleTarget),
-    /// Ask helloworld from every member, and count who answers
+    /// Call helloworld from every member, and count which version answers
     Call(SampleTarget),
-    /// Take it all out again
+    /// Remove it all
     Down(SampleDown),
 }
 
 /// Which sample.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SampleTarget {
-    /// The members; all that the mesh knows, if none is named
+    /// The members; all of the mesh if none is named
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
-    /// Namespace it is in; it must not be there, or be meshlink's
+    /// Its namespace; it must not exist yet, or have been made by meshlink
     #[arg(long, value_name = "NAME", default_value = "sample", value_parser = label)]
     pub(crate) namespace: String,
     #[command(flatten)]
@@ -349,7 +307,7 @@ pub(crate) struct SampleTarget {
 /// `meshlink sample up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SampleUp {
-    /// Image of the server instead of the proxy's own: it listens on 5000; {version} is replaced
+    /// Image of the server instead of the proxy's own; it must listen on 5000; {version} is replaced
     #[arg(long, value_name = "IMAGE")]
     pub(crate) server_image: Option<String>,
     /// Image of the client instead of the proxy's own, to exec into
@@ -357,6 +315,8 @@ pub(crate) struct SampleUp {
     pub(crate) client_image: Option<String>,
     #[command(flatten)]
     pub(crate) target: SampleTarget,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
     #[command(flatten)]
     pub(crate) others: Others,
 }
@@ -366,6 +326,8 @@ pub(crate) struct SampleUp {
 pub(crate) struct SampleDown {
     #[command(flatten)]
     pub(crate) target: SampleTarget,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
     #[command(flatten)]
     pub(crate) others: Others,
 }
@@ -380,10 +342,10 @@ pub(crate) enum Wait {
 /// `meshlink wait nlb`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WaitNlb {
-    /// The members; all that the mesh knows, if none is named
+    /// The members; all of the mesh if none is named
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
-    /// Every target must be healthy, not just one in each zone
+    /// Require every target to be healthy, not only one in each zone
     #[arg(long)]
     pub(crate) all_targets: bool,
     #[command(flatten)]
@@ -393,19 +355,19 @@ pub(crate) struct WaitNlb {
 /// `meshlink aws`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AwsCommand {
-    /// Print the least IAM policy meshlink works with
+    /// Print the smallest IAM policy that meshlink works with
     Policy(AwsPolicy),
 }
 
 /// `meshlink aws policy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AwsPolicy {
-    /// A region of the partition it is for
+    /// A region of the AWS partition that the policy is for
     #[arg(
         long,
         value_name = "REGION",
         env = "AWS_REGION",
-        hide_env = true,
+        hide_env_values = true,
         default_value = "us-east-1",
         value_parser = region
     )]
@@ -415,7 +377,7 @@ pub(crate) struct AwsPolicy {
 /// `meshlink ca`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ca {
-    /// Make the root key and certificate in the vault
+    /// Create the root key and certificate in the vault
     Init(CaInit),
     /// Show the root and every intermediate: issuer, fingerprint, expiry
     Status(CaStatus),
@@ -445,7 +407,7 @@ pub(crate) struct Sandbox {
     /// How many clusters
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=50))]
     pub(crate) clusters: u8,
-    /// How long things take: at once, or as long as they do for real
+    /// How long things take: no time, or as long as on real clusters
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub(crate) timeline: Timeline,
 }
@@ -483,7 +445,7 @@ pub(crate) enum Shell {
 /// `meshlink man`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Man {
-    /// Folder to write them to
+    /// The folder to write
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
 }
@@ -491,7 +453,7 @@ pub(crate) struct Man {
 /// `meshlink schema`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Schema {
-    /// Which output; all are listed if none is named
+    /// Which output; without it, all names are listed
     pub(crate) name: Option<String>,
 }
 
@@ -515,7 +477,10 @@ impl Command {
             clusters, target, ..
         })
         | Self::Plan(Plan {
-            clusters, target, ..
+            change: None,
+            clusters,
+            target,
+            ..
         })) = self
         else {
             return Ok(());
@@ -580,22 +545,6 @@ fn label(text: &str) -> Result<String, String> {
         .map_err(|e| e.reason.to_owned())
 }
 
-/// A time as people write it: `90s`, `15m`, `1h 30m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "write it like 15m or 1h30m".to_owned())?;
-    let time = Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())?;
-    // What is added to the time of day must not leave the calendar.
-    match time <= LONGEST {
-        true => Ok(time),
-        false => Err("at most 30 days: write 720h".into()),
-    }
-}
-
-/// The longest that anything is waited for.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -605,16 +554,5 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn times() {
-        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert!(duration("soon").is_err() && duration("-1s").is_err());
-        for huge in ["9223372036854775807s", "721h", "2562047788015215h"] {
-            assert!(duration(huge).is_err(), "{huge}");
-        }
-        assert_eq!(duration("720h"), Ok(LONGEST));
     }
 }

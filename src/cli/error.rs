@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Done = 0,
     /// Failed.
     Failed = 1,
-    /// Typed wrongly.
+    /// A usage error.
     Usage = 2,
     /// The mesh file is not valid.
     InvalidMesh = 3,
@@ -62,8 +62,8 @@ impl Exit {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done, and proved where the command proves",
-            Self::Failed => "failed",
-            Self::Usage => "typed wrongly",
+            Self::Failed => "failed, or the question was answered with no",
+            Self::Usage => "usage error",
             Self::InvalidMesh => "the mesh file is not valid",
             Self::NotInTime => "not ready in time; running again is safe",
             Self::Refused => "refused, to protect something that is not ours",
@@ -79,7 +79,7 @@ impl Exit {
 impl From<Kind> for Exit {
     fn from(kind: Kind) -> Self {
         match kind {
-            Kind::Failed => Self::Failed,
+            Kind::Declined | Kind::Failed => Self::Failed,
             Kind::Usage => Self::Usage,
             Kind::InvalidMesh => Self::InvalidMesh,
             Kind::NotInTime => Self::NotInTime,
@@ -106,16 +106,24 @@ impl From<RunOutcome> for Exit {
 
 /// A failure as it is printed on standard error.
 pub(crate) fn render(failure: &Failure, style: Style) -> String {
-    failure
-        .errors
-        .iter()
-        .fold(String::new(), |mut text, problem| {
-            one(problem, style, &mut text);
-            text
-        })
+    let mut text = String::new();
+    let problems = failure.errors.iter();
+    let nexts = failure.errors.iter().skip(1).map(Some).chain([None]);
+    for (problem, next) in problems.zip(nexts) {
+        // What helps with the next one too is said there.
+        let repeated = next.map_or(&[][..], |next| &next.hints);
+        let hints = problem.hints.iter().filter(|h| !repeated.contains(h));
+        one(problem, hints, style, &mut text);
+    }
+    text
 }
 
-fn one(problem: &Problem, style: Style, text: &mut String) {
+fn one<'a>(
+    problem: &Problem,
+    hints: impl Iterator<Item = &'a Hint>,
+    style: Style,
+    text: &mut String,
+) {
     let Some((first, causes)) = problem.causes.split_first() else {
         return;
     };
@@ -127,7 +135,7 @@ fn one(problem: &Problem, style: Style, text: &mut String) {
         };
         labelled(text, style, &label, &label, cause);
     }
-    for hint in &problem.hints {
+    for hint in hints {
         hinted(text, style, "  ", hint);
     }
 }

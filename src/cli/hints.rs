@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    args::{Command, Flags, SampleCommand, Target, Wait},
+    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait},
     error::Failure,
 };
 use crate::{
@@ -20,7 +20,11 @@ use crate::{
 
 /// What is known of the mesh a command is about: first what was typed, later the mesh itself.
 #[derive(Debug, Default)]
-pub(crate) struct Hints(RwLock<Known>);
+pub(crate) struct Hints {
+    known: RwLock<Known>,
+    /// What shows, without changing anything, what the command would do.
+    preview: Option<Hint>,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Known {
@@ -39,6 +43,8 @@ struct Found {
     typed: String,
     /// Its kubeconfig context; an EKS cluster needs none.
     context: Option<String>,
+    /// Its name and its region, where it is an EKS cluster.
+    eks: Option<(String, String)>,
 }
 
 impl Hints {
@@ -50,7 +56,15 @@ impl Hints {
             kubeconfig: target.kubeconfig.as_ref().map(|p| p.display().to_string()),
             members: BTreeMap::new(),
         });
-        Self(RwLock::new(known.unwrap_or_default()))
+        Self {
+            known: RwLock::new(known.unwrap_or_default()),
+            preview: preview(command),
+        }
+    }
+
+    /// What to look at before the command is run.
+    pub(crate) fn preview(&self) -> Option<Hint> {
+        self.preview.clone()
     }
 
     /// Takes note of the mesh that was found, and of how its clusters are connected to.
@@ -68,7 +82,7 @@ impl Hints {
             true => environment.connect.kubeconfig.first(),
             false => target.kubeconfig.as_ref(),
         };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known {
             mesh: Some(mesh.id.to_string()),
             flags: target.flags(environment.embedded),
             kubeconfig: file.map(|p| p.display().to_string()),
@@ -78,13 +92,13 @@ impl Hints {
 
     /// Takes note of whether the members are embedded, once that is known.
     pub(crate) fn settle_where(&self, embedded: bool) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.flags.sandbox = embedded;
     }
 
     /// What the mesh is called: as it was found, else as it was typed.
     pub(crate) fn mesh(&self, target: &Target) -> String {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let typed = || {
             let file = target.file.as_deref();
             let read = file.and_then(|file| record::read(file).ok());
@@ -99,7 +113,7 @@ impl Hints {
 
     /// Each as a command that can be pasted, or as a note.
     pub(crate) fn settle(&self, hints: &mut [Hint]) {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         for hint in hints {
             *hint = known.settled(hint);
         }
@@ -165,9 +179,9 @@ impl Known {
             (Some(file), false) => {
                 let names = all.iter().map(|name| name.as_str()).collect::<Vec<_>>();
                 return Hint::Note(format!(
-                    "let {} name {}, and join again",
-                    word(file),
-                    names.join(" and ")
+                    "list {} in {}, and join again",
+                    names.join(" and "),
+                    word(file)
                 ));
             }
         };
@@ -184,6 +198,26 @@ impl Known {
     fn of_a_cluster(&self, command: &InCluster) -> Hint {
         let kubeconfig = self.kubeconfig.as_deref();
         match self.members.get(&command.cluster) {
+            Some(Found {
+                context: None,
+                eks: Some((name, region)),
+                ..
+            }) => {
+                let alias = command.cluster.as_str();
+                let file = kubeconfig.into_iter().flat_map(|k| ["--kubeconfig", k]);
+                let words = [
+                    "aws",
+                    "eks",
+                    "update-kubeconfig",
+                    "--name",
+                    name,
+                    "--region",
+                    region,
+                ];
+                let words = words.into_iter().chain(["--alias", alias]).chain(file);
+                let entry = Hint::command(words);
+                Hint::Command(format!("{entry} && {}", command.with(alias, kubeconfig)))
+            }
             Some(Found { context: None, .. }) => Hint::Note(format!(
                 "the kubeconfig has no context for {}; with one: {}",
                 command.cluster,
@@ -202,14 +236,21 @@ impl Known {
 fn found(member: &Member, contexts: &[eks::Context], region: Option<&str>) -> Found {
     let name = member.name.as_str();
     let by = record::found_by(&member.reach);
-    let context = match &member.reach {
-        Reach::Context(context) => Some(context.clone()),
-        Reach::Auto(text) if contexts.iter().any(|c| c.name == *text) => Some(text.clone()),
-        Reach::Auto(text) => match eks::find(text, &BTreeMap::new(), contexts, region) {
-            Ok(eks::Found::Context(context)) => Some(context),
-            Ok(eks::Found::Eks(_)) | Err(_) => None,
-        },
-        Reach::Eks(_) => None,
+    let find = |text: &str, contexts: &[eks::Context]| match eks::find(
+        text,
+        &BTreeMap::new(),
+        contexts,
+        region,
+    ) {
+        Ok(eks::Found::Context(context)) => (Some(context), None),
+        Ok(eks::Found::Eks(place)) => (None, Some((place.name, place.region))),
+        Err(_) => (None, None),
+    };
+    let (context, eks) = match &member.reach {
+        Reach::Context(context) => (Some(context.clone()), None),
+        Reach::Auto(text) if contexts.iter().any(|c| c.name == *text) => (Some(text.clone()), None),
+        Reach::Auto(text) => find(text, contexts),
+        Reach::Eks(cluster) => find(&record::eks_text(cluster), &[]),
     };
     Found {
         typed: match by == name {
@@ -217,15 +258,51 @@ fn found(member: &Member, contexts: &[eks::Context], region: Option<&str>) -> Fo
             false => format!("{name}={by}"),
         },
         context,
+        eks,
     }
+}
+
+/// The plan of a command.
+fn preview(command: &Command) -> Option<Hint> {
+    let words = match command {
+        Command::Join(args) => {
+            let ignored = args.ignore.iter().flat_map(|check| ["--ignore", check]);
+            let names = args.clusters.iter().map(String::as_str);
+            ["plan"].into_iter().chain(names).chain(ignored).collect()
+        }
+        Command::Leave(leave) => {
+            let how = &leave.how;
+            let flags = [
+                (how.uninstall, "--uninstall"),
+                (how.crds, "--crds"),
+                (how.dead, "--dead"),
+                (how.abandon_load_balancer, "--abandon-load-balancer"),
+            ];
+            let flags = flags
+                .into_iter()
+                .filter(|(is, _)| *is)
+                .map(|(_, flag)| flag);
+            let names = how.clusters.iter().map(String::as_str);
+            ["plan", "leave"]
+                .into_iter()
+                .chain(names)
+                .chain(flags)
+                .collect::<Vec<_>>()
+        }
+        _ => return None,
+    };
+    Some(Hint::meshlink(words).remark("shows what would be changed"))
 }
 
 /// The mesh a command is about, where it is about one.
 fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
-        Command::Leave(args) => Some(&args.target),
-        Command::Plan(args) => Some(&args.target),
+        Command::Leave(args) => Some(&args.how.target),
+        Command::Plan(args) => Some(match &args.change {
+            Some(PlanChange::Leave(leave)) => &leave.target,
+            None => &args.target,
+        }),
         Command::Status(args) => Some(&args.target),
         Command::Verify(args) => Some(&args.target),
         Command::Sample(args) => Some(match &args.command {
@@ -256,6 +333,7 @@ mod tests {
         let found = |typed: &str, context: Option<&str>| Found {
             typed: typed.into(),
             context: context.map(str::to_owned),
+            eks: None,
         };
         let members = [
             ("a", found("a", Some("a"))),
@@ -316,7 +394,7 @@ mod tests {
         );
         assert_eq!(
             settled(&filed, Hint::join(["a", "b"])),
-            "let 'my mesh.yaml' name a and b, and join again"
+            "list a and b in 'my mesh.yaml', and join again"
         );
     }
 

@@ -11,11 +11,13 @@ use json::Document;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
+use self::filter::Paint;
 use super::{
     args::{Color, Environment, Format, Output},
     error::Failure,
 };
 
+pub(crate) mod filter;
 pub(crate) mod json;
 pub(crate) mod junit;
 pub(crate) mod matrix;
@@ -51,6 +53,8 @@ pub(crate) struct Screen {
     pub(crate) err: Style,
     /// Whether someone sits there who can answer.
     pub(crate) interactive: bool,
+    /// Whether standard output is a terminal, and not a file or another program.
+    is_read: bool,
     /// The lines that move, where standard error is a terminal that can.
     pub(super) live: Option<Arc<MultiProgress>>,
 }
@@ -94,41 +98,41 @@ impl Style {
         }
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    fn paint(self, paint: Paint, text: &str) -> String {
         match self.color {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            true => paint.around(text),
             false => text.to_owned(),
         }
     }
 
     /// What went wrong.
     pub(crate) fn red(self, text: &str) -> String {
-        self.paint("1;31", text)
+        self.paint(Paint::Red, text)
     }
 
     /// What is proved.
     pub(crate) fn green(self, text: &str) -> String {
-        self.paint("32", text)
+        self.paint(Paint::Green, text)
     }
 
     /// What needs attention.
     pub(crate) fn yellow(self, text: &str) -> String {
-        self.paint("33", text)
+        self.paint(Paint::Yellow, text)
     }
 
     /// What can be typed.
     pub(crate) fn cyan(self, text: &str) -> String {
-        self.paint("36", text)
+        self.paint(Paint::Cyan, text)
     }
 
     /// What matters less.
     pub(crate) fn dim(self, text: &str) -> String {
-        self.paint("2", text)
+        self.paint(Paint::Dim, text)
     }
 
     /// What heads a part.
     pub(crate) fn bold(self, text: &str) -> String {
-        self.paint("1", text)
+        self.paint(Paint::Bold, text)
     }
 
     /// The first where it can be shown, else the second.
@@ -172,6 +176,7 @@ impl Screen {
             out: style(out),
             err: style(err),
             interactive: err && io::stdin().is_terminal(),
+            is_read: out,
             live: moves.then(|| {
                 Arc::new(MultiProgress::with_draw_target(
                     ProgressDrawTarget::stderr_with_hz(10),
@@ -187,14 +192,38 @@ impl Screen {
         text: impl FnOnce(Style) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Table => self.print(&text(self.out)),
-            Format::Json => self.print(&json::document(document)?),
-            Format::Yaml => self.print(&json::yaml(document)?),
+            Format::Table => self.write(&filter::painted(&text(self.out), self.out.color)),
+            Format::Json => self.write(&filter::json(&json::document(document)?)),
+            Format::Yaml => match json::yaml(document)? {
+                text if filter::is_plain(&text) => self.write(&text),
+                // JSON is YAML too, and can say it in other words.
+                _ => self.write(&filter::json(&json::document(document)?)),
+            },
+        }
+    }
+
+    /// A result that other programs are fed with: as it is, unless it is a terminal that reads it.
+    pub(crate) fn hand_over<D: Document>(
+        &self,
+        document: &D,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.print(&text()),
+            _ => self.show(document, |_| String::new()),
+        }
+    }
+
+    /// Text that other programs are fed with.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        match self.is_read {
+            true => self.write(&filter::plain(text)),
+            false => self.write(text),
         }
     }
 
     /// Writes to standard output. A reader that has gone away is no error: it has seen enough.
-    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+    fn write(&self, text: &str) -> Result<(), Failure> {
         let newline = if text.ends_with('\n') || text.is_empty() {
             ""
         } else {
@@ -220,20 +249,27 @@ impl Screen {
 
     /// Says something on standard error, whatever is wanted. There is nobody to tell if that fails.
     pub(crate) fn complain(&self, text: &str) {
-        let text = text.trim_end_matches('\n');
+        let text = filter::painted(text.trim_end_matches('\n'), self.err.color);
         self.suspended(|| {
             let _ = writeln!(io::stderr().lock(), "{text}");
         });
     }
 
-    /// Asks a yes-or-no question on the terminal; `None` where nobody can answer. No answer in time is a no.
-    pub(crate) fn ask(&self, question: &str, patience: &Patience<'_>) -> Option<bool> {
+    /// Asks on the terminal for a word that means yes, else for y; `None` where nobody can answer. No answer in time is
+    /// a no.
+    pub(crate) fn ask(
+        &self,
+        question: &str,
+        word: Option<&str>,
+        patience: &Patience<'_>,
+    ) -> Option<bool> {
         if !self.interactive {
             return None;
         }
         self.suspended(|| {
             let mut err = io::stderr().lock();
-            write!(err, "{question} [y/N] ")
+            let keys = if word.is_some() { "" } else { " [y/N]" };
+            write!(err, "{}{keys} ", filter::plain(question))
                 .and_then(|()| err.flush())
                 .ok()?;
             let mut answer = String::new();
@@ -241,8 +277,11 @@ impl Screen {
                 true => io::stdin().read_line(&mut answer).ok()?,
                 false => writeln!(err).map(|()| 0).ok()?,
             };
-            let answer = answer.trim().to_ascii_lowercase();
-            Some(answer == "y" || answer == "yes")
+            let answer = answer.trim();
+            Some(match word {
+                Some(word) => answer == word,
+                None => ["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()),
+            })
         })
     }
 

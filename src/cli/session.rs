@@ -7,11 +7,13 @@ use crate::{
     aws::{Aws, Env},
     cli::{
         Frame,
-        args::{Others, Target, environment::variable::DNS},
+        args::{self, Others, Target, environment::variable::DNS},
         error::{self, Exit, Failure, Kind, Problem},
         output::{
+            Style,
             progress::Progress,
             summary::{self, After},
+            table::Table,
         },
     },
     cluster::{ConnectOptions, connect::Now},
@@ -172,14 +174,14 @@ impl Session {
     pub(crate) async fn apply(
         &self,
         change: Change,
-        target: &Target,
+        args::Consent { yes }: args::Consent,
         frame: &Frame,
     ) -> Result<Report, Failure> {
         let planned = self.link.plan(change).await?;
         let consent = Asked {
             frame,
-            yes: target.yes,
-            limit: target.timeout,
+            yes,
+            limit: self.link.environment.timeout,
         };
         let events: Arc<dyn Sink> = Arc::new(Shown(Progress::new(&frame.screen)));
         planned.apply(&consent, events).await
@@ -220,20 +222,59 @@ struct Asked<'a> {
 
 impl Consent for Asked<'_> {
     fn ask(&self, question: &Question<'_>) -> Result<bool, Failure> {
-        let names: Vec<_> = question.members.iter().map(|(n, _)| n.as_str()).collect();
-        let names = names.join(", ");
-        let text = match (question.breaks, question.again) {
-            (Some((cluster, holder)), _) => format!(
-                "The lease of {cluster} is held by {holder}. What that run is doing at this moment is not undone. Take it away?"
-            ),
-            (None, false) => format!("Change clusters {names}?"),
-            (None, true) => format!(
-                "The clusters have changed since: {} steps now. Change clusters {names}?",
-                question.plan.steps.len()
-            ),
-        };
-        self.frame.consent(&text, self.yes, self.limit)
+        if self.yes {
+            return Ok(true);
+        }
+        if let Some((cluster, holder)) = question.breaks {
+            let text = format!(
+                "The Lease of {cluster} is held by {holder}. What that run is doing at this moment is not undone. Take it away?"
+            );
+            return self.frame.consent(&text, None, self.limit);
+        }
+        let deletes = question.members.iter().any(|m| m.deletions > 0);
+        let word = deletes.then(|| question.mesh.as_str());
+        self.frame.consent(&asked(question, word), word, self.limit)
     }
+}
+
+/// What is asked: what would be changed, where, and how to agree.
+fn asked(question: &Question<'_>, word: Option<&str>) -> String {
+    let mut table = Table::new([
+        "CLUSTER",
+        "API SERVER",
+        "AWS ACCOUNT",
+        "CHANGES",
+        "DELETIONS",
+    ]);
+    for member in question.members {
+        table.row([
+            member.name.clone(),
+            member.server.clone(),
+            member.account.clone().unwrap_or_else(|| "-".into()),
+            member.changes.to_string(),
+            member.deletions.to_string(),
+        ]);
+    }
+    let head = match question.again {
+        false => "",
+        true => "The clusters have changed since the plan was made. ",
+    };
+    let mesh = question.mesh;
+    let ask = match word {
+        Some(word) => {
+            format!("Something is deleted. Type the name of the mesh, {word}, to continue:")
+        }
+        None => "Continue?".to_owned(),
+    };
+    let style = Style {
+        color: false,
+        utf8: false,
+        width: usize::MAX,
+    };
+    format!(
+        "{head}Mesh {mesh} is changed:\n\n{}\n{ask}",
+        table.render(style)
+    )
 }
 
 struct Shown(Progress);
@@ -249,7 +290,10 @@ pub(crate) fn named<'a>(target: &'a Target, folders: &'a Folders) -> Named<'a> {
     Named {
         file: target.file.as_deref(),
         id: target.mesh.as_ref(),
-        values: (&target.istiod_values, &target.gateway_values),
+        values: (
+            &target.sources.istiod_values,
+            &target.sources.gateway_values,
+        ),
         folders,
     }
 }
@@ -273,8 +317,8 @@ fn environment(
         name_servers: machine.own.dns.as_deref().map_or(Ok(vec![]), dns_servers)?,
         charts: ChartSource {
             unpinned: false,
-            from: target.charts.clone(),
-            offline: target.offline,
+            from: target.sources.charts.clone(),
+            offline: target.sources.offline,
             lock_folder: target.file.as_ref().map(|file| file.with_file_name("")),
             logins: machine.logins(),
         },
@@ -301,7 +345,7 @@ fn environment(
         charts: match endpoints {
             Some(endpoints) => ChartSource {
                 // The sandbox's own charts change with the program.
-                unpinned: target.charts.is_none(),
+                unpinned: target.sources.charts.is_none(),
                 from: real.charts.from.clone().or(Some(endpoints.charts.clone())),
                 ..real.charts.clone()
             },

@@ -62,15 +62,16 @@ pub(crate) fn complete(words: ArgsOs, environment: &Environment) -> Option<ExitC
     }
 }
 
-/// Help and version are results; anything else is a usage error, which a program that listens is told too.
+/// Help and version are results; anything else is a usage error, which repeats what was typed, and which a program that
+/// listens is told too.
 pub(crate) fn not_parsed(
     error: &clap::Error,
     words: ArgsOs,
     environment: &Environment,
 ) -> ExitCode {
-    // A reader that has gone away has seen enough.
-    let _ = error.print();
     if !error.use_stderr() {
+        // A reader that has gone away has seen enough.
+        let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let words = words.map(|word| word.to_string_lossy().into_owned());
@@ -78,8 +79,13 @@ pub(crate) fn not_parsed(
         format: form(words),
         ..Output::default()
     };
+    let screen = Screen::new(&output, environment);
+    let text = error.render().to_string();
+    screen.complain(&match text.strip_prefix("error:") {
+        Some(text) => screen.err.red("error:") + text,
+        None => text.clone(),
+    });
     if output.format != Format::Table {
-        let text = error.render().to_string();
         let text = text.trim_start_matches("error: ");
         let first = text.split("\n\n").next().unwrap_or_default();
         let failure = Failure::usage(first.trim());
@@ -87,7 +93,7 @@ pub(crate) fn not_parsed(
             exit_code: Exit::Usage.code(),
             failure: &failure,
         };
-        let _ = Screen::new(&output, environment).show(&failed, |_| String::new());
+        let _ = screen.show(&failed, |_| String::new());
     }
     Exit::Usage.code().into()
 }
@@ -111,21 +117,23 @@ fn form(mut words: impl Iterator<Item = String>) -> Format {
     form
 }
 
-/// Logs are for looking into a run that went wrong. Other crates never log below `debug`: what they
-/// would say there includes the bytes they send.
+/// What `-v` brings, in one place: once, evidence in results; twice, requests in a log; three times, all of the log.
+/// Other crates never log below `debug`: what they would say there includes the bytes they send.
 pub(crate) fn logging(screen: &Screen) {
     let (ours, others) = match screen.verbose {
         0 | 1 => return,
-        2 => (Level::DEBUG, Level::WARN),
+        2 => (Level::DEBUG, Level::ERROR),
         _ => (Level::TRACE, Level::DEBUG),
     };
     let filter = Targets::new()
-        .with_default(Level::WARN)
+        .with_default(others.min(Level::WARN))
         .with_target("kube", others)
         .with_target("meshlink", ours);
     let lines = Lines(screen.clone());
     let layer = tracing_subscriber::fmt::layer()
-        .with_ansi(screen.err.color)
+        .with_ansi(false)
+        .with_target(screen.verbose > 2)
+        .with_timer(tracing_subscriber::fmt::time::uptime())
         .with_writer(move || lines.clone());
     tracing_subscriber::registry()
         .with(filter)

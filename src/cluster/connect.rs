@@ -254,7 +254,7 @@ fn from_built(
     if let Ok(agent) = HeaderValue::from_str(&options.user_agent) {
         headers.insert(header::USER_AGENT, agent);
     }
-    let client = wire::counted(client, counters.clone(), headers, token);
+    let client = wire::counted(name, client, counters.clone(), headers, token);
     let inner = Inner {
         name: name.clone(),
         server: endpoint.server.to_owned(),
@@ -410,7 +410,7 @@ mod tests {
                 "(exit status: 3): sso session expired",
                 None,
             ),
-            (Some("echo canary"), "", "no ExecCredential", None),
+            (Some("echo canary"), "", "not print an ExecCredential", None),
             (
                 Some("echo '{\"kind\":\"ExecCredential\"}'"),
                 "",

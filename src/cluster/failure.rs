@@ -52,7 +52,7 @@ pub(crate) enum Failure {
     #[error("{0}, so it was not sent")]
     Denied(#[from] Denied),
     /// An answer that could not be understood.
-    #[error("the answer is not what was asked for: {0}")]
+    #[error("the answer cannot be understood: {0}")]
     Answer(String),
 }
 

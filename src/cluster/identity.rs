@@ -158,7 +158,7 @@ impl Cluster {
             .as_str()
             .ok_or_else(|| self.unidentified("no gitVersion"))?;
         let version =
-            parse_version(git).ok_or_else(|| self.unidentified("gitVersion is no version"))?;
+            parse_version(git).ok_or_else(|| self.unidentified("gitVersion is not a version"))?;
         Ok((version, git.to_owned()))
     }
 

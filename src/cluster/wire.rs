@@ -15,8 +15,10 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use kube::client::Body;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Cluster, Failure, Recover, failure::NoToken};
+use crate::name::ClusterName;
 
 /// How often a read is tried before its failure is told.
 const READS: u32 = 4;
@@ -95,12 +97,14 @@ impl Counters {
 
 /// Puts the counters before a client. Its headers are set here too, since every request passes.
 pub(crate) fn counted(
+    cluster: &ClusterName,
     inner: kube::Client,
     counters: Arc<Counters>,
     headers: HeaderMap,
     token: Option<super::connect::TokenProvider>,
 ) -> kube::Client {
     let namespace = inner.default_namespace().to_owned();
+    let cluster = cluster.clone();
     let service = tower::service_fn(move |mut request: Request<Body>| {
         counters.count(
             request.method(),
@@ -108,18 +112,48 @@ pub(crate) fn counted(
             request.uri().query().unwrap_or_default(),
         );
         let (inner, token) = (inner.clone(), token.clone());
+        let told = Told::of(&cluster, &request);
         request.headers_mut().extend(headers.clone());
         async move {
-            if let Some(token) = token {
-                request.headers_mut().insert(
-                    header::AUTHORIZATION,
-                    token().await.map_err(NoToken)?.bearer()?,
-                );
-            }
-            inner.send(request).await.map_err(tower::BoxError::from)
+            let send = async {
+                if let Some(token) = token {
+                    let bearer = token().await.map_err(NoToken)?.bearer()?;
+                    request.headers_mut().insert(header::AUTHORIZATION, bearer);
+                }
+                inner.send(request).await.map_err(tower::BoxError::from)
+            };
+            told.when(send).await
         }
     });
     kube::Client::new(service, namespace)
+}
+
+/// A request as a log tells it: with its query, and without its body, which may be a key.
+struct Told {
+    request: String,
+    begun: Instant,
+}
+
+impl Told {
+    fn of(cluster: &ClusterName, request: &Request<Body>) -> Self {
+        Self {
+            request: format!("{cluster}: {} {}", request.method(), request.uri()),
+            begun: Instant::now(),
+        }
+    }
+
+    async fn when(
+        self,
+        answer: impl Future<Output = Result<Response<Body>, tower::BoxError>>,
+    ) -> Result<Response<Body>, tower::BoxError> {
+        let answer = answer.await;
+        let (request, millis) = (self.request, self.begun.elapsed().as_millis());
+        match &answer {
+            Ok(answer) => tracing::debug!("{request}: {} in {millis} ms", answer.status().as_u16()),
+            Err(_) => tracing::debug!("{request}: no answer in {millis} ms"),
+        }
+        answer
+    }
 }
 
 /// A request without its host, which the client adds.
@@ -494,6 +528,7 @@ mod tests {
             Box::pin(async move { Ok(token) })
         });
         let client = counted(
+            &"eks-1".parse().unwrap(),
             outer.client().clone(),
             Default::default(),
             HeaderMap::new(),
@@ -519,6 +554,7 @@ mod tests {
         let provider: super::super::connect::TokenProvider =
             Arc::new(|| Box::pin(async { Err("sso expired".into()) }));
         let client = counted(
+            &"eks-1".parse().unwrap(),
             outer.client().clone(),
             Default::default(),
             HeaderMap::new(),

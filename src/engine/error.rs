@@ -33,18 +33,20 @@ pub(crate) enum Error {
     #[error("cannot make the certificate")]
     Pki(#[from] pki::Error),
     /// A release record.
-    #[error("cluster {cluster}: cannot write down release {release}")]
+    #[error("cluster {cluster}: cannot update Helm release {release}")]
     Release {
         /// The cluster.
         cluster: ClusterName,
         /// The release.
         release: String,
+        /// The namespace of its records.
+        namespace: String,
         /// Why not.
         #[source]
         source: Box<chart::Error>,
     },
     /// What the members should hold.
-    #[error("cannot work out what the clusters should hold")]
+    #[error("cannot compute what the clusters should hold")]
     Desire(#[from] desire::Error),
     /// One of our own texts.
     #[error("cannot render meshlink's own objects")]
@@ -71,7 +73,7 @@ pub(crate) enum Error {
         reason: Reason,
     },
     /// A gateway's name that a peer will not know by waiting.
-    #[error("{hidden}; after {} s this is no longer waited for", hidden.lasted.as_secs())]
+    #[error("{hidden}; gave up after {} s", hidden.lasted.as_secs())]
     Hidden {
         /// The name, and where it is known.
         hidden: Box<Hidden>,
@@ -164,6 +166,19 @@ impl Error {
             Self::Hidden { hidden } => hidden.hints.clone(),
             Self::Refused(refusal) => refusal.hints.clone(),
             Self::Sample(error) => error.hints(),
+            Self::Release {
+                cluster,
+                namespace,
+                source,
+                ..
+            } => match &**source {
+                chart::Error::Record { name, .. } => {
+                    let words = ["-n", namespace, "delete", "secret", name];
+                    let hint = Hint::kubectl(cluster, words);
+                    vec![hint.remark("the record is damaged; then run the command again")]
+                }
+                _ => vec![],
+            },
             Self::Vault(error) => error.hint().into_iter().collect(),
             Self::Nlb(error) => error.hint().into_iter().collect(),
             Self::Cluster(

@@ -167,7 +167,7 @@ impl fmt::Display for Event {
             Kind::StepFailed { step, causes, .. } => {
                 write!(f, "{step}: failed: {}", causes.join(": "))
             }
-            Kind::StepJudged { step, .. } => write!(f, "{step}: looked at what stands"),
+            Kind::StepJudged { step, .. } => write!(f, "{step}: checked"),
             Kind::StepSkipped { step, because, .. } => write!(f, "{step}: skipped: {because}"),
             Kind::Interrupted { .. } => f.write_str("interrupted"),
             Kind::RunFinished { done, .. } => f.write_str(if *done { "done" } else { "not done" }),

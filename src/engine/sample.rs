@@ -47,7 +47,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
     /// The namespace is somebody else's.
-    #[error("cluster {cluster}: namespace {namespace} is not meshlink's: {held}")]
+    #[error("cluster {cluster}: namespace {namespace} cannot be used for the sample: {held}")]
     NotOurs {
         /// Where.
         cluster: String,

@@ -101,7 +101,7 @@ async fn records(
     (release, namespace): (&str, &str),
     after: Option<&[Manifest]>,
 ) -> Result<Vec<Held>, Unseen> {
-    let records = lens.records(name, release, namespace).await?;
+    let (records, is_damaged) = lens.records(name, release, namespace).await?;
     let deployed = |r: &crate::chart::release::Record| r.status == Status::Deployed;
     let first = match after {
         Some(_) => records.iter().rposition(deployed).unwrap_or(0),
@@ -119,6 +119,15 @@ async fn records(
             if let Some(found) = found.filter(|r| r.kind != Kind::NAMESPACE)
                 && !refs.contains(&found)
             {
+                refs.push(found);
+            }
+        }
+    }
+    // A leave needs no record that is damaged: Helm's own annotations say what is the release's.
+    if is_damaged && after.is_none() {
+        let owned = lens.annotated(name, release, namespace).await?;
+        for found in owned.iter().filter_map(Ref::of) {
+            if !refs.contains(&found) {
                 refs.push(found);
             }
         }

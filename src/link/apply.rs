@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     Meshlink, PlannedChange,
-    change::{Change, Consent, Question, declined},
+    change::{Affected, Change, Consent, Question, declined},
     charts,
     failure::{Failure, Kind},
     look::Look,
@@ -28,6 +28,7 @@ use crate::{
     engine::{self, Busy, Lock, Patience, Readings, Recorder, RunContext, Sink, Stop},
     hint::Hint,
     machine::{self, Process},
+    name::ClusterName,
     observe::Observed,
     pki,
     plan::{Note, Plan, leave::Leave},
@@ -216,12 +217,14 @@ impl Meshlink {
         if self.environment.embedded {
             return Ok(());
         }
-        let members = self.mesh.clusters.iter().map(|m| {
-            let server = self.clusters.get(&m.name).map(|c| c.server().to_owned());
-            (m.name.to_string(), server.unwrap_or_default())
-        });
+        let members = self
+            .mesh
+            .clusters
+            .iter()
+            .map(|m| self.affected(&m.name, plan));
         let members: Vec<_> = members.collect();
         let question = Question {
+            mesh: &self.mesh.id,
             members: &members,
             plan,
             again,
@@ -230,6 +233,23 @@ impl Meshlink {
         match consent.ask(&question)? {
             true => Ok(()),
             false => Err(declined()),
+        }
+    }
+
+    fn affected(&self, name: &ClusterName, plan: &Plan) -> Affected {
+        let server = self.clusters.get(name).map(|c| c.server().to_owned());
+        let steps = || {
+            let steps = plan.steps.iter();
+            steps.filter(|planned| planned.step.cluster() == Some(name))
+        };
+        Affected {
+            name: name.to_string(),
+            server: server.unwrap_or_default(),
+            account: self.aws.of(name).0.and_then(|place| place.account),
+            changes: steps().count(),
+            deletions: steps()
+                .filter(|planned| planned.step.deletes() || !planned.deletes.is_empty())
+                .count(),
         }
     }
 

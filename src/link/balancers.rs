@@ -62,7 +62,7 @@ impl Meshlink {
                 Err(error) if error.cause == Cause::Throttled => {
                     let (so_far, most) = (begun.elapsed().as_secs(), PATIENCE.as_secs());
                     let told =
-                        format!("{error}; asked again, {so_far} s so far, for up to {most} s");
+                        format!("{error}; retrying, {so_far} s so far, for at most {most} s");
                     Progress::NotYet(told.into())
                 }
                 Err(error) => Progress::Never(error.to_string().into()),

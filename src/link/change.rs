@@ -4,6 +4,7 @@ use super::failure::{Failure, Kind};
 use crate::{
     cluster::preflight::Purpose,
     engine::sample::Sample,
+    name::MeshId,
     plan::{Plan, leave::Leave},
 };
 
@@ -54,14 +55,31 @@ impl Change {
 /// What somebody has to agree to before anything is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// The members, each with the server that answers for it.
-    pub members: &'a [(String, String)],
+    /// The mesh that is changed.
+    pub mesh: &'a MeshId,
+    /// Its members.
+    pub members: &'a [Affected],
     /// Everything that will be done.
     pub plan: &'a Plan,
     /// It was agreed to another plan before, and the clusters have changed since.
     pub again: bool,
     /// A member, and the run whose Lease of it would be taken away.
     pub breaks: Option<(&'a str, &'a str)>,
+}
+
+/// A member, and what a plan does to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Affected {
+    /// What the mesh calls it.
+    pub name: String,
+    /// The server that answers for it.
+    pub server: String,
+    /// Its AWS account, if it is an EKS cluster whose account is known.
+    pub account: Option<String>,
+    /// How many steps change it.
+    pub changes: usize,
+    /// How many of these delete something that a user may miss.
+    pub deletions: usize,
 }
 
 /// Whoever has to agree before the first write.
@@ -88,5 +106,5 @@ impl<F: Fn(&Question<'_>) -> Result<bool, Failure> + Sync> Consent for F {
 
 /// Nobody agreed.
 pub(super) fn declined() -> Failure {
-    Failure::from_causes(Kind::Interrupted, vec!["nothing was changed".into()])
+    Failure::from_causes(Kind::Declined, vec!["nothing was changed".into()])
 }

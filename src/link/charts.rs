@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     chart::{
-        self, Credential, Error, FetchOptions, Source, Transport,
+        self, Credential, Error, FetchOptions, Fetched, Source, Transport,
         lock::{Entry, Lock},
     },
     hint::Hint,
@@ -103,7 +103,7 @@ pub(crate) async fn fetched(
     fetch: &FetchOptions,
 ) -> Result<Charts, Failure> {
     let one = async |name| {
-        let fetched = chart::fetch(source, name, &mesh.istio.version, fetch).await;
+        let fetched = fetch_one(source, name, &mesh.istio.version, fetch).await;
         fetched.map(Arc::new)
     };
     let (base, istiod, gateway) =
@@ -113,6 +113,20 @@ pub(crate) async fn fetched(
         istiod,
         gateway,
     })
+}
+
+/// One chart, and where it came from in the log.
+pub(crate) async fn fetch_one(
+    source: &Source,
+    name: &str,
+    version: &str,
+    fetch: &FetchOptions,
+) -> Result<Fetched, Error> {
+    let fetched = chart::fetch(source, name, version, fetch).await;
+    if let Ok(Fetched { origin, sha256, .. }) = &fetched {
+        tracing::debug!("chart {name} {version}: {origin}, sha256 {sha256}");
+    }
+    fetched
 }
 
 /// The owner's values for istiod. A revision would give istiod, its configuration and its webhooks other names, and what
@@ -242,7 +256,7 @@ pub(crate) fn hints(error: &Error) -> Vec<Hint> {
             .remark("only if the change is meant"),
         ],
         Error::Digest { .. } => vec![Hint::note(
-            "the archive was changed on its way, or its index is of another hand: run it again, and do not use it if that does not help",
+            "the archive changed in transit, or its index comes from somebody else: run the command again, and do not use the chart if it is refused again",
         )],
         Error::Unpack { .. } => {
             vec![Hint::note(

@@ -113,6 +113,21 @@ impl Folders {
         }
     }
 
+    /// The meshes that were joined from this machine, by name.
+    #[cfg(feature = "cli")]
+    pub(crate) fn recorded(&self) -> Vec<String> {
+        let found = std::fs::read_dir(&self.state)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let meshes = found.filter(|entry| entry.path().join(super::record::FILE).is_file());
+        let mut names: Vec<_> = meshes
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn places(&self, mesh: &MeshId) -> Places {
         Places {
             vault: self.keys.join(mesh.as_str()),

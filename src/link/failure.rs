@@ -16,6 +16,8 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Kind {
+    /// Nobody agreed, so nothing was changed.
+    Declined,
     /// Failed.
     Failed,
     /// What was asked for makes no sense.
@@ -98,7 +100,7 @@ impl Failure {
         Self::new(Kind::Failed, error)
     }
 
-    /// It was typed wrongly.
+    /// The arguments make no sense.
     pub fn usage(text: impl Into<String>) -> Self {
         Self::from_causes(Kind::Usage, vec![text.into()])
     }

@@ -110,7 +110,9 @@ impl Inputs {
             } = finding;
             if finding.level == Level::Fail && !ignored.iter().any(|i| i == check) {
                 let mut hints = fix.clone();
-                hints.push(Hint::note(format!("if you know better: --ignore {check}")));
+                hints.push(Hint::note(format!(
+                    "to continue in spite of it: --ignore {check}"
+                )));
                 against.push(Refusal {
                     cluster: cluster.parse().ok(),
                     reason: format!("{text} ({check})"),

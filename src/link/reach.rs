@@ -55,7 +55,13 @@ impl From<Unreached> for Failure {
                 error.hint().into_iter().fold(failure, Self::hint)
             }
             Unreached::Cluster(error) => {
-                let failure = Self::failed(&error);
+                use cluster::Error::{Context, Kubeconfig, NoContext, NoKubeconfig};
+                let kind = match &error {
+                    Kubeconfig { .. } | NoKubeconfig { .. } => Kind::Usage,
+                    NoContext { .. } | Context { .. } => Kind::Usage,
+                    _ => Kind::Failed,
+                };
+                let failure = Self::new(kind, &error);
                 error.hint().into_iter().fold(failure, Self::hint)
             }
             Unreached::NotEmbedded { text, there } => {
@@ -142,7 +148,13 @@ impl Finder {
             }
         }
         if connected.is_empty() && !failed.is_empty() {
-            let all = failed.into_values().reduce(Failure::and);
+            let all = failed.into_values().reduce(|all, other| {
+                // A kubeconfig that cannot be read is one problem, however many it was read for.
+                match all.errors == other.errors {
+                    true => all,
+                    false => all.and(other),
+                }
+            });
             return Err(all.unwrap_or_else(|| Failure::usage("no cluster is named")));
         }
         eks::twins(connected.values()).map_err(|e| {
@@ -187,11 +199,7 @@ impl Finder {
             Reach::Auto(text) if self.contexts.iter().any(|c| c.name == *text) => {
                 eks::Resolved::Context(text.clone())
             }
-            Reach::Auto(text) => {
-                let (who, contexts) = (Identity::default(), self.eks_contexts());
-                let found = eks::resolve(&self.aws, &who, text, &BTreeMap::new(), &contexts).await;
-                found.map_err(|error| self.unresolved(text, error))?
-            }
+            Reach::Auto(text) => self.by_name(text).await?,
             Reach::Eks(cluster) => {
                 let who = Identity {
                     profile: cluster.profile.clone(),
@@ -210,6 +218,39 @@ impl Finder {
         .map_err(Unreached::Cluster)
     }
 
+    /// What a name means that is no context's own: an EKS cluster, of a context or of AWS. Of AWS nothing is said to
+    /// those who never spoke of it.
+    async fn by_name(&self, text: &str) -> Result<eks::Resolved, Unreached> {
+        let names_aws = text.starts_with("arn:") || text.contains('/');
+        let unread = match self.kubeconfig() {
+            Ok(_) => None,
+            Err(error @ cluster::Error::NoKubeconfig { .. }) => Some(error),
+            // What it would have said is not known, so nothing else may be meant.
+            Err(error) if !names_aws => return Err(Unreached::Cluster(error)),
+            Err(_) => None,
+        };
+        let (who, contexts) = (Identity::default(), self.eks_contexts());
+        let found = eks::resolve(&self.aws, &who, text, &BTreeMap::new(), &contexts).await;
+        let env = self.aws.env();
+        let speaks_of_aws =
+            names_aws || env.region.is_some() || env.profile.is_some() || env.keys.is_some();
+        match (found, unread) {
+            (Err(eks::Error::NoRegion { .. } | eks::Error::NotAName { .. }), unread)
+                if !speaks_of_aws && !self.only =>
+            {
+                Err(Unreached::Cluster(match (unread, &self.kubeconfig) {
+                    (Some(error), _) => error,
+                    (None, Some(kubeconfig)) => kubeconfig.lacks(text),
+                    (None, None) => cluster::Error::NoKubeconfig {
+                        path: String::new(),
+                    },
+                }))
+            }
+            (found, _) => found.map_err(|error| self.unresolved(text, error)),
+        }
+    }
+
+    /// Where only embedded clusters are meant, nobody else is spoken of.
     fn unresolved(&self, text: &str, error: eks::Error) -> Unreached {
         match error {
             eks::Error::NotFound { .. } | eks::Error::NotAName { .. } if self.only => {
@@ -322,13 +363,13 @@ async fn sign_of_life(
     }
     let limit = PATIENCE.as_secs();
     say(&format!(
-        "pending: {name}: no sign of life so far; it is asked for up to {limit} s"
+        "pending: {name}: no answer yet; giving up after {limit} s"
     ));
     let said = timeout_at(start + PATIENCE, asked).await.ok();
     let silent = |e: &cluster::Error| matches!(e.failure(), Some(cluster::Failure::Timeout(_)));
     let said = said.filter(|said| !said.as_ref().is_err_and(silent));
     if said.is_none() {
-        let text = format!("{name}: no answer in {limit} s, so it is taken for dead");
+        let text = format!("{name}: no answer within {limit} s, so it is treated as dead");
         say(&text);
     }
     said

@@ -90,13 +90,14 @@ fn namesake(mesh: &Mesh, known: &Mesh, path: &Path) -> Refusal {
     Refusal {
         cluster: None,
         reason: format!(
-            "mesh {} is made of {} already, and none of them is named",
+            "mesh {} already consists of {}, and none of these is named",
             mesh.id,
             old.join(" and ")
         ),
         hints: vec![
-            Hint::other_mesh(another.iter().chain(&new)).remark("a mesh apart, with its own root"),
-            Hint::join(old.iter().chain(&new)).remark("one mesh of all"),
+            Hint::other_mesh(another.iter().chain(&new))
+                .remark("a separate mesh with a root of its own"),
+            Hint::join(old.iter().chain(&new)).remark("one mesh of all of them"),
             Hint::command(["rm", &path]).remark(format!("if {} are gone for good", old.join(" "))),
         ],
     }
@@ -150,7 +151,7 @@ pub(crate) fn found_by(reach: &Reach) -> String {
 }
 
 /// An EKS cluster as one word: its ARN, `region/name`, or its name.
-pub(super) fn eks_text(cluster: &Eks) -> String {
+pub(crate) fn eks_text(cluster: &Eks) -> String {
     match (&cluster.arn, &cluster.region) {
         (Some(arn), _) => arn.clone(),
         (None, Some(region)) => format!("{region}/{}", cluster.name),

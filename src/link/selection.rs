@@ -80,7 +80,7 @@ pub(crate) async fn mesh(
     let mut mesh = match (by.file, selection) {
         (Some(_), Selection::All([_, ..])) => {
             return Err(Failure::usage(
-                "a mesh file names its clusters itself: give the file or names",
+                "the mesh file already names its clusters: give either -f or names",
             ));
         }
         (Some(path), Selection::All(_)) => several(read(path)?, path)?,
@@ -186,7 +186,7 @@ fn known(named: &Mesh, by: Named<'_>) -> Result<Mesh, Failure> {
             let names: Vec<_> = named.clusters.iter().map(|m| m.name.as_str()).collect();
             let names = names.join(" ");
             Err(Failure::usage(format!(
-                "nothing is written down here of a mesh with {names}, and a dead cluster cannot be asked who the others are"
+                "no mesh with {names} is recorded on this machine, and a dead cluster cannot be asked who the others are"
             ))
             .hint(Hint::note(format!(
                 "give the mesh as a file: meshlink leave {names} --dead -f mesh.yaml"
@@ -256,8 +256,12 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
 pub(crate) fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
     let (id, path) = place(by)?;
     if !path.exists() {
+        let recorded = match by.folders.recorded().join(", ") {
+            none if none.is_empty() => String::new(),
+            names => format!("; recorded are {names}"),
+        };
         return Err(Failure::usage(format!(
-            "no cluster is named, and nothing is written down of mesh {id}"
+            "no clusters are given, and no mesh {id} is recorded on this machine{recorded}"
         ))
         .hint(Hint::to_fill_in(
             "meshlink status CLUSTER CLUSTER   # a mesh that was made elsewhere",

@@ -132,7 +132,7 @@ fn parse(text: &str) -> Result<Uri, String> {
         }
         other => {
             return Err(format!(
-                "{other} proxies are not known, only http, https and socks5"
+                "the {other} proxy is not supported; http, https and socks5 are"
             ));
         }
     };

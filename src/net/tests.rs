@@ -129,10 +129,10 @@ fn each_scheme_has_its_proxy_and_all_proxy_stands_in() {
 #[test]
 fn what_is_no_proxy_is_told_where_it_matters_and_not_shown() {
     for (value, why) in [
-        ("ftp://jo:hush@p", "ftp proxies are not known"),
+        ("ftp://jo:hush@p", "ftp proxy is not supported"),
         ("http://jo:hu sh@p", "special characters"),
         ("http://", "empty"),
-        ("socks4://p", "socks4 proxies are not known"),
+        ("socks4://p", "socks4 proxy is not supported"),
     ] {
         let network = network(value, "a.example");
         assert!(is_direct(&network, "https://a.example"));

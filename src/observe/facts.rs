@@ -180,7 +180,7 @@ fn manager(deployment: &Value) -> Option<String> {
         Some(who) => Some(who.into()),
         // Ours before its record was written: the objects carry the release's name already.
         None if metadata["annotations"]["meta.helm.sh/release-name"].is_string() => None,
-        None => Some("somebody (no Helm release, no known mark)".into()),
+        None => Some("an unknown owner (no Helm release, no known label)".into()),
     }
 }
 

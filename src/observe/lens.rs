@@ -290,7 +290,7 @@ impl<'a> Lens<'a> {
         let mut intermediates = BTreeMap::new();
         let mut until = BTreeMap::new();
         for member in &self.mesh.clusters {
-            if let Some(held) = self.vault.intermediate(&member.name)? {
+            if let Some(held) = self.vault.usable_intermediate(&member.name)? {
                 intermediates.insert(member.name.clone(), held.facts().sha256.clone());
                 until.insert(member.name.clone(), held.facts().not_after);
             }
@@ -437,15 +437,15 @@ impl<'a> Lens<'a> {
         Ok(live)
     }
 
-    /// The records of a release, oldest first; what cannot be read as one says nothing.
+    /// The records of a release, oldest first, and whether there are others, which cannot be read.
     pub(crate) async fn records(
         &self,
         name: &ClusterName,
         release: &str,
         namespace: &str,
-    ) -> Result<Vec<Record>, Unseen> {
+    ) -> Result<(Vec<Record>, bool), Unseen> {
         let Some(cluster) = self.clusters.get(name) else {
-            return Ok(vec![]);
+            return Ok(Default::default());
         };
         let label = format!("{SELECTOR},name={release}");
         let secrets = cluster.list(&Kind::SECRET, Some(namespace), Some(&label));
@@ -453,7 +453,28 @@ impl<'a> Lens<'a> {
         let read = secrets.iter().filter_map(|s| Record::from_secret(s).ok());
         let mut records: Vec<_> = read.collect();
         records.sort_by_key(|r| r.revision);
-        Ok(records)
+        let is_damaged = records.len() < secrets.len();
+        Ok((records, is_damaged))
+    }
+
+    /// What Helm's annotations say is of a release, among the kinds of Istio's charts; last kinds first.
+    pub(crate) async fn annotated(
+        &self,
+        name: &ClusterName,
+        release: &str,
+        namespace: &str,
+    ) -> Result<Vec<Value>, Unseen> {
+        let Some(cluster) = self.clusters.get(name) else {
+            return Ok(vec![]);
+        };
+        let lists = CHARTED.iter().map(|kind| {
+            let within = kind.place().is_some_and(|place| place.namespaced);
+            cluster.names(kind, within.then_some(namespace), None)
+        });
+        let lists = future::try_join_all(lists).await;
+        let all = lists.map_err(|e| unread(name, e))?.into_iter().flatten();
+        let owned = all.filter(|o| crate::chart::apply::is_owned(o, release, namespace));
+        Ok(owned.collect())
     }
 
     /// The named objects without what is in them, in the given order.
@@ -520,6 +541,22 @@ fn has_label(object: &Value) -> bool {
 }
 
 /// Keeps those of a list that are wanted.
+/// The kinds of Istio's charts but for CRDs, last first.
+const CHARTED: [Kind; 12] = [
+    Kind::VALIDATING_WEBHOOK_CONFIGURATION,
+    Kind::MUTATING_WEBHOOK_CONFIGURATION,
+    Kind::HORIZONTAL_POD_AUTOSCALER,
+    Kind::POD_DISRUPTION_BUDGET,
+    Kind::DEPLOYMENT,
+    Kind::SERVICE,
+    Kind::ROLE_BINDING,
+    Kind::ROLE,
+    Kind::CLUSTER_ROLE_BINDING,
+    Kind::CLUSTER_ROLE,
+    Kind::CONFIG_MAP,
+    Kind::SERVICE_ACCOUNT,
+];
+
 fn keep(live: &mut BTreeMap<Ref, Value>, wanted: &BTreeSet<&Ref>, kind: &Kind, list: &[Value]) {
     for object in list {
         // Items of a list may not say what they are.

@@ -14,7 +14,7 @@ const MAX_CHECKS: usize = 256;
 pub(crate) enum Broken {
     /// No certificate at hand signed this one.
     #[error(
-        "nothing at hand signed {subject:?}: its issuer {issuer:?} is missing, or is another one of the same name"
+        "no certificate here signed {subject:?}: its issuer {issuer:?} is missing, or is another one of the same name"
     )]
     NoIssuer {
         /// The certificate where the way ends.

@@ -296,7 +296,7 @@ impl Examined {
             if facts.not_after.as_second() - facts.not_before.as_second() > 2 * 366 * 24 * 3600 {
                 self.warn(
                     "long-lived",
-                    format!("{:?} lives longer than two years", facts.subject),
+                    format!("{:?} is valid for more than two years", facts.subject),
                 );
             }
             if !facts.may("cRLSign") {

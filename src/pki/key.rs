@@ -76,7 +76,7 @@ impl Key {
             .map(|(pair, algorithm)| Self { pair, algorithm })
             .ok_or_else(|| {
                 fail(
-                    "is no RSA key of 2048 bits or more and no key on P-256, P-384 or P-521".into(),
+                    "is neither an RSA key of at least 2048 bits nor a key on P-256, P-384 or P-521".into(),
                 )
             })
     }
@@ -190,9 +190,9 @@ mod tests {
         let edwards = pem::encode(PKCS8, edwards.to_pkcs8v1().unwrap().as_ref());
         for (text, want) in [
             (parameters.as_str(), "EC PARAMETERS"),
-            (&edwards, "no RSA key"),
+            (&edwards, "neither an RSA key"),
             ("", "no PEM block"),
-            (&pem::encode(PKCS8, b"nonsense"), "no RSA key"),
+            (&pem::encode(PKCS8, b"nonsense"), "neither an RSA key"),
         ] {
             let error = Key::from_pem(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");

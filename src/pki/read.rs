@@ -167,8 +167,8 @@ impl Cert {
     /// Reads DER.
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, Error> {
         let fail = |reason: String| Error::ReadCertificate { reason };
-        let (rest, parsed) =
-            X509Certificate::from_der(der).map_err(|e| fail(format!("is no X.509: {e}")))?;
+        let (rest, parsed) = X509Certificate::from_der(der)
+            .map_err(|e| fail(format!("is not an X.509 certificate: {e}")))?;
         if !rest.is_empty() {
             return Err(fail("is followed by further bytes".into()));
         }
@@ -283,7 +283,8 @@ fn algorithm_after(der: &[u8], signed: usize) -> Option<&[u8]> {
 
 fn facts(der: &[u8], cert: &X509Certificate<'_>) -> Result<CertFacts, String> {
     let moment = |seconds| {
-        Timestamp::from_second(seconds).map_err(|_| "has a date beyond all calendars".to_owned())
+        Timestamp::from_second(seconds)
+            .map_err(|_| "has a date that cannot be represented".to_owned())
     };
     let mut facts = CertFacts {
         subject: cert.subject().to_string(),

@@ -153,7 +153,10 @@ impl Error {
             | Self::Write { path: p, .. }
             | Self::Foreign { path: p, .. }
             | Self::NotPlain { path: p, .. } => on(&["ls", "-ld"], p),
-            Self::Damaged { .. } | Self::Missing { .. } => Some(Hint::meshlink(["ca", "status"])),
+            Self::Damaged { path: p, .. } | Self::Missing { path: p } => Some(Hint::note(format!(
+                "restore {} from your backup of the vault",
+                p.display()
+            ))),
             _ => None,
         }
     }
@@ -260,6 +263,23 @@ impl Vault {
             .map_err(|source| Error::Damaged { path: dir, source })
     }
 
+    /// The same, where one that is damaged counts as none: it can be made again, unlike the root.
+    pub(crate) fn usable_intermediate(
+        &self,
+        cluster: &ClusterName,
+    ) -> Result<Option<Intermediate>, Error> {
+        let folder = self.cluster_dir(cluster);
+        match self.intermediate(cluster) {
+            Err(Error::Damaged { path, .. } | Error::Missing { path })
+                if path.starts_with(&folder) =>
+            {
+                tracing::debug!("{} is damaged, and is made again", path.display());
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     /// What a cluster shall sign with: the one that is here if it still serves, else a new one
     /// under the root of the mesh. Those before it stay.
     pub(crate) fn issue_intermediate(
@@ -272,7 +292,7 @@ impl Vault {
                 path: self.dir.clone(),
             });
         };
-        if let Some(found) = self.intermediate(new.cluster)?
+        if let Some(found) = self.usable_intermediate(new.cluster)?
             && serves(&found, &root, new)
         {
             return Ok(found);

@@ -421,7 +421,7 @@ impl<'a> JoinPlanner<'a> {
                 plan.add(
                     Step::StartProbe(name.clone()),
                     needs,
-                    "a proof needs a proxy that asks",
+                    "a proof needs a probe in each cluster",
                 );
             }
         }
@@ -474,7 +474,7 @@ impl<'a> JoinPlanner<'a> {
         plan.add(
             reach.clone(),
             needs,
-            "an address counts where it will be used",
+            "the address must be reachable from where it is used",
         );
         let needs = vec![
             reach,

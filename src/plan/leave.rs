@@ -232,7 +232,7 @@ impl<'a> LeavePlanner<'a> {
         let deletes = self.gateway(leaver, seen);
         if !deletes.is_empty() || self.made(seen, &self.mesh.gateway.name) {
             let step = Step::CloseGateway(leaver.clone());
-            plan.add(step, self.unlinked(leaver), "nobody is to come in any more");
+            plan.add(step, self.unlinked(leaver), "no peer may enter any more");
             plan.deleting(deletes);
         }
     }
@@ -248,7 +248,7 @@ impl<'a> LeavePlanner<'a> {
                 };
                 let mut needs = self.unlinked(leaver);
                 needs.push(Step::CloseGateway(leaver.clone()));
-                plan.add(step, needs, format!("{leaver} is written down as a member"));
+                plan.add(step, needs, format!("{leaver} is recorded as a member"));
                 plan.deleting(self.record(leaver).filter(|_| cluster == leaver));
             }
         }
@@ -276,7 +276,7 @@ impl<'a> LeavePlanner<'a> {
             });
             over.collect::<Vec<_>>()
         };
-        let why = "the others were proved with the leaver among them";
+        let why = "the others were last proved together with the leaver";
         let mut proofs = vec![];
         for from in rest.iter().copied() {
             plan.add(Step::StartProbe(from.clone()), vec![], why);

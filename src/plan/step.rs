@@ -168,6 +168,20 @@ impl Step {
         self.parts().1
     }
 
+    /// Whether the step deletes something that a user may miss.
+    pub(crate) fn deletes(&self) -> bool {
+        matches!(
+            self,
+            Self::UnshareSecret { .. }
+                | Self::RevokeReader { .. }
+                | Self::CloseGateway(_)
+                | Self::UninstallIstiod(_)
+                | Self::UninstallBase(_)
+                | Self::RemoveCacerts(_)
+                | Self::RemoveNamespaces(_)
+        )
+    }
+
     /// Whether the step runs even when what it needs has failed: it only takes away.
     pub fn always(&self) -> bool {
         matches!(self, Self::StopProbe(_))
@@ -185,7 +199,7 @@ impl Step {
             Self::InstallIstiod(c) => format!("install istiod in {c}"),
             Self::RestartIstiod(c) => format!("restart istiod in {c} to load its certificates"),
             Self::RefreshIstiod(c) => {
-                format!("restart istiod in {c}, which changed remote secrets break")
+                format!("restart istiod in {c}: this version mishandles changed remote secrets")
             }
             Self::AwaitIstiod(c) => format!("wait until istiod and its webhook serve in {c}"),
             Self::OpenGateway(c) => format!("ask for {c}'s load balancer"),
@@ -199,21 +213,23 @@ impl Step {
             Self::Reach { from, to } => format!("reach {to}'s gateway and API server from {from}"),
             Self::ShareSecret { from, to } => format!("give {to}'s istiod access to {from}"),
             Self::Prove { from, to } => format!("prove that {from} reaches {to}"),
-            Self::RecordProof(c) => format!("write down in {c} what was proved"),
+            Self::RecordProof(c) => format!("record in {c} what was proved"),
             Self::StopProbe(c) => format!("remove the probe from {c}"),
             Self::UnshareSecret { from, to } => format!("take {from}'s remote secret out of {to}"),
             Self::AwaitUnlinked { cluster, leaver } => {
-                format!("see {leaver}'s endpoints gone from {cluster}")
+                format!("wait until {leaver}'s endpoints are gone from {cluster}")
             }
             Self::RevokeReader { cluster, peer } => {
-                format!("delete {peer}'s reader account in {cluster} and see its token refused")
+                format!(
+                    "delete {peer}'s reader account in {cluster} and check that its token is refused"
+                )
             }
             Self::CloseGateway(c) => format!("remove {c}'s gateway and its load balancer"),
             Self::UninstallIstiod(c) => format!("uninstall istiod from {c}"),
             Self::UninstallBase(c) => format!("uninstall Istio's base from {c}"),
             Self::RemoveCacerts(c) => format!("remove cacerts and istiod's leftovers from {c}"),
             Self::ForgetMember { cluster, leaver } => {
-                format!("strike {leaver} from what is written down in {cluster}")
+                format!("remove {leaver} from the record in {cluster}")
             }
             Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
             Self::InstallSample(c) => format!("install the sample apps in {c}"),

@@ -144,7 +144,7 @@ impl fmt::Display for Trouble {
             Self::OtherRoot => f.write_str("shows a certificate of another root"),
             Self::Refused => f.write_str("refuses connections"),
             Self::Timeout => f.write_str("does not answer"),
-            Self::HungUp => f.write_str("hangs up on the handshake"),
+            Self::HungUp => f.write_str("closes the connection during the TLS handshake"),
             Self::NoRoute => f.write_str("has no route to it"),
             Self::Grpc(status) => write!(f, "answers with gRPC status {status}"),
             Self::Empty => f.write_str("answers with nothing"),
@@ -375,7 +375,7 @@ mod tests {
             (
                 "TLS_error:|3:system_library:OPENSSL_internal:Connection_reset_by_peer",
                 "",
-                "hangs up on the handshake",
+                "closes the connection during the TLS handshake",
                 true,
             ),
             (

@@ -20,7 +20,7 @@ impl fmt::Display for Greeting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.answer {
             Ok(who) => write!(f, "{} answered TLS as {who}", self.at),
-            Err(why) => write!(f, "{} answered no TLS: it {why}", self.at),
+            Err(why) => write!(f, "{} did not answer TLS: it {why}", self.at),
         }
     }
 }

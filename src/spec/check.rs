@@ -22,7 +22,7 @@ pub(super) fn label(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn domain(text: &str) -> Result<String, String> {
-    let fail = |reason| format!("{text:?} is no DNS name: it {reason}");
+    let fail = |reason| format!("{text:?} is not a DNS name: it {reason}");
     text.parse::<TrustDomain>()
         .map(|_| text.into())
         .map_err(|error| fail(error.reason))
@@ -32,7 +32,7 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
 pub(super) fn host(text: &str) -> Result<String, String> {
     if text == "*" {
         return Err(
-            "\"*\" would let through what is not of the mesh: write \"*.local\", or names".into(),
+            "\"*\" also matches names outside the mesh: write \"*.local\", or names".into(),
         );
     }
     domain(text.strip_prefix("*.").unwrap_or(text))
@@ -53,10 +53,10 @@ pub(super) fn cidr(text: &str) -> Result<String, String> {
     };
     match parse() {
         None => Err(format!(
-            "{text:?} is no range of addresses: write \"203.0.113.7/32\""
+            "{text:?} is not an address range: write \"203.0.113.7/32\""
         )),
         Some(0) => Err(format!(
-            "{text} is the whole world: write the addresses the peers come from"
+            "{text} is the whole internet: write the addresses that the peers' requests come from"
         )),
         Some(_) => Ok(text.into()),
     }
@@ -68,7 +68,7 @@ pub(super) fn https(text: &str) -> Result<String, String> {
     let host = host.split(['/', ':']).next().unwrap_or_default();
     if host.is_empty() || text.contains(char::is_whitespace) {
         return Err(format!(
-            "{text:?} is no address of an API server: write \"https://…\""
+            "{text:?} is not the URL of an API server: write \"https://…\""
         ));
     }
     Ok(text.into())
@@ -79,7 +79,7 @@ pub(super) fn charts(text: &str, folder: &Path) -> Result<String, String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         if !["https", "http", "oci"].contains(&scheme) || rest.is_empty() {
             return Err(format!(
-                "{text:?} is no chart repository: write \"https://…\", \"oci://…\" or a folder"
+                "{text:?} is not a chart source: write \"https://…\", \"oci://…\" or a folder"
             ));
         }
         return Ok(text.into());
@@ -108,7 +108,7 @@ pub(super) fn eks_name(text: &str) -> Result<String, String> {
         .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if !first || !rest || text.len() > 100 {
         return Err(format!(
-            "{text:?} is no EKS name: it has letters, digits, '-' and '_', begins with a letter or digit, and is no longer than 100"
+            "{text:?} is not the name of an EKS cluster: write letters, digits, '-' and '_', at most 100, a letter or digit first"
         ));
     }
     Ok(text.into())
@@ -123,7 +123,7 @@ pub(super) fn region(text: &str) -> Result<String, String> {
     let lower = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
     if !number || words.len() < 2 || !words.iter().all(lower) {
         return Err(format!(
-            "{text:?} is no AWS region: write one like \"eu-west-1\""
+            "{text:?} is not an AWS region: write one like \"eu-west-1\""
         ));
     }
     Ok(text.into())
@@ -147,7 +147,7 @@ pub(super) fn cluster_arn(text: &str) -> Result<ClusterArn, String> {
         })
     };
     parse().ok_or_else(|| {
-        format!("{text:?} is no ARN of an EKS cluster: write \"arn:aws:eks:REGION:ACCOUNT:cluster/NAME\"")
+        format!("{text:?} is not the ARN of an EKS cluster: write \"arn:aws:eks:REGION:ACCOUNT:cluster/NAME\"")
     })
 }
 
@@ -163,7 +163,7 @@ pub(super) fn role_arn(text: &str) -> Result<String, String> {
     match role() {
         Some(()) => Ok(text.into()),
         None => Err(format!(
-            "{text:?} is no ARN of a role: write \"arn:aws:iam::ACCOUNT:role/NAME\""
+            "{text:?} is not the ARN of a role: write \"arn:aws:iam::ACCOUNT:role/NAME\""
         )),
     }
 }

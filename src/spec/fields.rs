@@ -85,7 +85,10 @@ impl<'a> At<'a> {
     }
 
     fn wants<T>(&self, what: &str) -> Option<T> {
-        self.wrong(format!("is {}: write {what}", self.node.value.kind()));
+        self.wrong(match &self.node.value {
+            Value::Null => format!("has no value: it must be {what}"),
+            other => format!("must be {what}, not {}", other.kind()),
+        });
         None
     }
 
@@ -93,8 +96,14 @@ impl<'a> At<'a> {
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Text(text) => Some(text),
-            Value::Number(_) | Value::Bool(_) => self.wants("it in quotes, to make it a text"),
-            _ => self.wants("a text"),
+            other @ (Value::Number(_) | Value::Bool(_)) => {
+                let kind = other.kind();
+                self.wrong(format!(
+                    "is {kind}: write it in quotes, to make it a string"
+                ));
+                None
+            }
+            _ => self.wants("a string"),
         }
     }
 
@@ -118,9 +127,9 @@ impl<'a> At<'a> {
         if found.is_none() {
             let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
             self.wrong(match known[..] {
-                [only] => format!("{text:?} is unknown here: write {only}"),
+                [only] => format!("{text:?} is not known here: write {only}"),
                 _ => format!(
-                    "{text:?} is unknown here: write one of {}",
+                    "{text:?} is not known here: write one of {}",
                     known.join(", ")
                 ),
             });
@@ -132,7 +141,7 @@ impl<'a> At<'a> {
     pub(super) fn list(&self) -> Vec<Self> {
         let Value::List(list) = &self.node.value else {
             return self
-                .wants("a list, each line beginning with \"- \"")
+                .wants("a list (lines that begin with \"- \")")
                 .unwrap_or_default();
         };
         let member = |(n, node)| At {
@@ -143,6 +152,11 @@ impl<'a> At<'a> {
         list.iter().enumerate().map(member).collect()
     }
 
+    /// It is a list, and holds nothing.
+    pub(super) fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::List(list) if list.is_empty())
+    }
+
     /// A list of texts that mean something; what means nothing is noted and left out.
     pub(super) fn each<T, E: fmt::Display>(&self, read: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
         self.list().iter().filter_map(|at| at.read(&read)).collect()
@@ -151,7 +165,7 @@ impl<'a> At<'a> {
     fn entries(&self) -> Option<&'a [Entry]> {
         match &self.node.value {
             Value::Map(entries) => Some(entries),
-            _ => self.wants("keys below it, as \"key: value\""),
+            _ => self.wants("a mapping (\"key: value\" lines)"),
         }
     }
 
@@ -219,7 +233,7 @@ impl<'a> Fields<'a> {
             .filter(|entry| !self.known.contains(&&*entry.key))
         {
             let hint = nearest(&entry.key, &self.known).map_or_else(
-                || format!("known here are {}", self.known.join(", ")),
+                || format!("known keys: {}", self.known.join(", ")),
                 |key| format!("did you mean {key}?"),
             );
             let path = self.at.below(entry).path;

@@ -25,7 +25,7 @@ pub(crate) fn read(text: &str) -> Result<Duration, String> {
     let length = units().and_then(|(count, one)| one.checked_mul(count.parse().ok()?));
     match length {
         None => Err(format!(
-            "{text:?} is no length of time: write \"10y\", \"90d\" or \"24h\""
+            "{text:?} is not a duration: write \"10y\", \"90d\" or \"24h\""
         )),
         Some(length) if length.is_zero() || length > LONGEST => {
             Err(format!("{text} is not between one minute and 100y"))

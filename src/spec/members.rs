@@ -18,7 +18,7 @@ pub(super) const MOST: usize = 1000;
 /// All members, each name, network and cluster once.
 pub(super) fn list(at: &At<'_>) -> Vec<Member> {
     let list = at.list();
-    if list.is_empty() {
+    if at.is_empty_list() {
         at.wrong("is empty: write one \"- name: …\" for each cluster");
     }
     if list.len() > MOST {
@@ -49,7 +49,7 @@ fn once(
     let before = *seen.entry(value.to_string()).or_insert(at.place());
     if before != at.place() {
         at.wrong(format!(
-            "{what} {value} is there already, in line {}: {hint}",
+            "{what} {value} is already used in line {}: {hint}",
             before.line
         ));
     }
@@ -214,7 +214,7 @@ fn eks(f: &mut Fields<'_>) -> Option<Eks> {
     let external = f.get("externalId");
     eks.external_id = read(&external, check::present);
     if let (Some(at), None) = (&external, &role) {
-        at.wrong("is for a role to assume, and there is none: write roleArn, too");
+        at.wrong("is only for a role to assume: write roleArn too");
     }
     (!eks.name.is_empty()).then_some(eks)
 }

@@ -32,10 +32,16 @@ pub(super) fn mesh(text: &str, file: &Path) -> Result<Mesh, Problems> {
     if text.len() > MAX_BYTES {
         return Err(alone((
             start,
-            "is larger than 1 MiB: that is no mesh file".into(),
+            "is larger than 1 MiB, too large for a mesh file".into(),
         )));
     }
     let tree = tree::parse(text).map_err(alone)?;
+    if matches!(tree.value, tree::Value::Null) {
+        return Err(alone((
+            start,
+            "the mesh file is empty; it needs at least \"clusters:\"".into(),
+        )));
+    }
     let sink = Sink::default();
     let folder = file.parent().unwrap_or(Path::new(""));
     let top = At::top(&tree, &sink);
@@ -45,7 +51,7 @@ pub(super) fn mesh(text: &str, file: &Path) -> Result<Mesh, Problems> {
     match found {
         Some(mesh) if list.is_empty() => Ok(mesh),
         // Nothing found and nothing noted would be a mistake of ours; say at least which file it is.
-        None if list.is_empty() => Err(alone((start, "is no mesh file".into()))),
+        None if list.is_empty() => Err(alone((start, "is not a mesh file".into()))),
         _ => Err(problems(list)),
     }
 }
@@ -121,7 +127,7 @@ fn istio_namespace(text: &str) -> Result<String, String> {
 fn version(text: &str) -> Result<String, String> {
     let parsed = semver::Version::parse(text).map_err(|_| {
         format!(
-            "{text:?} is no version: write three numbers, as {}",
+            "{text:?} is not a version: write three numbers, as {}",
             super::ISTIO_VERSION
         )
     })?;

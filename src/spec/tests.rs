@@ -68,7 +68,7 @@ fn names_that_make_no_mesh_say_what_to_write() {
         (&["my_cluster"], "NAME=my_cluster"),
         (&["east="], "NAME=east="),
         (&["shop", "eu-west-1/shop"], "would both be called shop"),
-        (&["east", "east"], "would both be called east"),
+        (&["east", "east"], "east is given twice"),
         (
             &["a=east", "b=east"],
             "a and b both mean the cluster \"east\"",
@@ -147,13 +147,16 @@ fn what_is_no_yaml_is_said_alone() {
 #[test]
 fn what_is_yaml_and_no_mesh_says_so() {
     for (text, want) in [
-        ("", "mesh.yaml:1:1: is nothing: write keys below it"),
-        ("- a", "is a list: write keys"),
+        ("", "mesh.yaml:1:1: the mesh file is empty"),
+        (
+            "- a",
+            "must be a mapping (\"key: value\" lines), not a list",
+        ),
         ("mesh: a", "has no clusters"),
         ("clusters: []", "clusters: is empty"),
         (
             "clusters: {a: 1}",
-            "clusters: is a group of keys: write a list",
+            "clusters: must be a list (lines that begin with \"- \"), not a mapping",
         ),
         (
             "clusters: [{name: 7}]",
@@ -162,7 +165,7 @@ fn what_is_yaml_and_no_mesh_says_so() {
         ("clusters: [{network: a}]", "clusters[0]: has no name"),
         (
             "clusters: [{name: a}, {name: a}]",
-            "clusters[1].name: the cluster a is there already",
+            "clusters[1].name: the cluster a is already used",
         ),
         (
             "clusters: [{name: a}, {name: b, find: a}]",

@@ -59,7 +59,7 @@ fn said(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error as E;
     match error {
         E::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("the key {key} is there twice: leave one out")
+            format!("key {key} is given twice: leave one out")
         }
         E::MultipleDocuments { .. } => {
             "a second document begins here: write one mesh to a file".into()
@@ -99,9 +99,9 @@ impl Value {
             Self::Null => "nothing",
             Self::Bool(_) => "true or false",
             Self::Number(_) => "a number",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::List(_) => "a list",
-            Self::Map(_) => "a group of keys",
+            Self::Map(_) => "a mapping",
         }
     }
 

@@ -194,9 +194,9 @@ impl<'a> Traffic<'a> {
     fn look_at_the_gateway(&self) -> Vec<Hint> {
         let (from, to) = (self.from.as_str(), self.to.as_str());
         vec![
-            Hint::meshlink(["ca", "status", from, to]).remark("do both trust one root?"),
+            Hint::meshlink(["ca", "status", from, to]).remark("do both trust the same root?"),
             Hint::kubectl(to, ["get", "gateways.networking.istio.io", "-A"])
-                .remark("is 15443 opened?"),
+                .remark("is port 15443 open?"),
         ]
     }
 

@@ -239,7 +239,7 @@ fn what_aws_would_not_let_through_is_found_before_the_first_write() {
             .says("cluster eks-1: the nodes (sg-nodes) do not admit the control plane")
             .says("--port 15017 --source-group")
             .says("cluster eks-2: no subnet of vpc-00000000000000001 is tagged kubernetes.io/role/elb")
-            .says("cluster eks-2: the API server does not admit 203.0.113.0/32, by which eks-1 leaves")
+            .says("cluster eks-2: the API server does not admit 203.0.113.0/32, which eks-1's requests come from")
             .says("publicAccessCidrs=198.51.100.0/24,203.0.113.0/32")
             .says("--ignore aws-api-endpoint");
     }
@@ -545,19 +545,20 @@ fn a_start_that_is_throttled_is_told() {
         let fault = AwsFault::times(action, FaultKind::Throttled, times);
         world.aws().faults.push(fault);
     };
-    let eks = "pending: eks:DescribeCluster in us-west-2: throttled; asked again, ";
+    let eks = "pending: eks:DescribeCluster in us-west-2: throttled; retrying, ";
     throttle("eks:DescribeCluster");
     world.by_names(JOIN).ends(0).says(eks);
     throttle("eks:DescribeCluster");
     throttle("elasticloadbalancing:DescribeLoadBalancers");
     let told = world.by_names("status eks-1 eks-2 -o json").ends(0);
     told.says(eks)
-        .says(": elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled; asked again, ")
-        .says(" s so far, for up to 10 s")
+        .says(": elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled; retrying, ")
+        .says(" s so far, for at most 10 s")
         .says("1 of 1 targets healthy");
     throttle("eks:DescribeCluster");
     throttle("elasticloadbalancing:DescribeLoadBalancers");
     let told = world.by_names("wait nlb eks-1 eks-2").ends(0);
-    told.says(eks)
-        .says("pending: elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled, asked again (");
+    told.says(eks).says(
+        "pending: elasticloadbalancing:DescribeLoadBalancers in us-west-2: throttled; retrying (",
+    );
 }

@@ -334,7 +334,7 @@ fn a_chart_that_does_not_render_stops_a_join_before_it_begins() {
     assert_snapshot!(answer, @"
     exit 1
     --- stderr ---
-    error: cannot work out what the clusters should hold
+    error: cannot compute what the clusters should hold
       caused by 1: cluster eks-1: chart istiod does not render
       caused by 2: chart istiod: istiod/templates/config.yaml:3:12: nil pointer
                    evaluating interface {}.such (value .Values.global.no.such)

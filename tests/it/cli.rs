@@ -53,21 +53,22 @@ fn the_first_page() {
     Commands:
       join         Join clusters into one mesh and prove it; run it again after
                    anything went wrong
-      leave        Take a cluster out of the mesh again
-      plan         Show what a join would change, and change nothing
-      status       Show what is there: every cluster, and every pair of them
+      leave        Remove clusters from the mesh
+      plan         Show what a join or a leave would change, and change nothing
+      status       Show the state of every cluster, and of every pair of clusters
       verify       Prove that each cluster reaches the others
-      sample       Sample apps: put into the members, asked, taken out again
-      wait         Wait until something outside the clusters is ready; made for
-                   readiness checks
+      sample       Install, call and remove sample apps in the members
+      wait         Wait until something outside the clusters is ready, as a
+                   readiness gate
       render       Write the whole mesh as files, for GitOps
       chart        Show, download and pin charts, without Helm
-      aws          What meshlink needs of AWS
-      terraform    Answer Terraform's external data source: a JSON object in, a JSON
-                   object out
-      ca           The mesh's certificate authority
-      sandbox      Run embedded clusters to try things on, until interrupted
-      completions  Print the shell's completion script
+      aws          Print what meshlink needs on AWS
+      terraform    Answer Terraform's external data source: JSON in, JSON out
+      ca           Create or show the mesh's certificate authority
+      sandbox      Run embedded clusters to try things, until interrupted
+      completions  Print the completion script of a shell
+      man          Write the manual pages
+      schema       Print the JSON schema of an output
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -75,13 +76,12 @@ fn the_first_page() {
       -V, --version  Print version
 
     Output:
-      -o, --output <FORM>  Form of the result on standard output [default: table]
-                           [possible values: table, json, yaml]
-      -v, --verbose...     Show the evidence too; twice, what is asked of whom;
-                           three times, more
-      -q, --quiet          Show the result only
-          --color <WHEN>   Whether to use colours [default: auto] [possible values:
-                           auto, always, never]
+      -o, --output <FORMAT>  Format of the result on standard output [default:
+                             table] [possible values: table, json, yaml]
+      -v, --verbose...       -v evidence, -vv API requests, -vvv debug
+      -q, --quiet            Print the result only
+          --color <WHEN>     Whether to use colours [default: auto] [possible
+                             values: auto, always, never]
 
     Try it without a cluster: meshlink join eks-1 eks-2 --sandbox
     ");
@@ -184,9 +184,9 @@ fn the_manual_documents_every_exit_code() {
     \fB0\fR
     done, and proved where the command proves
     \fB1\fR
-    failed
+    failed, or the question was answered with no
     \fB2\fR
-    typed wrongly
+    usage error
     \fB3\fR
     the mesh file is not valid
     \fB4\fR

@@ -40,8 +40,8 @@ fn changes_nothing(world: &World, clusters: &[&str], args: &str, code: i32) -> c
 fn names_that_mean_no_cluster_or_one_twice() {
     let world = World::new(2);
     let both = ["eks-1", "eks-2"];
-    assert_snapshot!(changes_nothing(&world, &both, "join eks-1 nowhere", 1), @r#"
-    exit 1
+    assert_snapshot!(changes_nothing(&world, &both, "join eks-1 nowhere", 2), @r#"
+    exit 2
     --- stderr ---
     error: no embedded cluster is called "nowhere": there are eks-1, eks-2
     "#);
@@ -69,9 +69,9 @@ fn another_pair_under_the_same_name() {
     assert_snapshot!(changes_nothing(&world, &all, "join eks-3 eks-4", 5), @"
     exit 5
     --- stderr ---
-    error: mesh mesh is made of eks-1 and eks-2 already, and none of them is named
-      hint: meshlink join --mesh mesh-2 eks-3 eks-4 --sandbox   # a mesh apart, with its own root
-      hint: meshlink join eks-1 eks-2 eks-3 eks-4 --sandbox   # one mesh of all
+    error: mesh mesh already consists of eks-1 and eks-2, and none of these is named
+      hint: meshlink join --mesh mesh-2 eks-3 eks-4 --sandbox   # a separate mesh with a root of its own
+      hint: meshlink join eks-1 eks-2 eks-3 eks-4 --sandbox   # one mesh of all of them
       hint: rm [ROOT]/home/.local/state/meshlink-sandbox/mesh/mesh.yaml   # if eks-1 eks-2 are gone for good
     ");
     let left_out = changes_nothing(&world, &all, "join eks-2 eks-3", 5);
@@ -116,8 +116,8 @@ fn what_somebody_else_has_made_is_left_alone() {
     world
         .run("join eks-1 eks-2")
         .ends(5)
-        .says("an istiod that somebody")
-        .says("leaves it alone");
+        .says("an istiod that meshlink did not install")
+        .says("it is managed by an unknown owner");
     assert!(
         world
             .find("eks-1", "/api/v1/namespaces/istio-system")
@@ -152,9 +152,15 @@ fn a_vault_that_is_damaged_or_has_no_room() {
     fs::write(&cert, "no certificate").unwrap();
     changes_nothing(&world, &both, "join eks-1 eks-2", 1)
         .says("is damaged")
-        .says("hint: meshlink ca status");
+        .says("hint: restore")
+        .says("from your backup of the vault");
     fs::write(&cert, whole).unwrap();
     changes_nothing(&world, &both, "join eks-1 eks-2", 0);
+
+    // Unlike the root, an intermediate can be made again.
+    let cert = world.vault().join("clusters/eks-2/1/cert.pem");
+    fs::write(&cert, "no certificate").unwrap();
+    world.run(&join(2)).ends(0).says("2 of 2 pairs proved");
 
     // A disk of one page, and that is taken; the folder is where the vault is to be.
     let data = world.user.home().join(".local/share");
@@ -291,7 +297,7 @@ fn an_embedded_root_is_for_embedded_clusters_only() {
         .user
         .run(&args)
         .ends(5)
-        .says("the root of mesh mesh in the vault was made for embedded ones");
+        .says("the root of mesh mesh in the vault was made for embedded clusters");
     assert!(
         world
             .find("eks-1", "/api/v1/namespaces/istio-system")

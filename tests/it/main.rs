@@ -57,6 +57,8 @@ mod json;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod kubeconfig;
+#[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod lease;
 #[cfg(test)]
@@ -87,6 +89,9 @@ mod secrets;
 mod service;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod shown;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod silent;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
@@ -97,6 +102,9 @@ mod traffic;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod update;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod verbose;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod verify;

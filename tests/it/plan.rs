@@ -151,14 +151,14 @@ fn drift_is_exit_10_and_shown_field_by_field() {
       start-probe/eks-2  start the probe in eks-2
       reach/eks-2/eks-1  reach eks-1's gateway and API server from eks-2
       prove/eks-2/eks-1  prove that eks-2 reaches eks-1
-      record-proof/eks-2  write down in eks-2 what was proved
+      record-proof/eks-2  record in eks-2 what was proved
       stop-probe/eks-2  remove the probe from eks-2
 
     eks-1
       start-probe/eks-1  start the probe in eks-1
       reach/eks-1/eks-2  reach eks-2's gateway and API server from eks-1
       prove/eks-1/eks-2  prove that eks-1 reaches eks-2
-      record-proof/eks-1  write down in eks-1 what was proved
+      record-proof/eks-1  record in eks-1 what was proved
       stop-probe/eks-1  remove the probe from eks-1
 
     11 steps would be done; nothing was changed

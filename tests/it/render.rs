@@ -131,7 +131,7 @@ fn a_folder_of_somebody_else_is_left_alone() {
     // A link in the folder leads nowhere.
     fs::remove_dir_all(folder.join("eks-1")).unwrap();
     std::os::unix::fs::symlink(world.user.home(), folder.join("eks-1")).unwrap();
-    world.run(RENDER).ends(5).says("is a link");
+    world.run(RENDER).ends(5).says("is a symbolic link");
     assert!(!world.user.home().join("1-base").exists());
     world.run("render eks-1 --out gitops").ends(2);
 }

@@ -26,7 +26,7 @@ fn it_says_what_to_try_and_ends_when_told() {
       kubectl --context eks-1 get pods -A
       meshlink leave eks-3 --uninstall --crds --sandbox
     --- stderr ---
-    stopping after what is under way; once more to stop at once
+    finishing the current steps; press Ctrl-C again to stop at once
     The embedded clusters are gone.
     ");
 }
@@ -50,7 +50,7 @@ fn a_root_that_was_made_before_the_mesh_can_be_looked_at() {
     session
         .run("ca status")
         .ends(2)
-        .says("nothing is written down of mesh mesh")
+        .says("no mesh mesh is recorded on this machine")
         .says("hint: meshlink join eks-1 eks-2 --sandbox");
     session.run("ca init").ends(0);
     session

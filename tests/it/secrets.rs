@@ -86,6 +86,12 @@ fn no_key_or_token_occurs_anywhere_but_where_it_belongs() {
         "status -vvv",
         "verify --traffic -vvv -o json",
         "ca status -vvv -o json",
+        "ca status -vvv",
+        "sample up -vvv",
+        "sample call -vvv",
+        "sample down -vvv",
+        "render eks-1 eks-2 --out out -vvv",
+        "plan leave eks-2 --uninstall -vvv",
     ] {
         let answer = world.run(args);
         assert!(matches!(answer.code, Some(0 | 10)), "{answer}");

@@ -67,7 +67,7 @@ fn what_is_not_ours_is_neither_taken_nor_taken_away() {
     world
         .run("sample up")
         .ends(5)
-        .says("namespace sample is not meshlink's")
+        .says("namespace sample cannot be used for the sample")
         .says("choose another namespace with --namespace");
     world.delete("eks-2", "/api/v1/namespaces/sample");
     let gone = world.wait(|| {
@@ -160,7 +160,7 @@ fn claims_as_junit() {
 #[test]
 fn claims_as_junit_when_there_is_no_verdict() {
     let user = Session::new();
-    user.run("verify eks-1 eks-2 --junit claims.xml").ends(1);
+    user.run("verify eks-1 eks-2 --junit claims.xml").ends(2);
     let text = fs::read_to_string(user.here().join("claims.xml")).unwrap();
     assert!(
         text.contains("errors=\"1\"") && text.contains("<error message="),

@@ -4,10 +4,15 @@ use std::process::Command;
 
 use regex_lite::Regex;
 
-use crate::kit::{Answer, Session, may_be_missing};
+use crate::kit::{Answer, Session, World, may_be_missing};
 
 /// Runs a command on a terminal of its own, which Python makes; in CI it must be able to.
-fn on_a_terminal(session: &Session, args: &str) -> Option<Answer> {
+pub(crate) fn on_a_terminal(session: &Session, args: &str) -> Option<Answer> {
+    typing(session, args, "")
+}
+
+/// The same, with somebody who types this line.
+pub(crate) fn typing(session: &Session, args: &str, line: &str) -> Option<Answer> {
     let python = Command::new("python3").args(["-c", "import pty"]).output();
     if !python.is_ok_and(|o| o.status.success()) {
         may_be_missing("python3");
@@ -21,6 +26,7 @@ pid, fd = pty.fork()
 if pid == 0:
     fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack(\"HHHH\", 24, 80, 0, 0))
     os.execv(\"{program}\", [\"meshlink\"] + \"{args}\".split())
+os.write(fd, \"{line}\".encode() + bytes([10] if \"{line}\" else []))
 while True:
     try:
         data = os.read(fd, 65536)
@@ -31,7 +37,7 @@ while True:
     sys.stdout.buffer.write(data)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'"
     );
-    Some(session.shell(&script).ends(0))
+    Some(session.shell(&script))
 }
 
 /// What is left of an output when its colours and its movements are taken away.
@@ -60,6 +66,7 @@ fn who_watches_sees_moving_lines_that_fit() {
     let Some(answer) = on_a_terminal(&session, "join eks-1 eks-2 --sandbox") else {
         return;
     };
+    let answer = answer.ends(0);
     let text = &answer.stdout;
     assert!(text.contains("\x1b[32m✓\x1b[0m create-root"), "{answer}");
     assert!(text.contains("\x1b[2K"), "nothing moves: {answer}");
@@ -95,4 +102,48 @@ fn a_pipe_gets_whole_lines_that_fit_and_nothing_else() {
     let answer = Session::new().run("join eks-1 eks-2 --sandbox").ends(0);
     assert!(!answer.stderr.contains(['\x1b', '\r']), "{answer}");
     fits(&answer.stderr.lines().map(str::to_owned).collect::<Vec<_>>());
+}
+
+/// A user for whom the clusters are somebody's own: found by a kubeconfig, with charts from a folder.
+fn stranger(world: &World) -> (Session, String) {
+    let at = world.endpoints();
+    let user = Session::new()
+        .var("TERM", "dumb")
+        .var("MESHLINK_CHARTS", &at.charts)
+        .var("MESHLINK_DNS", &at.dns.to_string());
+    (user, format!("--kubeconfig {}", at.kubeconfig.display()))
+}
+
+#[test]
+fn real_clusters_are_changed_by_those_who_agree() {
+    let world = World::new(2);
+    let (user, place) = stranger(&world);
+    let before = world.inventory("eks-1");
+    let join = format!("join eks-1 eks-2 {place}");
+    user.run(&join)
+        .ends(2)
+        .says("not a terminal: pass --yes")
+        .says(&format!("hint: meshlink plan eks-1 eks-2 {place}"));
+    let Some(answer) = typing(&user, &join, "n") else {
+        return;
+    };
+    let answer = answer
+        .ends(1)
+        .says("API SERVER")
+        .says("https://127.0.0.1:")
+        .says("nothing was changed");
+    assert!(!answer.stdout.contains("error:"), "{answer}");
+    assert!(before == world.inventory("eks-1"));
+    user.run(&format!("{join} --yes")).ends(0);
+    let leave = format!("leave eks-2 --uninstall {place}");
+    user.run(&leave).ends(2).says(&format!(
+        "hint: meshlink plan leave eks-2 --uninstall {place}"
+    ));
+    let before = world.inventory("eks-2");
+    let answer = typing(&user, &leave, "yes").unwrap().ends(1);
+    answer
+        .says("Type the name of the mesh, mesh, to continue")
+        .says("nothing was changed");
+    assert!(before == world.inventory("eks-2"));
+    typing(&user, &leave, "mesh").unwrap().ends(0);
 }

@@ -39,7 +39,7 @@ fn a_changed_secret_is_followed_by_a_restart_and_a_proof() {
     for (version, says) in [
         (
             "1.30.2",
-            "istiod 1.30.2: a changed remote secret is not taken up",
+            "istiod 1.30.2: a changed remote secret is ignored",
         ),
         ("1.30.3", "istiod 1.30.3: other peers' gateways"),
     ] {

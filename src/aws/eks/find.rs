@@ -220,10 +220,13 @@ mod tests {
     #[test]
     fn one_name_in_two_regions_lists_both_and_how_to_say_which() {
         let error = look("eks-1", &[context("prod", ARN1), context("test", ARN2)]).unwrap_err();
-        assert_eq!(error.to_string(), "\"eks-1\" could be any of: prod, test");
+        assert_eq!(
+            error.to_string(),
+            "\"eks-1\" matches several contexts: prod, test"
+        );
         assert_eq!(
             error.hint().unwrap().to_string(),
-            "say which, with a name of your own: eks-1=prod"
+            "name one of them: eks-1=prod"
         );
         let twice = [context("prod", ARN1), context("again", ARN1)];
         assert_eq!(
@@ -248,7 +251,7 @@ mod tests {
             assert!(matches!(error, Error::NotAName { .. }), "{bad}: {error}");
             assert_eq!(
                 error.hint().unwrap().to_string(),
-                "contexts there are: prod"
+                "the kubeconfig has the contexts prod"
             );
         }
         assert!(matches!(

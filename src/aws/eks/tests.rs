@@ -175,7 +175,7 @@ async fn a_missing_right_is_named() {
     let error = ask(&aws, "eks-1").await.unwrap_err();
     assert_eq!(
         error.hint().unwrap().to_string(),
-        "allow eks:DescribeCluster (the whole least policy: meshlink aws policy)"
+        "allow eks:DescribeCluster (meshlink aws policy prints the whole policy)"
     );
 }
 
@@ -216,8 +216,8 @@ async fn a_run_that_begins_throttled_waits_its_turn() {
         panic!("{told:?}");
     };
     assert!(
-        text.starts_with("pending: eks:DescribeCluster in eu-west-1: throttled; asked again, ")
-            && text.ends_with(" s so far, up to 90 times"),
+        text.starts_with("pending: eks:DescribeCluster in eu-west-1: throttled; retrying, ")
+            && text.ends_with(" s so far, at most 90 times"),
         "{text}"
     );
 }

@@ -106,7 +106,7 @@ impl History {
         let asked = match watch.look(seen).await {
             Ok(asked) => Ok(asked),
             Err(error) if error.cause == Cause::Throttled => {
-                let reason = format!("pending: {error}, asked again");
+                let reason = format!("pending: {error}; retrying");
                 Err(Progress::NotYet(reason.into()))
             }
             Err(error) if is_passing(&error.cause) => {
@@ -177,7 +177,7 @@ impl History {
             return progress;
         }
         let reason = format!(
-            "targets flap: {} fell back so far, now healthy again",
+            "targets flap: {} became unhealthy and are healthy again",
             self.flapped
         );
         Progress::NotYet(reason.into())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::{Target, complete, environment::variable};
+use super::{Sources, Target, complete, environment::variable};
 use crate::spec::OFFICIAL_CHARTS;
 
 /// `meshlink chart`.
@@ -19,7 +19,7 @@ pub(crate) enum Chart {
     Images(Images),
     /// Download charts as archives
     Pull(Pull),
-    /// Write down which charts are used, so that others are refused from then on
+    /// Pin charts in a lock file, so that others are refused from then on
     Lock(Lock),
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct From {
         value_name = "URL",
         default_value = OFFICIAL_CHARTS,
         env = variable::CHARTS,
-        hide_env = true,
+        hide_env_values = true,
         hide_default_value = true,
         value_hint = ValueHint::AnyPath
     )]
@@ -46,7 +46,7 @@ pub(crate) struct From {
     )]
     pub(crate) version: String,
     /// Never use the network: only what was fetched before, folders and archives
-    #[arg(long, env = variable::OFFLINE, hide_env = true)]
+    #[arg(long, env = variable::OFFLINE, hide_env_values = true)]
     pub(crate) offline: bool,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Template {
     /// Print the resource definitions of crds/ too
     #[arg(long)]
     pub(crate) include_crds: bool,
-    /// Let templates make random text, keys and certificates, which differ every time
+    /// Allow templates to generate random text, keys and certificates, which differ every time
     #[arg(long)]
     pub(crate) allow_random: bool,
     #[command(flatten)]
@@ -141,12 +141,12 @@ pub(crate) struct Lock {
     #[arg(value_name = "CHART", value_hint = ValueHint::AnyPath)]
     pub(crate) charts: Vec<String>,
     /// The mesh file that names repository and version; the lock lies beside it
-    #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env = true, value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
     /// The lock file, where it is another one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) lock: Option<PathBuf>,
-    /// Put what is there now in the place of what was written down before
+    /// Replace what the lock file says with what is there now
     #[arg(long)]
     pub(crate) update: bool,
     #[command(flatten)]
@@ -162,7 +162,7 @@ pub(crate) struct Render {
     /// The folder to write
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
-    /// Write nothing; say whether the folder is up to date (exit 10 if not)
+    /// Write nothing; report whether the folder is up to date (exit 10 if not)
     #[arg(long)]
     pub(crate) check: bool,
     /// The Kubernetes version to render for
@@ -170,4 +170,6 @@ pub(crate) struct Render {
     pub(crate) kube_version: Option<String>,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) sources: Sources,
 }

@@ -6,6 +6,7 @@ use clap_complete::engine::CompletionCandidate;
 use serde::Deserialize;
 
 use super::Environment;
+use crate::cli::output::filter::is_plain;
 
 #[derive(Deserialize)]
 struct Kubeconfig {
@@ -24,7 +25,7 @@ pub(crate) fn clusters(current: &OsStr) -> Vec<CompletionCandidate> {
     let names = names(Environment::read().kubeconfig(None));
     let fits = names
         .into_iter()
-        .filter(|name| name.starts_with(current.as_ref()));
+        .filter(|name| name.starts_with(current.as_ref()) && is_plain(name));
     fits.map(CompletionCandidate::new).collect()
 }
 

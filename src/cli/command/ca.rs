@@ -74,7 +74,7 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
     let facts = &made.root;
     frame.screen.show(&made, |_| {
         format!(
-            "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  rests in {}\n",
+            "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  stored in {}\n",
             mesh.id,
             facts.subject,
             facts.spki_sha256,
@@ -207,7 +207,7 @@ fn text(status: &pki::Status, style: Style) -> String {
     status.clusters.iter().for_each(|row| table.row(cells(row)));
     text.push_str(&table.render(style));
     for proof in status.proofs.iter().filter(|p| !p.holds) {
-        let why = proof.why.as_deref().unwrap_or("nobody knows why");
+        let why = proof.why.as_deref().unwrap_or("for an unknown reason");
         let (from, to) = (&proof.signer, &proof.verifier);
         let _ = writeln!(
             text,

@@ -109,8 +109,8 @@ pub(crate) async fn run(args: args::Chart, frame: &Frame) -> Result<Exit, Failur
                 chart: shown(&fetched, None),
                 values: fetched.chart.values.clone().into(),
             };
-            let text = |_| fetched.chart.values_text.clone();
-            frame.screen.show(&values, text)?;
+            let text = || fetched.chart.values_text.clone();
+            frame.screen.hand_over(&values, text)?;
         }
         args::Chart::Images(args) => images(&args, frame).await?,
         args::Chart::Pull(args) => pull(&args, frame).await?,
@@ -149,7 +149,7 @@ async fn template(args: &Template, frame: &Frame) -> Result<(), Failure> {
             .collect(),
         warnings: rendered.warnings.clone(),
     };
-    frame.screen.show(&shown, |_| {
+    frame.screen.hand_over(&shown, || {
         rendered.template_text(args.include_crds.then_some(&fetched.chart))
     })
 }
@@ -297,7 +297,7 @@ async fn fetch(
         Source::Folder(_) | Source::Archive(_) if Path::new(text).exists() => "",
         _ => from.version.as_str(),
     };
-    chart::fetch(&source, &name, version, &options)
+    charts::fetch_one(&source, &name, version, &options)
         .await
         .map_err(failed)
 }

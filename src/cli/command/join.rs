@@ -13,10 +13,11 @@ use crate::{
 
 /// Runs it.
 pub(crate) async fn run(args: Join, frame: &Frame) -> Result<Exit, Failure> {
-    let session = Session::open(Selection::All(&args.clusters), &args.target, frame).await?;
+    let target = args.target.with(args.sources);
+    let session = Session::open(Selection::All(&args.clusters), &target, frame).await?;
     let mut session = session.beside(&args.others);
     session.link.environment.ignored_checks = args.ignore;
-    let report = session.apply(Change::Join, &args.target, frame).await?;
+    let report = session.apply(Change::Join, args.consent, frame).await?;
     let next: &[&str] = match report.outcome {
         RunOutcome::NothingToDo => &["meshlink verify --traffic"],
         _ => &["meshlink status", "meshlink verify --traffic"],

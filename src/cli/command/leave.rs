@@ -2,7 +2,8 @@
 
 use crate::{
     cli::{
-        Frame, args,
+        Frame,
+        args::{self, Leaving},
         error::{Exit, Failure},
         session::{Selection, Session, typed},
     },
@@ -13,25 +14,29 @@ use crate::{
 
 /// Runs it.
 pub(crate) async fn run(args: args::Leave, frame: &Frame) -> Result<Exit, Failure> {
-    let selection = match args.dead {
-        true => Selection::Dead(&args.clusters),
-        false => Selection::Some(&args.clusters),
-    };
-    let session = Session::open(selection, &args.target, frame).await?;
+    let (session, leave) = open(&args.how, frame).await?;
     let session = session.beside(&args.others);
-    let leave = Leave {
-        leavers: typed(session.link.mesh(), &args.clusters)?,
-        uninstall: args.uninstall,
-        crds: args.crds,
-        dead: args.dead,
-        abandon: args.abandon_load_balancer,
-    };
-    let report = session
-        .apply(Change::Leave(leave), &args.target, frame)
-        .await?;
+    let report = session.apply(leave, args.consent, frame).await?;
     let next: &[&str] = match report.outcome {
         RunOutcome::NothingToDo => &[],
         _ => &["meshlink status"],
     };
     session.finish(frame, report, next)
+}
+
+/// The mesh, and the leave that was asked for.
+pub(super) async fn open(how: &Leaving, frame: &Frame) -> Result<(Session, Change), Failure> {
+    let selection = match how.dead {
+        true => Selection::Dead(&how.clusters),
+        false => Selection::Some(&how.clusters),
+    };
+    let session = Session::open(selection, &how.target, frame).await?;
+    let leave = Leave {
+        leavers: typed(session.link.mesh(), &how.clusters)?,
+        uninstall: how.uninstall,
+        crds: how.crds,
+        dead: how.dead,
+        abandon: how.abandon_load_balancer,
+    };
+    Ok((session, Change::Leave(leave)))
 }

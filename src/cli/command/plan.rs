@@ -1,9 +1,10 @@
 //! `meshlink plan`.
 
+use super::leave;
 use crate::{
     cli::{
         Frame,
-        args::Plan,
+        args::{Plan, PlanChange},
         error::{Exit, Failure},
         output::plan,
         session::{Selection, Session},
@@ -13,9 +14,19 @@ use crate::{
 
 /// Runs it.
 pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
-    let mut session = Session::open(Selection::All(&args.clusters), &args.target, frame).await?;
+    let (mut session, change) = match &args.change {
+        Some(PlanChange::Leave(how)) => leave::open(how, frame).await?,
+        None => {
+            let target = args.target.with(args.sources);
+            let selection = Selection::All(&args.clusters);
+            (
+                Session::open(selection, &target, frame).await?,
+                Change::Join,
+            )
+        }
+    };
     session.link.environment.ignored_checks = args.ignore;
-    let planned = session.link.plan(Change::Join).await?;
+    let planned = session.link.plan(change).await?;
     let mut plan = planned.plan().clone();
     for note in &mut plan.notes {
         frame.hints.settle(&mut note.hints);

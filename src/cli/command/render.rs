@@ -55,7 +55,8 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
         supported(version)?;
     }
     let selection = Selection::All(&args.clusters);
-    let found = Found::of(selection, &args.target, frame).await?;
+    let target = args.target.with(args.sources);
+    let found = Found::of(selection, &target, frame).await?;
     let (mesh, environment) = (found.mesh.clone(), found.environment.clone());
     let places = environment.folders.places(&mesh.id);
     let (source, fetch) = charts::source(&environment, &mesh, &places.state)?;

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::{
     cli::{
         Frame,
-        args::{Sample as Args, SampleCommand, SampleDown, SampleTarget, SampleUp, Target},
+        args::{Consent, Sample as Args, SampleCommand, SampleDown, SampleTarget, SampleUp},
         error::{Exit, Failure},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session, typed},
@@ -114,10 +114,10 @@ fn failure(error: &Error) -> Failure {
 async fn change(
     session: &Session,
     change: Change,
-    target: &Target,
+    consent: Consent,
     frame: &Frame,
 ) -> Result<(), Failure> {
-    let report = session.apply(change, target, frame).await?;
+    let report = session.apply(change, consent, frame).await?;
     Failure::of_run(&report).map_or(Ok(()), Err)
 }
 
@@ -130,17 +130,17 @@ async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
         ..sample(&session, &args.target)
     };
     let up = Change::SampleUp(sample.clone());
-    change(&session, up, &args.target.target, frame).await?;
+    change(&session, up, args.consent, frame).await?;
     show(&session, &sample, frame).await
 }
 
 async fn down(args: &SampleDown, frame: &Frame) -> Result<Exit, Failure> {
-    let (args, others) = (&args.target, &args.others);
+    let (args, others, consent) = (&args.target, &args.others, args.consent);
     let session = open(args, frame).await?.beside(others);
     typed(session.link.mesh(), &args.clusters)?;
     let sample = sample(&session, args);
     let down = Change::SampleDown(sample.clone());
-    change(&session, down, &args.target, frame).await?;
+    change(&session, down, consent, frame).await?;
     show(&session, &sample, frame).await.map(|_| Exit::Done)
 }
 
@@ -198,7 +198,7 @@ async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
         *last.lock().await = calls;
         match all || versions.is_empty() {
             true => Progress::Done(all),
-            false => Progress::NotYet("not every version answers everybody".into()),
+            false => Progress::NotYet("not every version has answered every cluster yet".into()),
         }
     };
     let settled = wait::until(
@@ -217,6 +217,16 @@ async fn call(args: &SampleTarget, frame: &Frame) -> Result<Exit, Failure> {
         calls: last.lock().await.clone(),
     };
     frame.screen.show(&calls, |style| answers(&calls, style))?;
+    if !all {
+        let why = match versions.is_empty() {
+            true => "no sample is installed: meshlink sample up".to_owned(),
+            false => format!(
+                "not every cluster was answered by each of {}",
+                versions.join(", ")
+            ),
+        };
+        frame.screen.complain(&why);
+    }
     Ok(match session.tells_strangers(frame) || !all {
         true => Exit::NotInTime,
         false => Exit::Done,

@@ -58,7 +58,7 @@ impl Running {
 /// Runs embedded clusters until interrupted.
 pub(crate) async fn run(args: Args, frame: &Frame) -> Result<Exit, Failure> {
     let state = frame.environment.sandbox_state().ok_or_else(|| {
-        let text = "there is no place for embedded clusters: HOME is not set";
+        let text = "HOME is not set, so there is no folder for embedded clusters";
         Failure::from_causes(Kind::Failed, vec![text.into()])
     })?;
     let timeline = match args.timeline {

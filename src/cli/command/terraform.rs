@@ -19,9 +19,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     cli::{
         Frame,
-        args::Target,
+        args::{Sources, Target},
         error::{Exit, Failure, Kind},
-        output::json,
+        output::{filter, json},
         session::{Selection, Session},
     },
     hint::Hint,
@@ -130,7 +130,7 @@ pub(crate) async fn run(frame: &Frame) -> Result<Exit, Failure> {
     });
     let input = async { input.await.unwrap_or_else(|e| Err(io::Error::other(e))) };
     let result = exchange(input, |query| look(query, frame)).await?;
-    frame.screen.print(&result.to_string())?;
+    frame.screen.print(&filter::json(&result.to_string()))?;
     Ok(Exit::Done)
 }
 
@@ -214,14 +214,10 @@ impl Query {
             mesh: mesh.map_err(|e: crate::name::Error| Failure::usage(e.to_string()))?,
             sandbox: self.sandbox,
             kubeconfig: self.kubeconfig.clone(),
-            charts: None,
-            offline: false,
-            istiod_values: Vec::new(),
-            gateway_values: Vec::new(),
             // A member that says nothing must leave time to tell of the others.
             timeout: self.timeout / 2,
-            yes: false,
             insecure_cluster: Vec::new(),
+            sources: Sources::default(),
         })
     }
 }

@@ -82,10 +82,11 @@ fn unproved(from: &str, to: &str) -> Failure {
 
 /// Everything that was asked for: traffic first, which takes time, then what stands.
 async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failure> {
-    let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
+    let target = args.target.clone().with(args.sources.clone());
+    let session = Session::open(Selection::Some(&args.clusters), &target, frame).await?;
     let session = session.beside(&args.others);
     let report = match args.traffic {
-        true => session.apply(Change::Verify, &args.target, frame).await?,
+        true => session.apply(Change::Verify, args.consent, frame).await?,
         false => session.link.report(),
     };
     let link = &session.link;
@@ -100,8 +101,8 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failu
         verdict.service = Some(seen);
     }
     let why = match args.traffic {
-        true => "the proof did not come this far",
-        false => "traffic was not asked for: --traffic",
+        true => "the proof did not get this far",
+        false => "traffic was not tried: pass --traffic",
     };
     let verdict = verdict.with_untried(why);
     Ok((

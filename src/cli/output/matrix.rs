@@ -135,7 +135,7 @@ fn service(seen: &ServiceSeen, style: Style) -> String {
         }
     }
     let text = match table.is_empty() {
-        true => "no proxy holds an endpoint of it\n".to_owned(),
+        true => "no proxy has an endpoint for it\n".to_owned(),
         false => table.render(style),
     };
     format!(
@@ -183,7 +183,7 @@ fn traffic(verdict: &Verdict, style: Style) -> String {
     format!(
         "{}{}\n",
         table.render(style),
-        style.dim("times: the median; -o json has all")
+        style.dim("times are medians; -o json shows all")
     )
 }
 
@@ -529,7 +529,7 @@ mod tests {
         TRAFFIC         HTTP    GRPC    TCP     HEADLESS  ADDRESSES
         eks-1 to eks-2  1.2 ms  1.2 ms  1.2 ms  1.2 ms    2 of 2
         eks-2 to eks-1  1.2 ms  1.2 ms  1.2 ms  1.2 ms    1 of 2
-        times: the median; -o json has all
+        times are medians; -o json shows all
 
         addresses/eks-2/eks-1: failed
           1.1.1.1:15443 carries http, grpc, tcp, headless; 1.1.1.2:15443 does not answer

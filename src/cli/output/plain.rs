@@ -1,8 +1,10 @@
 //! An event as a line: the same above the moving lines of a terminal and in a log.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 
-use super::Style;
+use super::{Style, filter::is_mark};
 use crate::engine::event::{Event, Kind, Severity};
 
 /// How a stream tells of events.
@@ -99,7 +101,7 @@ impl Lines {
                 self.line(Mark::Skip, step, &because.to_string())
             }
             Kind::Interrupted { .. } => vec![format!(
-                "{} nothing new is begun",
+                "{} no new step is started",
                 self.mark("stop", "■", |t| self.style.yellow(t))
             )],
             Kind::StepStarted { .. }
@@ -191,38 +193,30 @@ fn hang(line: &str, width: usize, indent: &str) -> Vec<String> {
 
 /// At most `width` characters that show; colours do not count.
 pub(super) fn cut(text: &str, width: usize, more: &str) -> String {
-    let mut shown = 0;
-    let mut escape = false;
-    let length = visible(text);
+    if visible(text) <= width {
+        return text.to_owned();
+    }
     let room = width.saturating_sub(more.chars().count());
+    let mut shown = 0;
     let mut out = String::new();
     for c in text.chars() {
-        escape |= c == '\x1b';
-        if escape {
-            escape = c != 'm';
+        if is_mark(c) {
             out.push(c);
-        } else if length <= width || shown < room {
-            shown += 1;
-            out.push(c);
-        } else if shown == room {
-            shown += 1;
-            out.push_str(more);
+            continue;
         }
+        match shown.cmp(&room) {
+            Ordering::Less => out.push(c),
+            Ordering::Equal => out.push_str(more),
+            Ordering::Greater => {}
+        }
+        shown += 1;
     }
     out
 }
 
 /// How many characters show.
 pub(super) fn visible(text: &str) -> usize {
-    let mut escape = false;
-    text.chars()
-        .filter(|c| {
-            let starts = *c == '\x1b';
-            let inside = escape || starts;
-            escape = inside && *c != 'm';
-            !inside
-        })
-        .count()
+    text.chars().filter(|c| !is_mark(*c)).count()
 }
 
 /// How long, as people read it.
@@ -243,7 +237,10 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::engine::event::{Because, Planned};
+    use crate::{
+        cli::output::filter::Paint,
+        engine::event::{Because, Planned},
+    };
 
     pub(crate) fn run() -> Vec<Event> {
         let planned = |step: &str, cluster: &str| Planned {
@@ -430,8 +427,9 @@ pub(super) mod tests {
 
     #[test]
     fn cutting_counts_what_shows() {
-        assert_eq!(cut("\x1b[31mabcdef\x1b[0m", 4, "…"), "\x1b[31mabc…\x1b[0m");
+        let red = |text: &str| Paint::Red.around(text);
+        assert_eq!(cut(&red("abcdef"), 4, "…"), red("abc…"));
         assert_eq!(cut("abcd", 4, "…"), "abcd");
-        assert_eq!(visible("\x1b[31mab\x1b[0m"), 2);
+        assert_eq!(visible(&red("ab")), 2);
     }
 }

@@ -12,8 +12,12 @@ use super::{
 use crate::{
     cli::error::noted,
     cluster::subset::Change,
-    plan::{ObjectChange, Plan, Planned},
+    plan::{ObjectChange, Plan, Planned, Step},
 };
+
+/// What is agreed to with the account of a peer.
+const READERS: &str = "a reader account reads every Secret of its cluster, cacerts with its CA key included, and its \
+    token does not expire: whoever reads a member's remote secrets has the keys of its peers (see SECURITY.md)";
 
 /// What a plan would do. With `verbose`, why, and every field of what is missing.
 pub(crate) fn render(plan: &Plan, verbose: bool, style: Style) -> String {
@@ -37,6 +41,14 @@ pub(crate) fn render(plan: &Plan, verbose: bool, style: Style) -> String {
         steps
             .iter()
             .for_each(|planned| step(&mut text, planned, verbose, style));
+        text.push('\n');
+    }
+    if plan
+        .steps
+        .iter()
+        .any(|p| matches!(p.step, Step::GrantReader { .. }))
+    {
+        noted(&mut text, style, &READERS.to_owned().into());
         text.push('\n');
     }
     let steps = count(plan.steps.len(), "step");
@@ -141,7 +153,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::Step;
 
     fn planned(step: Step, changes: Vec<ObjectChange>) -> Planned {
         let describe = step.describe();

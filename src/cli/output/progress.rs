@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use super::{
-    Screen,
+    Screen, filter,
     plain::{Lines, visible},
 };
 use crate::engine::event::{Because, Event, Kind, Planned};
@@ -110,7 +110,7 @@ impl Progress {
         for name in names {
             let bar = live.add(ProgressBar::new_spinner());
             bar.set_style(self.spinner());
-            bar.set_prefix(format!("{name:<width$}"));
+            bar.set_prefix(filter::line(&format!("{name:<width$}")));
             bar.enable_steady_tick(Duration::from_millis(100));
             if let Some(lane) = run.clusters.get_mut(name) {
                 lane.bar = Some(bar);
@@ -224,7 +224,7 @@ impl Run {
     fn redraw(&self) {
         for lane in self.clusters.values() {
             if let Some(bar) = &lane.bar {
-                bar.set_message(lane.text());
+                bar.set_message(filter::line(&lane.text()));
             }
         }
         // Once the mesh's own steps are done, only the clusters are worth a line.

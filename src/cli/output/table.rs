@@ -18,9 +18,10 @@ impl Table {
         }
     }
 
-    /// Adds a row; its cells may be coloured.
+    /// Adds a row; its cells may be coloured, and are each on one line.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        let cells = cells.into_iter().map(|cell| cell.replace('\n', " "));
+        self.rows.push(cells.collect());
     }
 
     /// Whether there is nothing but headings.
@@ -93,6 +94,7 @@ fn lines(row: &[String], widths: &[usize]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::filter::painted;
 
     #[test]
     fn columns_line_up_and_the_last_is_broken() {
@@ -107,13 +109,14 @@ mod tests {
         table.row([
             "a-cluster".into(),
             "failed".into(),
-            "no replica of Deployment istiod is available after 15m, and nobody knows why".into(),
+            "no replica of Deployment istiod is available after 15m, and for an unknown reason"
+                .into(),
         ]);
         let style = Style {
             width: 50,
             ..Style::plain()
         };
-        insta::assert_snapshot!(table.render(style).replace('\x1b', "^"), @"
+        insta::assert_snapshot!(painted(&table.render(style), true).replace('\x1b', "^"), @"
         CLUSTER    ISTIOD  WHY
         eks-1      ^[32mok^[0m
         a-cluster  failed  no replica of Deployment istiod

@@ -50,7 +50,7 @@ pub(super) async fn find(
     let state = state.ok_or_else(|| {
         Failure::from_causes(
             Kind::Failed,
-            vec!["there is no place for embedded clusters: HOME is not set".into()],
+            vec!["HOME is not set, so there is no folder for embedded clusters".into()],
         )
     })?;
     if let Some(running) = attach(&state).map_err(|e| unsure(&e))? {
@@ -64,7 +64,7 @@ pub(super) async fn find(
         names => Options::named(names.iter().map(|n| selection::bare(n)), &state),
     };
     frame.screen.say(&format!(
-        "No sandbox is running: this command brings its own {} embedded clusters,\nwhich end with it. To keep some: meshlink sandbox\n",
+        "No sandbox is running: this command starts {} embedded clusters of its own,\nwhich end with it. To keep clusters running: meshlink sandbox\n",
         options.clusters.len()
     ));
     let own = Sandbox::start(options)

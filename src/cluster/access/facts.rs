@@ -60,7 +60,7 @@ pub(crate) enum Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::NotYaml => "is no kubeconfig; istiod only logs that",
+            Self::NotYaml => "is not a kubeconfig; istiod only logs that",
             Self::NoServer => "names no server",
             Self::NoCa => "has no CA inline, so that only a public certificate would be trusted",
             Self::NoToken => "has no token",

@@ -25,7 +25,7 @@ pub(crate) enum Refused {
         missing: Vec<Access>,
     },
     /// The server's certificate is not from this CA, or not for this name.
-    #[error("{server} is not the server its CA is for: {reason}")]
+    #[error("the certificate of {server} is not signed by the CA it should be: {reason}")]
     Tls {
         /// The API server.
         server: String,
@@ -41,7 +41,7 @@ pub(crate) enum Refused {
         reason: String,
     },
     /// It answers, but not as an API server does.
-    #[error("{server} cannot be read")]
+    #[error("cannot read {server}")]
     Other {
         /// The API server.
         server: String,

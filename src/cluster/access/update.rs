@@ -21,7 +21,7 @@ pub(crate) fn update(istio: &Version) -> Update {
     if !at("1.30.0-alpha.0") {
         Update::Gap
     } else if !at("1.30.3") {
-        Update::Broken("a changed remote secret is not taken up, and may hang istiod (istio#60612)")
+        Update::Broken("a changed remote secret is ignored, and may hang istiod (istio#60612)")
     } else if !at("1.30.4") || at("1.31.0-alpha.0") && !at("1.31.0-alpha.2") {
         Update::Broken("other peers' gateways and endpoints may be lost (istio#60920, istio#61043)")
     } else {

@@ -9,6 +9,9 @@ use super::{ConnectOptions, Error, Insecure, is_cleartext};
 use crate::{hint::Hint, name::ClusterName};
 
 mod merge;
+mod place;
+
+use place::{Lines, List};
 
 /// What a context points to, without any secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +81,14 @@ impl ExecFacts {
 pub(crate) struct Merged {
     files: Vec<PathBuf>,
     config: Kubeconfig,
+    lines: Vec<Lines>,
 }
 
 /// A context, ready to become a client.
 pub(super) struct Found {
     cluster: ClusterName,
     context: String,
+    place: String,
     config: Kubeconfig,
     pub(super) server: String,
     pub(super) ca: Option<Vec<u8>>,
@@ -175,20 +180,27 @@ impl Merged {
             .iter()
             .find(|facts| facts.name == context)
             .ok_or_else(|| self.unknown(context, &known))?;
+        let place = self.place(List::Contexts, context);
         let fail = |reason: String| Error::Context {
             cluster: name.clone(),
             context: context.into(),
+            place: place.clone(),
             reason,
         };
         let cluster = self.cluster(&facts.cluster).ok_or_else(|| {
+            fail(match facts.cluster.as_str() {
+                "" => "it names no cluster".to_owned(),
+                cluster => format!("its cluster {cluster:?} is not in the kubeconfig"),
+            })
+        })?;
+        let server = facts.server.clone().filter(|server| !server.is_empty());
+        let server = server.ok_or_else(|| {
+            let place = self.place(List::Clusters, &facts.cluster);
             fail(format!(
-                "its cluster {:?} is not in the kubeconfig",
+                "its cluster {:?} ({place}) has no server",
                 facts.cluster
             ))
         })?;
-        let server = facts.server.clone().filter(|server| !server.is_empty());
-        let server =
-            server.ok_or_else(|| fail(format!("its cluster {:?} has no server", facts.cluster)))?;
         let ca = authority(cluster).map_err(fail)?;
         let exec = facts.exec.clone();
         if let Some(user) = facts.user.clone() {
@@ -202,6 +214,7 @@ impl Merged {
             cluster,
             context,
             config: self.config,
+            place,
             server,
             ca,
             exec,
@@ -237,23 +250,28 @@ impl Merged {
         Ok(())
     }
 
+    /// File and line of a name; only the files, where the line cannot be told.
+    fn place(&self, list: List, name: &str) -> String {
+        let found = self.lines.iter().find_map(|lines| lines.find(list, name));
+        found.unwrap_or_else(|| self.shown_files())
+    }
+
+    fn shown_files(&self) -> String {
+        let files = self.files.iter().map(|file| file.display().to_string());
+        files.collect::<Vec<_>>().join(", ")
+    }
+
     fn unknown(&self, context: &str, known: &[ContextFacts]) -> Error {
-        let files: Vec<_> = self
-            .files
-            .iter()
-            .map(|file| file.display().to_string())
-            .collect();
-        let names: Vec<_> = known.iter().map(|facts| facts.name.as_str()).collect();
-        let known = match names.as_slice() {
-            [] => "is none at all".to_owned(),
-            [name] => format!("is only {name}"),
-            names => format!("are {}", names.join(", ")),
-        };
         Error::NoContext {
             context: context.into(),
-            files: files.join(", "),
-            known,
+            files: self.shown_files(),
+            known: known.iter().map(|facts| facts.name.clone()).collect(),
         }
+    }
+
+    /// That a context is not there.
+    pub(crate) fn lacks(&self, context: &str) -> Error {
+        self.unknown(context, &self.contexts())
     }
 }
 
@@ -267,7 +285,7 @@ fn authority(cluster: &kube::config::Cluster) -> Result<Option<Vec<u8>>, String>
         let pem = base64::engine::general_purpose::STANDARD.decode(data.trim());
         return pem
             .map(Some)
-            .map_err(|error| format!("certificate-authority-data is no base64: {error}"));
+            .map_err(|error| format!("certificate-authority-data is not valid base64: {error}"));
     }
     let Some(file) = cluster
         .certificate_authority
@@ -321,6 +339,7 @@ impl Found {
         let fail = |reason: String| Error::Context {
             cluster: self.cluster.clone(),
             context: self.context.clone(),
+            place: self.place.clone(),
             reason,
         };
         let mut config = kube::Config::from_custom_kubeconfig(self.config.clone(), &options)
@@ -419,25 +438,21 @@ pub(super) mod tests {
         let always = SECOND.replace("interactiveMode: Never", "interactiveMode: Always");
         let no_user = THIRD.replace("user: ''", "user: nobody");
         for (contents, context, want) in [
-            (
-                &[FIRST][..],
-                "rde",
-                r#"no context "rde" in DIR/0.yaml; there is only red"#,
-            ),
+            (&[FIRST][..], "rde", r#"no context "rde" in DIR/0.yaml"#),
             (
                 &[FIRST, SECOND],
                 "x",
-                r#"no context "x" in DIR/0.yaml, DIR/1.yaml; there are red, green"#,
+                r#"no context "x" in DIR/0.yaml, DIR/1.yaml"#,
             ),
             (
                 &["{apiVersion: v1, kind: Config}"],
                 "x",
-                "there is none at all",
+                r#"no context "x" in DIR/0.yaml"#,
             ),
             (
                 &[THIRD],
                 "blue",
-                r#"context "blue": its cluster "blue" is not in the kubeconfig"#,
+                r#"context "blue" (DIR/0.yaml:1): its cluster "blue" is not in the kubeconfig"#,
             ),
             (
                 &[FIRST, THIRD],
@@ -460,12 +475,12 @@ pub(super) mod tests {
             (
                 &[&FIRST.replace("name: blue", "name: red")],
                 "red",
-                r#"cluster "red" stands there twice"#,
+                r#"line 1 has cluster "red" twice"#,
             ),
             (
                 &[&FIRST.replace("server: 'https://red-1', ", "")],
                 "red",
-                r#"its cluster "red" has no server"#,
+                r#"its cluster "red" (DIR/0.yaml:1) has no server"#,
             ),
         ] {
             let text = fail(contents, context, false);
@@ -482,7 +497,7 @@ pub(super) mod tests {
         ] {
             let text = fail(&[broken], "x", false);
             assert!(
-                text.contains("DIR/0.yaml: it is no kubeconfig") && !text.contains("canary"),
+                text.contains("DIR/0.yaml: line ") && !text.contains("canary"),
                 "{text}"
             );
         }
@@ -490,10 +505,7 @@ pub(super) mod tests {
             .err()
             .unwrap()
             .to_string();
-        assert_eq!(
-            missing,
-            "cannot use the kubeconfig /nonexistent/config: there is no such file"
-        );
+        assert_eq!(missing, "there is no kubeconfig /nonexistent/config");
         assert!(Merged::read(&[]).is_err());
     }
 

@@ -115,7 +115,7 @@ impl StepContext<'_> {
     /// named and not waited for: it is not the leaver's fault.
     async fn until_taken(&self, name: &ClusterName) -> Result<Option<String>, Error> {
         let begun = Instant::now();
-        let what = format!("the proxies in {name} have taken the last endpoints");
+        let what = format!("the proxies in {name} have received the latest endpoints");
         let taken = self.until(&what, || async move {
             let proxies = self.proxies(name).await?;
             let behind: Vec<_> = proxies.iter().filter(|p| !p.taken()).collect();
@@ -123,11 +123,11 @@ impl StepContext<'_> {
             Ok(match behind.as_slice() {
                 [] if all == 0 => Progress::Done(None),
                 [] => Progress::Done(Some(format!(
-                    "{all} of {all} proxies in {name} have taken the last endpoints"
+                    "{all} of {all} proxies in {name} have received the latest endpoints"
                 ))),
                 [first, ..] => {
                     let said = format!(
-                        "{} of {all} proxies in {name} have taken the last endpoints, {} has not",
+                        "{} of {all} proxies in {name} have received the latest endpoints, {} has not",
                         all - behind.len(),
                         first.name
                     );
@@ -336,7 +336,7 @@ impl StepContext<'_> {
                 let hints = vec![
                     service.describe(leaver),
                     Hint::meshlink(["leave", leaver.as_str(), "--abandon-load-balancer"])
-                        .remark("where nobody will remove it"),
+                        .remark("if no controller removes it"),
                 ];
                 Err(Error::NotInTime {
                     what: format!("{service} is gone from {leaver} with its load balancer"),
@@ -359,7 +359,7 @@ impl StepContext<'_> {
         cluster.merge(service, &free).await?;
         wait::until(cluster, service, self.deadline, wait::gone, self.say).await?;
         Ok(format!(
-            "the gateway is gone; {} taken off {service}, so its load balancer may still be in the cloud",
+            "the gateway is gone; {} was removed from {service}, so its load balancer may still be in the cloud",
             names.join(", ")
         ))
     }
@@ -476,7 +476,7 @@ impl StepContext<'_> {
                 record.members.remove(leaver);
                 record.proof.clear();
                 self.write_record(cluster, &record).await?;
-                seen(format!("{place} names {leaver} no more"))
+                seen(format!("{place} no longer names {leaver}"))
             }
         }
     }

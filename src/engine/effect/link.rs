@@ -127,7 +127,7 @@ impl StepContext<'_> {
         Ok(cluster.find(&crd).await?.is_some())
     }
 
-    /// Until `from`'s probe reaches what `to` offers: an address counts where it will be used.
+    /// Until `from`'s probe reaches what `to` offers: the address must be reachable from where it is used.
     pub(super) async fn reach(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let there = self.cluster(to)?;
         let gateway = &self.run.mesh.gateway;

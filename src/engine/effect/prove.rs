@@ -86,10 +86,12 @@ impl StepContext<'_> {
         let cluster = self.cluster(name)?;
         let namespace = Ref::cluster(&Kind::NAMESPACE, probe::NAMESPACE);
         let Some(found) = cluster.find(&namespace).await? else {
-            return seen("no probe is there");
+            return seen("there is no probe");
         };
         if !self.owner(cluster)?.has_made(&found) {
-            return seen(format!("{namespace} is not ours and is left alone"));
+            return seen(format!(
+                "namespace {namespace} was not made by meshlink and is left alone"
+            ));
         }
         let deployment = probe::deployment();
         cluster.delete(&deployment, &Delete::foreground()).await?;
@@ -98,7 +100,7 @@ impl StepContext<'_> {
             .delete(&namespace, &Delete::background().only(&found))
             .await?;
         if self.run.leave.leavers.is_empty() {
-            return seen("the probe is gone; its namespace goes");
+            return seen("the probe is gone; its namespace is being deleted");
         }
         wait::until(cluster, &namespace, self.deadline, wait::gone, self.say).await?;
         seen("the probe is gone")

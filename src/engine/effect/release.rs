@@ -287,6 +287,7 @@ impl Ledger<'_> {
         Error::Release {
             cluster,
             release,
+            namespace: self.namespace.to_owned(),
             source: Box::new(source),
         }
     }
@@ -322,7 +323,7 @@ impl Ledger<'_> {
         let (name, namespace) = (self.name, self.namespace);
         Refusal {
             reason: format!(
-                "release {name} is {}: Helm or another tool is at work on it, or died at it",
+                "release {name} is {}: Helm or another tool is changing it, or stopped halfway",
                 record.status.as_str()
             ),
             hints: vec![

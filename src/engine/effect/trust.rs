@@ -31,7 +31,7 @@ impl StepContext<'_> {
         let facts = root.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
-            "root {} until {until}",
+            "root {}, valid until {until}",
             pki::short(&facts.spki_sha256)
         ))
     }
@@ -57,7 +57,7 @@ impl StepContext<'_> {
         let short = |root: &str| root.get(..12).unwrap_or_default().to_owned();
         if there != mine {
             let reason = format!(
-                "was bound to root {} of mesh {} by somebody else meanwhile",
+                "somebody else has bound it to root {} of mesh {} in the meantime",
                 short(&there.root),
                 there.mesh
             );
@@ -96,7 +96,7 @@ impl StepContext<'_> {
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
-            "intermediate {} until {until}",
+            "intermediate {}, valid until {until}",
             pki::short(&facts.spki_sha256)
         ))
     }

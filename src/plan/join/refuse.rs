@@ -100,7 +100,7 @@ impl Member<'_> {
             return None;
         }
         let reason = format!(
-            "is no embedded cluster, but the root of mesh {} in the vault was made for embedded ones",
+            "is a real cluster, but the root of mesh {} in the vault was made for embedded clusters",
             self.mesh.id
         );
         let own = "join with --mesh ANOTHER-NAME, which makes a root of its own";
@@ -155,15 +155,17 @@ impl Member<'_> {
         self.refuse(reason, self.look_at_cacerts())
     }
 
+    /// Its keys by name and size, and its labels: what they hold is no sight for a terminal.
     fn look_at_cacerts(&self) -> Hint {
         let istio = self.mesh.istio.namespace.as_str();
-        let words = ["-n", istio, "get", "secret", "cacerts", "-o", "yaml"];
-        Hint::kubectl(self.name, words)
+        Hint::kubectl(self.name, ["-n", istio, "describe", "secret", "cacerts"])
     }
 
     fn foreign_istio(&self) -> Option<Refusal> {
         let owner = self.seen.istiod.foreign.as_ref()?;
-        let reason = format!("has an istiod that {owner} manages; meshlink leaves it alone");
+        let reason = format!(
+            "already runs an istiod that meshlink did not install: it is managed by {owner}"
+        );
         let istio = self.mesh.istio.namespace.as_str();
         let words = ["-n", istio, "get", "deploy", "istiod", "--show-labels"];
         self.refuse(reason, Hint::kubectl(self.name, words))

@@ -110,6 +110,9 @@ impl LeavePlanner<'_> {
             None if self.how.dead => self.observed.vault.until.get(leaver).copied(),
             None => return None,
         };
+        if self.rest().is_empty() {
+            return None;
+        }
         let Some(until) = until else {
             return self.how.dead.then(|| {
                 format!(
@@ -121,7 +124,7 @@ impl LeavePlanner<'_> {
         let date = until.strftime("%Y-%m-%d");
         Some(format!(
             "{leaver}'s intermediate stays trusted by the others until {date}: \
-             whoever holds its key can speak for the mesh until then"
+             whoever holds its key can sign any identity of the mesh until then"
         ))
     }
 
@@ -135,7 +138,7 @@ impl LeavePlanner<'_> {
             ),
         };
         format!(
-            "nothing was asked of {leaver}: what it still holds stays there{of}; a load balancer \
+            "{leaver} was not contacted: what meshlink made there stays{of}; a load balancer \
              that outlived it has to be deleted in the cloud"
         )
     }
@@ -159,7 +162,7 @@ impl LeavePlanner<'_> {
             seen.is_some_and(|s| !s.remote_secrets.is_empty())
         });
         (rest.len() > 1 && linked && !self.stands()).then(|| {
-            let text = "what stays was not one proved mesh before, and is not proved now";
+            let text = "the remaining clusters were not a proved mesh before this leave, and are not proved now";
             Note::with(text, vec![Hint::join(&rest)])
         })
     }
@@ -171,7 +174,7 @@ fn installed(leaver: &ClusterName, seen: &Seen) -> Option<Note> {
         (seen.istiod.present, "istiod"),
         (seen.cacerts.is_some(), "its cacerts"),
         (!seen.crds.is_empty(), "Istio's CRDs"),
-        (seen.claim.is_some(), "the claim of its root"),
+        (seen.claim.is_some(), "the root claim"),
     ];
     let there: Vec<_> = parts
         .iter()
@@ -180,7 +183,7 @@ fn installed(leaver: &ClusterName, seen: &Seen) -> Option<Note> {
         .collect();
     (!there.is_empty()).then(|| {
         let text = format!(
-            "in {leaver} {} stay, so that what has a sidecar there goes on; to remove them:",
+            "{} were kept in {leaver} so that existing sidecars keep working; to remove them:",
             there.join(", ")
         );
         Note::with(text, vec![uninstall(leaver)])

@@ -130,11 +130,23 @@ fn sidecars(leaver: &ClusterName, seen: &Seen, how: &Leave) -> Option<Refusal> {
     let hints = vec![
         Hint::meshlink(["leave", leaver.as_str()])
             .remark("leaves istiod and the sidecars in place"),
-        Hint::to_fill_in(&format!(
-            "kubectl --context {leaver} label namespace NAMESPACE istio-injection-"
-        )),
-    ];
+    ]
+    .into_iter()
+    .chain(take_out(leaver, pods))
+    .collect();
     Some(Refusal::by(leaver, reason, hints))
+}
+
+/// What takes the sidecars out: of our own sample, or of whatever runs in a namespace.
+fn take_out(leaver: &ClusterName, pods: &[String]) -> Option<Hint> {
+    let (namespace, pod) = pods.first()?.split_once('/')?;
+    let sample = pod.starts_with("helloworld-v") || pod.starts_with("sleep-");
+    if sample {
+        let down = Hint::meshlink(["sample", "down", "--namespace", namespace]);
+        return Some(down.remark("if these are the sample apps"));
+    }
+    let words = ["label", "namespace", namespace, "istio-injection-"];
+    Some(Hint::kubectl(leaver, words).remark("then restart its pods"))
 }
 
 /// Without the one who removes it, the load balancer would stay and the Service would hang.

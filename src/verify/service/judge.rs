@@ -133,7 +133,7 @@ fn endpoints(seen: &ServiceSeen, from: &There, to: &There, gateways: &Gateways) 
     };
     let Some(proxy) = from.proxy.as_deref() else {
         let text = format!(
-            "no pod with a sidecar runs in {}, so nobody could be asked",
+            "no pod with a sidecar runs in {}, so no proxy could be asked",
             from.cluster
         );
         return of(

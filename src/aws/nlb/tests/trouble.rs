@@ -135,7 +135,7 @@ async fn a_minute_of_throttling_is_waited_out() {
     result.unwrap();
     assert!(
         reasons[0].starts_with("pending: elasticloadbalancing:")
-            && reasons[0].ends_with("throttled, asked again"),
+            && reasons[0].ends_with("throttled; retrying"),
         "{reasons:?}"
     );
 }

@@ -96,7 +96,10 @@ impl<'a> Folder<'a> {
             for part in Path::new(name).components() {
                 at.push(part);
                 if at.is_symlink() {
-                    return Err(refused(&at, "is a link, which may lead anywhere"));
+                    return Err(refused(
+                        &at,
+                        "is a symbolic link, which may lead outside the folder",
+                    ));
                 }
             }
             if at.exists() && !self.before.files.contains_key(name) {

@@ -161,7 +161,7 @@ impl Gate<'_> {
             Lack::of(
                 format!("from {peer}, {greeting}"),
                 Hint::meshlink(["ca", "status", peer.as_str(), self.of.as_str()])
-                    .remark("do both trust one root?"),
+                    .remark("do both trust the same root?"),
             )
         });
         (tried, lack)

@@ -1,45 +1,73 @@
 //! Several kubeconfig files as one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use kube::config::{Kubeconfig, KubeconfigError};
 
-use super::{Error, Merged};
+use super::{Error, Merged, place::Lines};
 
 /// Reads and merges: what an earlier file says wins. A file that is not there is passed over, as
 /// long as there is another, as kubectl does.
 pub(in super::super) fn read(files: &[PathBuf]) -> Result<Merged, Error> {
     let mut merged: Option<Kubeconfig> = None;
     let mut missing = None;
+    let mut lines = vec![];
     for file in files.iter().filter(|file| !file.as_os_str().is_empty()) {
-        let next = match Kubeconfig::read_from(file) {
-            Ok(next) => normal(next),
-            Err(KubeconfigError::ReadConfig(io, _))
-                if io.kind() == std::io::ErrorKind::NotFound =>
-            {
+        let text = match fs::read(file) {
+            Ok(bytes) => text(file, bytes)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 missing.get_or_insert(file);
                 continue;
             }
-            Err(error) => return Err(broken(file, &error)),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                return Err(unusable(file, "it is a folder, not a file"));
+            }
+            Err(error) => return Err(unusable(file, error.to_string())),
         };
-        if let Some(name) = twice(&next) {
-            return Err(kubeconfig_error(file, format!("{name} stands there twice")));
+        let found = Lines::of(file, &text);
+        if let Some(kind) = found.kind.as_deref().filter(|kind| *kind != "Config") {
+            return Err(unusable(file, format!("its kind is {kind}, not Config")));
         }
+        let next =
+            Kubeconfig::read_from(file).map_err(|error| broken(file, &text, &found, &error))?;
+        if let Some(twice) = found.twice() {
+            return Err(unusable(file, twice));
+        }
+        let next = normal(next);
         merged = Some(match merged {
             None => next,
-            Some(first) => first.merge(next).map_err(|error| broken(file, &error))?,
+            Some(first) => {
+                let both = first.merge(next);
+                both.map_err(|error| broken(file, &text, &found, &error))?
+            }
         });
+        lines.push(found);
     }
     match (merged, missing) {
         (Some(config), _) => Ok(Merged {
             files: files.to_vec(),
             config,
+            lines,
         }),
-        (None, Some(file)) => Err(kubeconfig_error(file, "there is no such file".into())),
-        (None, None) => Err(kubeconfig_error(
-            Path::new("(none)"),
-            "no file was named".into(),
-        )),
+        (None, missing) => Err(Error::NoKubeconfig {
+            path: missing.map_or_else(String::new, |file| file.display().to_string()),
+        }),
+    }
+}
+
+/// What a kubeconfig is made of. UTF-16 is left to the reader below, which knows it.
+fn text(file: &Path, bytes: Vec<u8>) -> Result<String, Error> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Ok(String::new());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| unusable(file, "it is not text"))?;
+    match text.trim().is_empty() {
+        true => Err(unusable(file, "it is empty")),
+        false => Ok(text),
     }
 }
 
@@ -49,41 +77,38 @@ fn normal(mut config: Kubeconfig) -> Kubeconfig {
     config
 }
 
-fn twice(config: &Kubeconfig) -> Option<String> {
-    fn first<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
-        let mut seen = std::collections::HashSet::new();
-        names
-            .into_iter()
-            .find(|name| !seen.insert(*name))
-            .map(|name| format!("{what} {name:?}"))
-    }
-    first("cluster", config.clusters.iter().map(|named| &named.name))
-        .or_else(|| first("context", config.contexts.iter().map(|named| &named.name)))
-        .or_else(|| first("user", config.auth_infos.iter().map(|named| &named.name)))
-}
-
-fn kubeconfig_error(file: &Path, reason: String) -> Error {
+fn unusable(file: &Path, reason: impl Into<String>) -> Error {
     Error::Kubeconfig {
         path: file.display().to_string(),
-        reason,
+        reason: reason.into(),
     }
 }
 
 /// A parser's message may quote the file, tokens and all: only the place is told.
-fn broken(file: &Path, error: &KubeconfigError) -> Error {
+fn broken(file: &Path, text: &str, lines: &Lines, error: &KubeconfigError) -> Error {
     let reason = match error {
         KubeconfigError::ReadConfig(io, _) => io.to_string(),
         KubeconfigError::Parse(error) => match error.location() {
-            Some(at) => format!(
-                "it is no kubeconfig: line {}, column {}",
-                at.line(),
-                at.column()
-            ),
-            None => "it is no kubeconfig".into(),
+            Some(at) => misread(text, lines, at.line(), at.column()),
+            None => "it is not valid YAML, or not a kubeconfig".into(),
         },
         other => other.to_string(),
     };
-    kubeconfig_error(file, reason)
+    unusable(file, reason)
+}
+
+/// What is wrong at a place, as far as it can be told without showing what stands there.
+fn misread(text: &str, lines: &Lines, line: u64, column: u64) -> String {
+    // A tab ends what the parser understands, before it or behind it.
+    let near = (1..).zip(text.lines());
+    let near = near.filter(|(n, _)| (line.saturating_sub(1)..=line + 1).contains(n));
+    let is_tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
+    if let Some((line, _)) = near.into_iter().find(|(_, text)| is_tab(text)) {
+        return format!("line {line} is indented with a tab: YAML takes spaces only");
+    }
+    let of = lines.near(line);
+    let of = of.map_or_else(String::new, |of| format!(" (in {of})"));
+    format!("line {line}, column {column}{of}: not valid YAML, or not what a kubeconfig has there")
 }
 
 #[cfg(test)]
