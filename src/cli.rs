@@ -105,6 +105,9 @@ impl Frame {
             until: Instant::now() + limit,
         };
         let answer = self.screen.ask(question, word, &patience);
+        if self.cancel.is_cancelled() {
+            return Err(Failure::interrupted());
+        }
         answer.ok_or_else(|| {
             let text = "not a terminal: pass --yes to change clusters";
             let failure = Failure::from_causes(Kind::Usage, vec![text.into()]);

@@ -15,7 +15,7 @@ use std::{
 use clap::{CommandFactory, ValueEnum};
 use clap_complete::env::CompleteEnv;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal as UnixSignal, SignalKind, signal},
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 use tokio_util::sync::CancellationToken;
@@ -183,9 +183,20 @@ pub(crate) fn interruptions(
 ) -> (UnboundedReceiver<()>, Listening) {
     let (heard, told) = unbounded_channel();
     let (ended, ends) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return (told, Listening(ended));
+    };
+    // Heard from now on, and not only from when the thread has begun.
+    let mut signals = {
+        let _inside = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok())
+    };
     let listen = async move {
         loop {
-            interruption().await;
+            interruption(&mut signals).await;
             // It is told of before what it ends can have ended.
             let _ = heard.send(());
             cancel.cancel();
@@ -197,12 +208,7 @@ pub(crate) fn interruptions(
             }
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    if let Ok(runtime) = runtime {
-        std::thread::spawn(move || runtime.block_on(listen));
-    }
+    std::thread::spawn(move || runtime.block_on(listen));
     (told, Listening(ended))
 }
 
@@ -221,17 +227,15 @@ fn give_up() {
     std::process::exit(Exit::Interrupted.code().into());
 }
 
-async fn interruption() {
-    let wait = async |kind| match signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
-        }
+async fn interruption([interrupt, terminate]: &mut [Option<UnixSignal>; 2]) {
+    let wait = async |signal: &mut Option<UnixSignal>| match signal {
+        Some(signal) => drop(signal.recv().await),
         // Without a handler the system's own way of stopping stays in force.
-        Err(_) => std::future::pending().await,
+        None => std::future::pending().await,
     };
     tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
+        () = wait(interrupt) => {}
+        () = wait(terminate) => {}
     }
 }
 

@@ -69,8 +69,13 @@ pub(crate) fn not_reached<'a>(members: impl IntoIterator<Item = &'a Unreachable>
         causes: u.why.clone(),
         hints: u.hints.clone(),
     };
+    let members: Vec<_> = members.into_iter().collect();
     Failure {
-        kind: Kind::Failed,
+        // There is no way to what a kubeconfig does not name.
+        kind: match members.iter().all(|u| u.server.is_none()) {
+            true => Kind::Usage,
+            false => Kind::Failed,
+        },
         errors: members.into_iter().map(one).collect(),
     }
 }

@@ -67,7 +67,7 @@ impl From<Unreached> for Failure {
             Unreached::NotEmbedded { text, there } => {
                 let there = there.join(", ");
                 let text = format!("no embedded cluster is called {text:?}: there are {there}");
-                Self::from_causes(Kind::Failed, vec![text])
+                Self::usage(text)
             }
         }
     }

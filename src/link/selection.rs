@@ -211,15 +211,18 @@ pub(crate) fn alone(by: Named<'_>) -> Result<Mesh, Failure> {
 /// other answers.
 async fn recorded(named: &Mesh, finder: &Finder) -> Result<Option<(ClusterName, Record)>, Failure> {
     let looks = named.clusters.iter().map(|m| recorded_in(named, m, finder));
-    let mut failed = None;
+    let (mut failed, mut answered) = (None, false);
     for (member, look) in named.clusters.iter().zip(future::join_all(looks).await) {
         match look {
             Ok(Some(record)) => return Ok(Some((member.name.clone(), record))),
-            Ok(None) => {}
+            Ok(None) => answered = true,
             Err(failure) => failed = failed.or(Some(failure)),
         }
     }
-    failed.map_or(Ok(None), Err)
+    match failed {
+        Some(failure) if !answered => Err(failure),
+        _ => Ok(None),
+    }
 }
 
 async fn recorded_in(

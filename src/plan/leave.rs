@@ -238,8 +238,13 @@ impl<'a> LeavePlanner<'a> {
     }
 
     fn forget(&self, plan: &mut Plan, leaver: &ClusterName) {
+        let before = self.how.leavers.iter().take_while(|other| *other != leaver);
         for member in &self.mesh.clusters {
             let cluster = &member.name;
+            if cluster != leaver && self.how.leavers.contains(cluster) {
+                // Its record goes as a whole.
+                continue;
+            }
             let recorded = self.seen(cluster).is_some_and(|s| s.record.is_some());
             if self.knows(cluster, leaver) || (recorded && cluster == leaver) {
                 let step = Step::ForgetMember {
@@ -248,6 +253,11 @@ impl<'a> LeavePlanner<'a> {
                 };
                 let mut needs = self.unlinked(leaver);
                 needs.push(Step::CloseGateway(leaver.clone()));
+                // One at a time writes a record, so that none writes back whom another has struck out.
+                needs.extend(before.clone().map(|leaver| Step::ForgetMember {
+                    cluster: cluster.clone(),
+                    leaver: leaver.clone(),
+                }));
                 plan.add(step, needs, format!("{leaver} is recorded as a member"));
                 plan.deleting(self.record(leaver).filter(|_| cluster == leaver));
             }

@@ -113,15 +113,20 @@ fn a_silent_member_hides_no_other() {
 #[test]
 fn a_member_without_a_context_hides_no_other() {
     let world = World::joined(3);
-    let path = &world.endpoints().kubeconfig;
-    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let all = fs::read(&world.endpoints().kubeconfig).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&all).unwrap();
     let contexts = config["contexts"].as_array_mut().unwrap();
     contexts.retain(|c| c["name"] != "eks-3");
-    fs::write(path, config.to_string()).unwrap();
-    let status = world.run("status").ends(6);
+    fs::write(world.user.here().join("two"), config.to_string()).unwrap();
+    let named = "eks-1 eks-2 eks-3 --kubeconfig two";
+    let status = world.user.run(&format!("status {named}")).ends(6);
     status.says("eks-3").says("eks-1 eks-2");
     // What somebody typed wrongly is not passed over by what changes clusters.
-    world.run("join eks-1 eks-2 eks-3").ends(1);
+    let charts = &world.endpoints().charts;
+    world
+        .user
+        .run(&format!("join {named} --charts {charts} --yes"))
+        .ends(2);
 }
 
 #[test]

@@ -55,7 +55,9 @@ fn unmark(world: &World, cluster: &str) {
 fn an_istio_that_was_never_in_a_mesh_is_not_taken_apart() {
     let world = World::joined(2);
     unmark(&world, "eks-1");
-    world.delete("eks-1", &istio("configmaps", "meshlink-root"));
+    for map in ["meshlink-root", "meshlink"] {
+        world.delete("eks-1", &istio("configmaps", map));
+    }
     let authority = json!({"metadata": {"name": "istio-ca-secret"}, "type": "istio.io/ca-root",
         "data": {"ca-key.pem": "dg=="}});
     world.create(

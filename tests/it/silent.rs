@@ -96,7 +96,7 @@ fn one_cause_is_said_once() {
 fn what_goes_into_a_pipe_is_not_wrapped() {
     let user = crate::kit::Session::new();
     let mut command = user
-        .command("verify a-cluster-with-a-long-name another-cluster-with-a-long-name --mesh shop");
+        .command("verify a-cluster-with-a-long-name another-cluster-with-a-long-name --mesh shop --kubeconfig /a/file/that/is/not/there/and/has/a/name/that/does/not/fit");
     command.env_remove("COLUMNS");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

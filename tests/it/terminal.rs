@@ -116,15 +116,12 @@ fn stranger(world: &World) -> (Session, String) {
 
 #[test]
 fn real_clusters_are_changed_by_those_who_agree() {
-    let world = World::new(2);
+    let world = World::joined(2);
     let (user, place) = stranger(&world);
     let before = world.inventory("eks-1");
-    let join = format!("join eks-1 eks-2 {place}");
-    user.run(&join)
-        .ends(2)
-        .says("not a terminal: pass --yes")
-        .says(&format!("hint: meshlink plan eks-1 eks-2 {place}"));
-    let Some(answer) = typing(&user, &join, "n") else {
+    let verify = format!("verify eks-1 eks-2 --traffic {place}");
+    user.run(&verify).ends(2).says("not a terminal: pass --yes");
+    let Some(answer) = typing(&user, &verify, "n") else {
         return;
     };
     let answer = answer
@@ -134,7 +131,7 @@ fn real_clusters_are_changed_by_those_who_agree() {
         .says("nothing was changed");
     assert!(!answer.stdout.contains("error:"), "{answer}");
     assert!(before == world.inventory("eks-1"));
-    user.run(&format!("{join} --yes")).ends(0);
+    typing(&user, &verify, "y").unwrap().ends(0);
     let leave = format!("leave eks-2 --uninstall {place}");
     user.run(&leave).ends(2).says(&format!(
         "hint: meshlink plan leave eks-2 --uninstall {place}"

@@ -22,13 +22,12 @@ pub use http::Transport;
 
 /// How charts are fetched. The default uses the network and remembers nothing.
 ///
-/// Nothing is read from the environment: proxies and logins are what is written here.
+/// Nothing is read from the environment: logins are what is written here, and proxies are the affair of the transport.
 ///
 /// ```
-/// use helm_engine::{Credential, FetchOptions, Proxy};
+/// use helm_engine::{Credential, FetchOptions};
 /// let options = FetchOptions {
 ///     cache: Some("/var/cache/charts".into()),
-///     proxy: Proxy { https: Some("http://proxy.example:3128".into()), ..Proxy::default() },
 ///     credentials: vec![Credential::new("registry.example", "jo", "a password")],
 ///     ..FetchOptions::default()
 /// };

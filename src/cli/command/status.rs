@@ -62,7 +62,7 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
     let mut verdict = last.lock().await;
     let unread = verdict.failed().any(|c| c.id == Claim::Reachable);
     let exit = match exit {
-        Exit::Done if unread => Exit::PartlyDone,
+        Exit::Done | Exit::Ill if unread => Exit::PartlyDone,
         exit => exit,
     };
     frame.hints.settle_verdict(&mut verdict);

@@ -121,7 +121,7 @@ mod tests {
         eks-1      ^[32mok^[0m
         a-cluster  failed  no replica of Deployment istiod
                            is available after 15m, and
-                           nobody knows why
+                           for an unknown reason
         ");
     }
 }

@@ -90,8 +90,8 @@ impl Plugin {
         let json: Option<Printed> = serde_json::from_slice(&printed).ok();
         // client-go takes YAML too.
         let parsed = json.or_else(|| serde_saphyr::from_slice(&printed).ok());
-        let parsed = parsed
-            .ok_or_else(|| self.failed("printed something that is no ExecCredential".to_owned()))?;
+        let parsed =
+            parsed.ok_or_else(|| self.failed("did not print an ExecCredential".to_owned()))?;
         parsed
             .status
             .ok_or_else(|| self.failed("printed an ExecCredential without a status".to_owned()))

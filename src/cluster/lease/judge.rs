@@ -100,11 +100,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let run = self.run.as_deref().unwrap_or_default();
         let who = self.identity.strip_suffix(run).unwrap_or(&self.identity);
-        let plain = |c: &char| {
-            !c.is_control()
-                && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
-        let shown: String = who.trim().chars().filter(plain).take(SHOWN).collect();
+        let shown: String = who.trim().chars().take(SHOWN).collect();
         f.write_str(&shown)
     }
 }

@@ -36,7 +36,7 @@ fn a_readiness_gate_tries_the_name_from_the_peers() {
     let balancer = second("--timeout 2s", 4);
     let reason = balancer["reason"].as_str().unwrap();
     assert!(
-        reason.starts_with("from eks-1, 198.18.1.11:15443 answered no TLS: it does not answer"),
+        reason.starts_with("from eks-1, 198.18.1.11:15443 did not answer TLS: it does not answer"),
         "{reason}"
     );
     assert_eq!(balancer["tried"][0]["tls"], json!(["198.18.1.10"]));
