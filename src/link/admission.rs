@@ -71,8 +71,7 @@ pub(crate) fn not_reached<'a>(members: impl IntoIterator<Item = &'a Unreachable>
     };
     let members: Vec<_> = members.into_iter().collect();
     Failure {
-        // There is no way to what a kubeconfig does not name.
-        kind: match members.iter().all(|u| u.server.is_none()) {
+        kind: match members.iter().all(|u| u.unknown) {
             true => Kind::Usage,
             false => Kind::Failed,
         },

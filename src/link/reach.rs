@@ -162,9 +162,13 @@ impl Finder {
             e.hint().into_iter().fold(failure, Failure::hint)
         })?;
         let unreachable = failed.into_iter().map(|(name, failure)| {
+            let unknown = failure.kind == Kind::Usage;
             let problems = failure.errors.into_iter();
             let (why, hints): (Vec<_>, Vec<_>) = problems.map(|p| (p.causes, p.hints)).unzip();
-            let unreachable = Unreachable::without_a_way(&name, why.concat(), hints.concat());
+            let unreachable = Unreachable {
+                unknown,
+                ..Unreachable::without_a_way(&name, why.concat(), hints.concat())
+            };
             (name, unreachable)
         });
         Ok((connected, unreachable.collect()))

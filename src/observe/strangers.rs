@@ -93,13 +93,17 @@ fn is_istiods(object: &Value) -> bool {
     published && kind == Some("ConfigMap") || is_election(object)
 }
 
-/// By which istiod's replicas agree who of them does what.
+/// By which istiod's replicas agree who of them does what: `istio-leader`, `istio-namespace-controller-election`,
+/// `istio-gateway-status-leader-default`, `istio-ip-autoallocate`. A Lease holds nothing that could be missed.
 pub(crate) fn is_election(object: &Value) -> bool {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let named =
-        name.starts_with("istio-") && (name.ends_with("-leader") || name.ends_with("-election"));
-    let kind = object["kind"].as_str();
-    named && matches!(kind, Some("ConfigMap" | "Lease"))
+    let ends = name.ends_with("-leader") || name.ends_with("-election");
+    name.starts_with("istio-")
+        && match object["kind"].as_str() {
+            Some("Lease") => true,
+            Some("ConfigMap") => ends,
+            _ => false,
+        }
 }
 
 /// What every namespace has, and what is known by its name alone.

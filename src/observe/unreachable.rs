@@ -27,6 +27,9 @@ pub struct Unreachable {
     /// the command to mend.
     #[serde(skip)]
     pub(crate) silent: bool,
+    /// It is called by a name that nothing knows.
+    #[serde(skip)]
+    pub(crate) unknown: bool,
 }
 
 impl Unreachable {
@@ -51,6 +54,7 @@ impl Unreachable {
             why,
             hints: vec![],
             silent,
+            unknown: false,
         }
     }
 
@@ -62,6 +66,7 @@ impl Unreachable {
             why,
             hints,
             silent: false,
+            unknown: false,
         }
     }
 

@@ -45,8 +45,9 @@ fn silent() -> (TcpListener, String) {
 
 #[test]
 fn a_command_that_reads_ends_at_once() {
-    let (listener, server) = silent();
     for signal in [Signal::INT, Signal::TERM] {
+        // One of its own for each: connections of an earlier run would be taken for those of this one.
+        let (listener, server) = silent();
         let session = Session::new();
         kubeconfig(&session, &server, None);
         let running = session.start("status a b --kubeconfig config");

@@ -10,6 +10,13 @@ use crate::actors::{Cluster, Objects, Read};
 
 /// The ConfigMap that carries the trust bundle into every namespace.
 const ROOT_CERT: &str = "istio-ca-root-cert";
+/// Leases by which the replicas of a real istiod agree; they stay when it goes.
+const ELECTIONS: [&str; 4] = [
+    "istio-namespace-controller-election",
+    "istio-gateway-deployment-default",
+    "istio-gateway-status-leader-default",
+    "istio-ip-autoallocate",
+];
 
 /// Keeps a root of istiod's own in its Secret; if another replica was first, takes that one.
 pub(crate) async fn keep_own_root(cluster: &Cluster, istiod: &Istiod) {
@@ -49,6 +56,15 @@ pub(crate) async fn write(cluster: &Cluster, istiod: &Istiod) {
     for namespace in objects.list("namespaces", None) {
         if !namespace.deleting() {
             write_roots(&objects, namespace.name(), roots).await;
+        }
+    }
+    for name in ELECTIONS {
+        let leases = "leases.coordination.k8s.io";
+        if objects.get(leases, &istiod.namespace, name).is_none() {
+            let new = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": {"name": name, "namespace": istiod.namespace},
+                "spec": {"holderIdentity": istiod.pod}});
+            let _ = objects.create(leases, &new).await;
         }
     }
     let bundle = STANDARD.encode(roots);
