@@ -72,7 +72,7 @@ fn with_sandbox_names_mean_clusters_of_the_sandbox_only() {
         );
     }
     run(&ours, &theirs, &theirs, "join eks-1 prod --sandbox")
-        .ends(1)
+        .ends(2)
         .says("no embedded cluster is called \"prod\": there are eks-1, eks-2");
 }
 

@@ -94,7 +94,7 @@ const RUNS: [(&str, i32, &str); 44] = [
     ("render eks-1 eks-2 --out gitops --check", 0, "render"),
     // What fails.
     ("join eks-1", 2, "report"),
-    ("join eks-1 nowhere", 1, "report"),
+    ("join eks-1 nowhere", 2, "report"),
     ("join eks-1 eks-3", 5, "report"),
     ("join -f bad.yaml", 3, "report"),
     ("join", 2, "report"),

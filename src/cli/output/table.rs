@@ -120,8 +120,8 @@ mod tests {
         CLUSTER    ISTIOD  WHY
         eks-1      ^[32mok^[0m
         a-cluster  failed  no replica of Deployment istiod
-                           is available after 15m, and
-                           for an unknown reason
+                           is available after 15m, and for
+                           an unknown reason
         ");
     }
 }
