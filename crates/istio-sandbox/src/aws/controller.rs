@@ -131,11 +131,22 @@ impl Controller {
         groups: &[(Value, TargetGroup)],
     ) -> Result<(), kube::Error> {
         let kind = resource("elbv2.k8s.aws/v1beta1", "TargetGroupBinding");
-        let there: Api<DynamicObject> =
+        let all: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace(service), &kind);
-        let there = there.list(&ListParams::default()).await?.items;
-        for (port, group) in groups {
-            let binding = binding(service, port, group);
+        let of_service = format!("{STACK_NAME}={}", name(service));
+        let there = all.list(&ListParams::default().labels(&of_service)).await?;
+        let wanted = groups
+            .iter()
+            .map(|(port, group)| binding(service, port, group));
+        let wanted: Vec<_> = wanted.collect();
+        // What the Service was before it was changed has no binding any more.
+        for old in there.iter().filter_map(|b| b.metadata.name.as_deref()) {
+            if !wanted.iter().any(|binding| name(binding) == old) {
+                let deleted = all.delete(old, &DeleteParams::default()).await;
+                gone(deleted.map(|_| ()))?;
+            }
+        }
+        for binding in wanted {
             let same = |b: &DynamicObject| {
                 b.metadata.name.as_deref() == Some(name(&binding))
                     && b.data["spec"] == binding["spec"]
