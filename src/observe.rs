@@ -27,7 +27,7 @@ pub(crate) use facts::{
     istio_version, keepers, label_digest, published_roots, record,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
-pub(crate) use strangers::{is_election, is_stranger, strangers};
+pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 
 /// Everything the plan is made from.

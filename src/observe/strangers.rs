@@ -9,6 +9,12 @@ use crate::{
     owner::{self, Owner},
 };
 
+/// What replicas that agree by a ConfigMap write on it.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+/// What the AWS Load Balancer Controller writes on what it makes for a Service, and takes away with it.
+const STACK: &str = "service.k8s.aws/stack-name";
+/// ConfigMaps that istiod writes into every namespace: the roots, and what is revoked.
+pub(crate) const PUBLISHED: [&str; 2] = ["istio-ca-root-cert", "istio-ca-crl"];
 /// How many kinds are listed at the same time.
 const ABREAST: usize = 8;
 /// What comes and goes by itself.
@@ -73,6 +79,7 @@ pub(crate) fn is_stranger(object: &Value, owner: &Owner, releases: &[(&str, &str
         && !is_record(object, releases)
         && !is_istiods(object)
         && !is_kubernetes(object)
+        && metadata["labels"][STACK].is_null()
 }
 
 /// The records of our own releases.
@@ -87,8 +94,8 @@ fn is_record(object: &Value, releases: &[(&str, &str)]) -> bool {
 /// What istiod writes while it runs.
 fn is_istiods(object: &Value) -> bool {
     let metadata = &object["metadata"];
-    let published =
-        metadata["name"] == "istio-ca-root-cert" && metadata["labels"]["istio.io/config"] == "true";
+    let name = metadata["name"].as_str().unwrap_or_default();
+    let published = PUBLISHED.contains(&name) && metadata["labels"]["istio.io/config"] == "true";
     let kind = object["kind"].as_str();
     published && kind == Some("ConfigMap") || is_election(object)
 }
@@ -101,7 +108,7 @@ pub(crate) fn is_election(object: &Value) -> bool {
     name.starts_with("istio-")
         && match object["kind"].as_str() {
             Some("Lease") => true,
-            Some("ConfigMap") => ends,
+            Some("ConfigMap") => ends || !object["metadata"]["annotations"][LEADER].is_null(),
             _ => false,
         }
 }

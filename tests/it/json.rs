@@ -108,7 +108,7 @@ const RUNS: [(&str, i32, &str); 44] = [
     ("ca status --mesh none", 2, "ca-status"),
     ("wait nlb eks-1 --mesh none", 5, "wait-nlb"),
     ("sample call --namespace Bad", 2, "sample-call"),
-    ("leave eks-9", 1, "report"),
+    ("leave eks-9", 2, "report"),
     ("leave eks-2", 0, "report"),
     ("status", 7, "verdict"),
 ];

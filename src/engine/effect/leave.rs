@@ -1,6 +1,6 @@
 //! Taking a member out again, and seeing that it is gone.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -18,7 +18,8 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{
-        CLAIM, Keeper, RECORD, claim, is_election, keepers, published_roots, record, strangers,
+        CLAIM, Keeper, PUBLISHED, RECORD, claim, is_election, keepers, published_roots, record,
+        strangers,
     },
     plan::{Deletion, Step},
     spec::OPENER,
@@ -447,11 +448,19 @@ impl StepContext<'_> {
             cluster.names(&Kind::CONFIG_MAP, Some(istio), None),
             cluster.names(&Kind::LEASE, Some(istio), None),
         )?;
-        let is_ours = |map: &&Value| {
-            map["metadata"]["name"] == "istio-ca-root-cert"
+        let holds_root = |map: &&Value| {
+            map["metadata"]["name"] == PUBLISHED[0]
                 && root
                     .as_ref()
                     .is_some_and(|root| published_roots(map).contains(root))
+        };
+        // The istiod that wrote our root into a namespace wrote the others too.
+        let space = |map: &Value| map["metadata"]["namespace"].as_str().map(str::to_owned);
+        let spaces = published.iter().filter(holds_root).filter_map(space);
+        let spaces: BTreeSet<_> = spaces.collect();
+        let is_ours = |map: &&Value| {
+            let name = map["metadata"]["name"].as_str().unwrap_or_default();
+            PUBLISHED.contains(&name) && space(map).is_some_and(|s| spaces.contains(&s))
         };
         let elections = elections.iter().chain(&leases).filter(|o| is_election(o));
         let all = published.iter().filter(is_ours).chain(elections);

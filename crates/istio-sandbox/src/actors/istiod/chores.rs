@@ -10,6 +10,8 @@ use crate::actors::{Cluster, Objects, Read};
 
 /// The ConfigMap that carries the trust bundle into every namespace.
 const ROOT_CERT: &str = "istio-ca-root-cert";
+/// The ConfigMap that carries the list of what is revoked.
+const REVOKED: &str = "istio-ca-crl";
 /// Leases by which the replicas of a real istiod agree; they stay when it goes.
 const ELECTIONS: [&str; 4] = [
     "istio-namespace-controller-election",
@@ -56,6 +58,7 @@ pub(crate) async fn write(cluster: &Cluster, istiod: &Istiod) {
     for namespace in objects.list("namespaces", None) {
         if !namespace.deleting() {
             write_roots(&objects, namespace.name(), roots).await;
+            write_revoked(&objects, namespace.name()).await;
         }
     }
     for name in ELECTIONS {
@@ -94,6 +97,15 @@ async fn write_roots(objects: &Objects, namespace: &str, roots: &str) {
             objects.create("configmaps", &new).await
         }
     };
+}
+
+/// What is revoked, beside the roots: nothing, where no list was given.
+async fn write_revoked(objects: &Objects, namespace: &str) {
+    if objects.get("configmaps", namespace, REVOKED).is_none() {
+        let new = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"ca-crl.pem": ""},
+            "metadata": {"name": REVOKED, "namespace": namespace, "labels": {"istio.io/config": "true"}}});
+        let _ = objects.create("configmaps", &new).await;
+    }
 }
 
 /// Sets the bundle, and makes validation strict now that somebody answers.
