@@ -56,9 +56,9 @@ def the_replica_that_lags_is_named():
         said = bad["synced/eks-1/eks-2"]["evidence"]
         assert f"1 of 2 istiod replicas synced with eks-2: {new} " in said, said
         assert well not in said, said
-        run("status", *NAMES, "--istiod-values", VALUES, expect=7)
+        run("status", *NAMES, expect=7)
     finally:
         do(*inside, "nft", "delete", "table", "ip", "lags")
     # It goes on trying, and catches up by itself.
-    eventually("the replica has caught up", lambda: run("status", *NAMES, "--istiod-values", VALUES), 120, 2)
+    eventually("the replica has caught up", lambda: run("status", *NAMES), 120, 2)
     return said
