@@ -25,7 +25,7 @@ mod target;
 
 pub(crate) use environment::Environment;
 use environment::variable;
-pub(crate) use target::{Consent, Flags, Others, Sources, Target};
+pub(crate) use target::{Changing, Flags, Sources, Target};
 
 /// What everybody can do.
 const TRY: &str = "Try it without a cluster: meshlink join eks-1 eks-2 --sandbox";
@@ -168,11 +168,9 @@ pub(crate) struct Join {
     #[command(flatten)]
     pub(crate) target: Target,
     #[command(flatten)]
-    pub(crate) consent: Consent,
+    pub(crate) changing: Changing,
     #[command(flatten)]
     pub(crate) sources: Sources,
-    #[command(flatten)]
-    pub(crate) others: Others,
 }
 
 /// `meshlink leave`.
@@ -181,9 +179,7 @@ pub(crate) struct Leave {
     #[command(flatten)]
     pub(crate) how: Leaving,
     #[command(flatten)]
-    pub(crate) consent: Consent,
-    #[command(flatten)]
-    pub(crate) others: Others,
+    pub(crate) changing: Changing,
 }
 
 /// Who leaves, and how far.
@@ -264,11 +260,9 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) target: Target,
     #[command(flatten)]
-    pub(crate) consent: Consent,
+    pub(crate) changing: Changing,
     #[command(flatten)]
     pub(crate) sources: Sources,
-    #[command(flatten)]
-    pub(crate) others: Others,
 }
 
 /// `meshlink sample`.
@@ -316,9 +310,7 @@ pub(crate) struct SampleUp {
     #[command(flatten)]
     pub(crate) target: SampleTarget,
     #[command(flatten)]
-    pub(crate) consent: Consent,
-    #[command(flatten)]
-    pub(crate) others: Others,
+    pub(crate) changing: Changing,
 }
 
 /// `meshlink sample down`.
@@ -327,9 +319,7 @@ pub(crate) struct SampleDown {
     #[command(flatten)]
     pub(crate) target: SampleTarget,
     #[command(flatten)]
-    pub(crate) consent: Consent,
-    #[command(flatten)]
-    pub(crate) others: Others,
+    pub(crate) changing: Changing,
 }
 
 /// `meshlink wait`.

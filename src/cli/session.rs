@@ -7,7 +7,7 @@ use crate::{
     aws::{Aws, Env},
     cli::{
         Frame,
-        args::{self, Others, Target, environment::variable::DNS},
+        args::{Changing, Target, environment::variable::DNS},
         error::{self, Exit, Failure, Kind, Problem},
         output::{
             Style,
@@ -143,14 +143,6 @@ impl Session {
         })
     }
 
-    /// What is to be done where another run is at work.
-    pub(crate) fn beside(mut self, others: &Others) -> Self {
-        let environment = &mut self.link.environment;
-        environment.wait_lock = others.wait_lock;
-        environment.break_lease = others.break_lease;
-        self
-    }
-
     /// Says who was named and is not a member, where a command has no other place for it; true if there is somebody.
     pub(crate) fn tells_strangers(&self, frame: &Frame) -> bool {
         let mesh = self.link.mesh();
@@ -172,15 +164,18 @@ impl Session {
 
     /// Plans a change and does it, as a person at this terminal sees it.
     pub(crate) async fn apply(
-        &self,
+        &mut self,
         change: Change,
-        args::Consent { yes }: args::Consent,
+        changing: Changing,
         frame: &Frame,
     ) -> Result<Report, Failure> {
+        let environment = &mut self.link.environment;
+        environment.wait_lock = changing.wait_lock;
+        environment.break_lease = changing.break_lease;
         let planned = self.link.plan(change).await?;
         let consent = Asked {
             frame,
-            yes,
+            yes: changing.yes,
             limit: self.link.environment.timeout,
         };
         let events: Arc<dyn Sink> = Arc::new(Shown(Progress::new(&frame.screen)));

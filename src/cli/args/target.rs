@@ -55,13 +55,19 @@ pub(crate) struct Sources {
     pub(crate) gateway_values: Vec<PathBuf>,
 }
 
-/// Who agrees to a change.
+/// How a command that changes clusters goes about it.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Mesh")]
-pub(crate) struct Consent {
+pub(crate) struct Changing {
     /// Change real clusters without asking
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// How long to wait for another run that is changing the mesh
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(crate) wait_lock: Duration,
+    /// Take the Lease of another run away from it; only if that run is dead for certain
+    #[arg(long)]
+    pub(crate) break_lease: bool,
 }
 
 impl Target {
@@ -123,18 +129,6 @@ impl Flags {
 
 fn flag(name: &str, value: &Option<String>) -> Option<String> {
     value.as_ref().map(|v| format!("{name} {}", word(v)))
-}
-
-/// What to do where another run is changing the mesh.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Mesh")]
-pub(crate) struct Others {
-    /// How long to wait for another run that is changing the mesh
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
-    pub(crate) wait_lock: Duration,
-    /// Take the Lease of another run away from it; only if that run is dead for certain
-    #[arg(long)]
-    pub(crate) break_lease: bool,
 }
 
 /// A time as people write it: `90s`, `15m`, `1h 30m`.

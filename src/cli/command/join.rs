@@ -14,10 +14,9 @@ use crate::{
 /// Runs it.
 pub(crate) async fn run(args: Join, frame: &Frame) -> Result<Exit, Failure> {
     let target = args.target.with(args.sources);
-    let session = Session::open(Selection::All(&args.clusters), &target, frame).await?;
-    let mut session = session.beside(&args.others);
+    let mut session = Session::open(Selection::All(&args.clusters), &target, frame).await?;
     session.link.environment.ignored_checks = args.ignore;
-    let report = session.apply(Change::Join, args.consent, frame).await?;
+    let report = session.apply(Change::Join, args.changing, frame).await?;
     let next: &[&str] = match report.outcome {
         RunOutcome::NothingToDo => &["meshlink verify --traffic"],
         _ => &["meshlink status", "meshlink verify --traffic"],

@@ -14,9 +14,8 @@ use crate::{
 
 /// Runs it.
 pub(crate) async fn run(args: args::Leave, frame: &Frame) -> Result<Exit, Failure> {
-    let (session, leave) = open(&args.how, frame).await?;
-    let session = session.beside(&args.others);
-    let report = session.apply(leave, args.consent, frame).await?;
+    let (mut session, leave) = open(&args.how, frame).await?;
+    let report = session.apply(leave, args.changing, frame).await?;
     let next: &[&str] = match report.outcome {
         RunOutcome::NothingToDo => &[],
         _ => &["meshlink status"],

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::{
     cli::{
         Frame,
-        args::{Consent, Sample as Args, SampleCommand, SampleDown, SampleTarget, SampleUp},
+        args::{Changing, Sample as Args, SampleCommand, SampleDown, SampleTarget, SampleUp},
         error::{Exit, Failure},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session, typed},
@@ -112,17 +112,17 @@ fn failure(error: &Error) -> Failure {
 
 /// Puts it in or takes it out, everywhere; what failed is told.
 async fn change(
-    session: &Session,
+    session: &mut Session,
     change: Change,
-    consent: Consent,
+    changing: Changing,
     frame: &Frame,
 ) -> Result<(), Failure> {
-    let report = session.apply(change, consent, frame).await?;
+    let report = session.apply(change, changing, frame).await?;
     Failure::of_run(&report).map_or(Ok(()), Err)
 }
 
 async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
-    let session = open(&args.target, frame).await?.beside(&args.others);
+    let mut session = open(&args.target, frame).await?;
     typed(session.link.mesh(), &args.target.clusters)?;
     let sample = Sample {
         server: args.server_image,
@@ -130,17 +130,17 @@ async fn up(args: SampleUp, frame: &Frame) -> Result<Exit, Failure> {
         ..sample(&session, &args.target)
     };
     let up = Change::SampleUp(sample.clone());
-    change(&session, up, args.consent, frame).await?;
+    change(&mut session, up, args.changing, frame).await?;
     show(&session, &sample, frame).await
 }
 
 async fn down(args: &SampleDown, frame: &Frame) -> Result<Exit, Failure> {
-    let (args, others, consent) = (&args.target, &args.others, args.consent);
-    let session = open(args, frame).await?.beside(others);
+    let (args, changing) = (&args.target, args.changing);
+    let mut session = open(args, frame).await?;
     typed(session.link.mesh(), &args.clusters)?;
     let sample = sample(&session, args);
     let down = Change::SampleDown(sample.clone());
-    change(&session, down, consent, frame).await?;
+    change(&mut session, down, changing, frame).await?;
     show(&session, &sample, frame).await.map(|_| Exit::Done)
 }
 

@@ -83,10 +83,9 @@ fn unproved(from: &str, to: &str) -> Failure {
 /// Everything that was asked for: traffic first, which takes time, then what stands.
 async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failure> {
     let target = args.target.clone().with(args.sources.clone());
-    let session = Session::open(Selection::Some(&args.clusters), &target, frame).await?;
-    let session = session.beside(&args.others);
+    let mut session = Session::open(Selection::Some(&args.clusters), &target, frame).await?;
     let report = match args.traffic {
-        true => session.apply(Change::Verify, args.consent, frame).await?,
+        true => session.apply(Change::Verify, args.changing, frame).await?,
         false => session.link.report(),
     };
     let link = &session.link;
