@@ -9,7 +9,6 @@ use crate::{
         error::{Exit, Failure},
         output::json::{self, Failed, schema},
     },
-    pki,
     plan::Plan,
     report::Report,
     spec::Mesh,
@@ -32,7 +31,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<super::sample::Samples>(),
         schema::<super::sample::Calls>(),
         schema::<super::ca::Made>(),
-        schema::<pki::Status>(),
+        schema::<super::ca::Certificates>(),
         #[cfg(feature = "sandbox")]
         schema::<super::sandbox::Running>(),
         super::terraform::schema(),

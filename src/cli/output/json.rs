@@ -88,7 +88,3 @@ impl Document for crate::report::Report {
 impl Document for crate::verify::Verdict {
     const SCHEMA: &'static str = "verdict";
 }
-
-impl Document for crate::pki::Status {
-    const SCHEMA: &'static str = "ca-status";
-}
