@@ -28,7 +28,7 @@ pub(crate) enum Packed {
     In(Ref),
     /// Nowhere: the Secret that it belongs in is somebody else's.
     Foreign {
-        /// The Secret, as it would have been.
+        /// The Secret, without what would have been put into it.
         secret: Value,
         /// Whose it is.
         whose: String,
@@ -56,11 +56,15 @@ impl Shards {
             };
             let number = shard_for(link, &placed);
             let place = packed_name(number);
-            let secret = packed_secret(number, std::slice::from_ref(link));
-            if let Some(whose) = placed.get(&number).and_then(|shard| shard.whose.clone()) {
-                return Ok(Packed::Foreign { secret, whose });
-            }
             let written = match placed.get(&number) {
+                Some(Shard {
+                    whose: Some(whose), ..
+                }) => {
+                    return Ok(Packed::Foreign {
+                        secret: packed_secret(number, &[]),
+                        whose: whose.clone(),
+                    });
+                }
                 Some(shard) => {
                     let mut patch = packed_patch(&link.cluster, Some(link));
                     patch["metadata"]["resourceVersion"] = json!(shard.version);
@@ -70,6 +74,7 @@ impl Shards {
                         .map(|done| Some(done.object))
                 }
                 None => {
+                    let secret = packed_secret(number, std::slice::from_ref(link));
                     let made = cluster.create(&owner.stamped(&secret, None)).await;
                     made.map(|done| match done {
                         Created::Created(object) => Some(object),
