@@ -110,12 +110,6 @@ pub(crate) async fn lock(
         fence: Fence::new(terms.uptime.clone()),
     };
     let deadline = Deadline::after(patience.wait);
-    let quiet = |_: &str| ();
-    // Who does not wait is told by the refusal.
-    let say: &(dyn Fn(&str) + Sync) = match patience.wait.is_zero() {
-        true => &quiet,
-        false => patience.say,
-    };
     for (name, cluster) in order {
         let seen = observed.clusters.get(name);
         let owner = seen.map(|s| s.owner(&mesh.id, name));
@@ -123,7 +117,7 @@ pub(crate) async fn lock(
         let taken = tokio::select! {
             biased;
             () = patience.cancel.cancelled() => Err(Error::Interrupted),
-            taken = take(cluster, &space, terms, deadline, say) => taken,
+            taken = take(cluster, &space, terms, deadline, patience.say) => taken,
         };
         match taken {
             Ok(held) => lock.keep(name, held),

@@ -266,7 +266,11 @@ impl Meshlink {
         let patience = Patience {
             wait: environment.wait_lock,
             cancel: &environment.cancel,
-            say: &*environment.notices,
+            // Who does not wait is told by the refusal.
+            say: match environment.wait_lock.is_zero() {
+                true => &|_| (),
+                false => &*environment.notices,
+            },
         };
         let observed = &look.reading.observed;
         // Nothing is written where nothing is to be done.
