@@ -23,7 +23,7 @@ mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, VERSION_LABEL, claim, held,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, claim, held,
     istio_version, keepers, label_digest, published_roots, record,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};

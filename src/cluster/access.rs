@@ -25,5 +25,7 @@ pub(crate) use update::{Update, update};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";
+/// The label by which istiod finds remote secrets.
+pub(crate) const REMOTE: &str = "istio/multiCluster=true";
 /// The label on everything made for a peer: its cluster name.
 pub(crate) const PEER_LABEL: &str = "meshlink/peer";

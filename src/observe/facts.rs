@@ -69,6 +69,9 @@ pub(crate) fn record(map: &Value) -> Option<Record> {
     serde_json::from_str(map["data"]["record"].as_str()?).ok()
 }
 
+/// The ConfigMap by which istiod hands its roots to every namespace.
+pub(crate) const ROOTS: &str = "istio-ca-root-cert";
+
 /// The roots istiod hands to every namespace, by their public keys.
 pub(crate) fn published_roots(map: &Value) -> Vec<String> {
     let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();

@@ -44,8 +44,6 @@ type ListKey = (ClusterName, Kind, Option<String>, Option<&'static str>);
 const BASE: &str = "istio-base";
 /// The label of our own objects.
 const OURS: &str = "app.kubernetes.io/managed-by=meshlink";
-/// The label by which istiod finds remote secrets.
-const REMOTE: &str = "istio/multiCluster=true";
 
 /// The tokens each member's istiod uses, by the cluster each is for.
 pub(crate) type Tokens = BTreeMap<ClusterName, BTreeMap<String, Token>>;
@@ -111,7 +109,7 @@ impl<'a> Lens<'a> {
         let read = self.clusters.values();
         let read = read.filter(|c| observed.clusters.contains_key(c.name()));
         let held = read.map(|cluster| async move {
-            let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(REMOTE));
+            let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(access::REMOTE));
             let secrets = secrets.await.unwrap_or_default();
             let tokens = secrets.iter().flat_map(access::tokens).collect();
             (cluster.name().clone(), tokens)
@@ -315,7 +313,7 @@ impl<'a> Lens<'a> {
             cluster.find(&gateway_api),
             self.list(cluster, &Kind::NAMESPACE, None),
             self.list(cluster, &Kind::SECRET, Some(istio)),
-            self.listed(cluster, &Kind::SECRET, Some(istio), Some(REMOTE)),
+            self.listed(cluster, &Kind::SECRET, Some(istio), Some(access::REMOTE)),
         )?;
         let cacerts = async {
             match facts::named(&ours, "cacerts") {
@@ -354,7 +352,7 @@ impl<'a> Lens<'a> {
                 .filter(|map| owner.whose(map).is_none())
                 .and_then(facts::record),
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now, &owner)),
-            published_roots: facts::named(&maps, "istio-ca-root-cert")
+            published_roots: facts::named(&maps, facts::ROOTS)
                 .map(facts::published_roots)
                 .unwrap_or_default(),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),

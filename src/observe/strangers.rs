@@ -3,6 +3,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
+use super::facts::ROOTS;
 use crate::{
     chart,
     cluster::{self, Cluster, lease},
@@ -14,7 +15,7 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// What the AWS Load Balancer Controller writes on what it makes for a Service, and takes away with it.
 const STACK: &str = "service.k8s.aws/stack-name";
 /// ConfigMaps that istiod writes into every namespace: the roots, and what is revoked.
-pub(crate) const PUBLISHED: [&str; 2] = ["istio-ca-root-cert", "istio-ca-crl"];
+pub(crate) const PUBLISHED: [&str; 2] = [ROOTS, "istio-ca-crl"];
 /// How many kinds are listed at the same time.
 const ABREAST: usize = 8;
 /// What comes and goes by itself.

@@ -26,7 +26,7 @@ use crate::{
     name::ClusterName,
     observe::{CLAIM, Observed, Seen},
     owner::{ADOPT, Owner, RENDERED, maker},
-    probe,
+    pki, probe,
     spec::Mesh,
 };
 
@@ -220,13 +220,12 @@ pub(crate) fn unbound(mesh: &Mesh, observed: &Observed, name: &ClusterName) -> O
             claim.mesh, mesh.id
         ));
     }
-    let short = |root: &str| root.get(..12).unwrap_or_default().to_owned();
     let root = root(mesh, observed).filter(|root| *root != claim.root)?;
     Some(format!(
         "is bound to root {}, and mesh {} has {}",
-        short(&claim.root),
+        pki::short(&claim.root),
         mesh.id,
-        short(&root)
+        pki::short(&root)
     ))
 }
 

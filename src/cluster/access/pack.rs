@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{
-    ISTIO_SYSTEM, Link, SHARD,
+    ISTIO_SYSTEM, Link, REMOTE, SHARD,
     secret::{Shard, packed_name, packed_patch, packed_secret, shard_for},
 };
 use crate::{
@@ -103,9 +103,8 @@ fn is_other_by_now(error: &Error) -> bool {
 
 /// What each packed Secret holds.
 async fn read(cluster: &Cluster, owner: &Owner) -> Result<Seen, Error> {
-    let label = Some("istio/multiCluster=true");
     let secrets = cluster
-        .list(&Kind::SECRET, Some(ISTIO_SYSTEM), label)
+        .list(&Kind::SECRET, Some(ISTIO_SYSTEM), Some(REMOTE))
         .await?;
     let shard = |secret: &Value| {
         let name = secret["metadata"]["name"].as_str()?;

@@ -7,6 +7,7 @@ use crate::{
     cluster::{Kind, Manager, Ref, wait},
     engine::Error,
     name::ClusterName,
+    observe::{ROOTS, published_roots},
     plan::{Step, desire::reference},
     wait::Progress,
 };
@@ -81,9 +82,9 @@ impl StepContext<'_> {
             return Ok(());
         };
         let want = root.facts().spki_sha256.clone();
-        let map = self.in_istio(&Kind::CONFIG_MAP, "istio-ca-root-cert");
+        let map = self.in_istio(&Kind::CONFIG_MAP, ROOTS);
         let publishes = |map: Option<&Value>| {
-            let roots = map.map(crate::observe::published_roots);
+            let roots = map.map(published_roots);
             match roots.unwrap_or_default().as_slice() {
                 [root] if *root == want => Progress::Done(()),
                 [] => Progress::NotYet("istiod has not published its root yet".into()),

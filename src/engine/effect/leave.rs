@@ -18,8 +18,8 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{
-        CLAIM, Keeper, PUBLISHED, RECORD, claim, is_election, keepers, published_roots, record,
-        strangers,
+        CLAIM, Keeper, PUBLISHED, RECORD, ROOTS, claim, is_election, keepers, published_roots,
+        record, strangers,
     },
     plan::{Deletion, Step},
     spec::OPENER,
@@ -36,9 +36,8 @@ impl StepContext<'_> {
     /// Takes one cluster's entry out of whichever Secret holds it; the others are not touched.
     pub(super) async fn unshare_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let cluster = self.cluster(to)?;
-        let label = Some("istio/multiCluster=true");
         let secrets = cluster
-            .list(&Kind::SECRET, Some(self.istio()), label)
+            .list(&Kind::SECRET, Some(self.istio()), Some(access::REMOTE))
             .await?;
         let mut evidence = vec![];
         let owner = self.owner(cluster)?;
@@ -449,7 +448,7 @@ impl StepContext<'_> {
             cluster.names(&Kind::LEASE, Some(istio), None),
         )?;
         let holds_root = |map: &&Value| {
-            map["metadata"]["name"] == PUBLISHED[0]
+            map["metadata"]["name"] == ROOTS
                 && root
                     .as_ref()
                     .is_some_and(|root| published_roots(map).contains(root))

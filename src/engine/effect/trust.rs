@@ -54,11 +54,10 @@ impl StepContext<'_> {
         let there = match cluster.create(&map).await? {
             Created::Created(map) | Created::Exists(map) => claim(&map),
         };
-        let short = |root: &str| root.get(..12).unwrap_or_default().to_owned();
         if there != mine {
             let reason = format!(
                 "somebody else has bound it to root {} of mesh {} in the meantime",
-                short(&there.root),
+                pki::short(&there.root),
                 there.mesh
             );
             let hints = vec![Hint::other_mesh(["status", "--mesh", &there.mesh])];
@@ -69,7 +68,7 @@ impl StepContext<'_> {
             }
             .into());
         }
-        seen(format!("bound to root {}", short(&mine.root)))
+        seen(format!("bound to root {}", pki::short(&mine.root)))
     }
 
     fn root_hash(&self, name: &ClusterName) -> Result<String, Error> {

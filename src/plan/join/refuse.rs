@@ -8,6 +8,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
+    pki,
     plan::{Desired, Refusal, ownership},
     spec::{Mesh, OLDEST_ISTIO, OLDEST_KUBERNETES},
 };
@@ -114,9 +115,9 @@ impl Member<'_> {
         }
         let here = match &self.observed.vault.root {
             None => "the vault on this machine has none for this mesh".to_owned(),
-            Some(root) => format!("the vault on this machine holds {}", short(root)),
+            Some(root) => format!("the vault on this machine holds {}", pki::short(root)),
         };
-        let reason = format!("is bound to root {}, but {here}", short(&claim.root));
+        let reason = format!("is bound to root {}, but {here}", pki::short(&claim.root));
         let hints = vec![
             Hint::note(
                 "run meshlink where the mesh was made, or copy that machine's vault folder here",
@@ -150,7 +151,7 @@ impl Member<'_> {
         let reason = format!(
             "has a Secret cacerts with root {}, which is not this mesh's: \
              replacing it would cut every workload that trusts it",
-            short(root)
+            pki::short(root)
         );
         self.refuse(reason, self.look_at_cacerts())
     }
@@ -253,11 +254,6 @@ pub(crate) fn is_loopback(server: &str) -> bool {
         None => host.rsplit_once(':').map_or(host, |(h, _)| h),
     };
     host == "localhost" || host == "::1" || host.starts_with("127.")
-}
-
-/// The first digits of a hash: enough to tell roots apart by eye.
-fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or(hash)
 }
 
 #[cfg(test)]
