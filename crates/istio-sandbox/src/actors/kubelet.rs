@@ -65,14 +65,15 @@ impl Kubelet {
             .clock
             .passed(format!("{}/start", pod.uid()), cluster.timeline.start)
         {
-            self.run(cluster, pod, all).await;
+            self.run(cluster, pod).await;
         }
     }
 
-    async fn run(&mut self, cluster: &Arc<Cluster>, pod: &Value, all: &[Arc<Value>]) {
+    async fn run(&mut self, cluster: &Arc<Cluster>, pod: &Value) {
         let objects = cluster.objects.as_manager("kubelet");
         let address = match pod.text("/status/podIP") {
-            "" => free_address(all),
+            // Asked for anew: the pod before this one in the same round has just taken one.
+            "" => free_address(&objects.list("pods", None)),
             taken => taken.to_owned(),
         };
         let status = match cluster.processes.health(cluster, pod, &address) {
@@ -96,12 +97,7 @@ impl Kubelet {
                 )
             }
         };
-        let placed = pod.text("/status/podIP").is_empty();
         let _ = objects.status("pods", pod, status).await;
-        if placed {
-            // The next pod of this round must not take the same address.
-            cluster.wake();
-        }
     }
 }
 

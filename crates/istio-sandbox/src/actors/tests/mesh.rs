@@ -6,6 +6,30 @@ use super::kit::{Install, Lab, Root, ready};
 use crate::{Timeline, actors::Read, world::State};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_that_start_together_get_addresses_of_their_own() {
+    let lab = Lab::new(1).await;
+    let labels = json!({"app": "many"});
+    let template = json!({"metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "main", "image": "many:1"}]}});
+    let many = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "many", "namespace": "default"},
+        "spec": {"replicas": 20, "selector": {"matchLabels": labels}, "template": template}});
+    lab.apply("eks-1", &many).await;
+    let addresses = || {
+        let pods = lab.cluster("eks-1").objects.list("pods", Some("default"));
+        let mut all: Vec<String> = pods.iter().map(|p| p.text("/status/podIP").into()).collect();
+        all.retain(|address| !address.is_empty());
+        all
+    };
+    lab.until("all have an address", || addresses().len() == 20)
+        .await;
+    let mut own = addresses();
+    own.sort();
+    own.dedup();
+    assert_eq!(own.len(), 20, "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_clusters_answer_each_other_through_their_gateways() {
     let lab = Lab::joined().await;
     for (from, to) in [("eks-1", "eks-2"), ("eks-2", "eks-1")] {
