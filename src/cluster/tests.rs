@@ -18,7 +18,7 @@ fn now() -> jiff::Timestamp {
 
 fn embedded(name: &str) -> (Api, Cluster) {
     let api = Api::new(ApiOptions::new(name, Arc::new(now))).unwrap();
-    let ca = Some(api.ca_pem().as_bytes().to_vec());
+    let ca = Some(api.ca_pem().into_bytes());
     let cluster =
         connect::from_client(&name.parse().unwrap(), api.client(), "https://embedded", ca);
     (api, cluster)

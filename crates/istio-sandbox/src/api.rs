@@ -152,12 +152,16 @@ pub(crate) struct Server {
     hooks: Arc<Hooks>,
     counters: Counters,
     faults: Faults,
-    identity: Identity,
+    identity: Mutex<Identity>,
 }
 
 impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what the control plane does a moment after a write.
@@ -201,9 +205,10 @@ impl Api {
             clock: options.clock,
             hooks: hooks.clone(),
             later: Vec::new(),
-            ca_pem: identity.ca_pem.clone(),
+            ca_pem: identity.ca_pem(),
             kubelet: options.kubelet,
             keys,
+            longest_token: None,
         };
         state.bootstrap();
         let (counters, faults) = (Counters::default(), Faults::new());
@@ -215,7 +220,7 @@ impl Api {
             hooks,
             counters,
             faults,
-            identity,
+            identity: Mutex::new(identity),
         })))
     }
 
@@ -253,7 +258,7 @@ impl Api {
     /// A kubeconfig with the admin's token for a server that listens.
     #[must_use]
     pub fn kubeconfig(&self, server: &str, cluster: &str, user: &str) -> String {
-        let ca = STANDARD.encode(&self.0.identity.ca_pem);
+        let ca = STANDARD.encode(self.ca_pem());
         let token = self.admin_token();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\n\
@@ -269,10 +274,45 @@ impl Api {
         self.0.state().keys.admin().to_owned()
     }
 
-    /// The certificate authority of the server, as PEM.
+    /// The certificate authorities of the server, as PEM: two while one takes the place of the other.
     #[must_use]
-    pub fn ca_pem(&self) -> &str {
-        &self.0.identity.ca_pem
+    pub fn ca_pem(&self) -> String {
+        self.0.identity().ca_pem()
+    }
+
+    /// A second authority: everything in the cluster is told to trust it too, and it signs nothing yet.
+    ///
+    /// # Errors
+    /// If its certificate cannot be made.
+    pub fn append_authority(&self) -> Result<(), Error> {
+        self.0.identity().append()?;
+        self.publish_authorities();
+        Ok(())
+    }
+
+    /// The server's certificate is from the newest authority from now on, or again from the oldest. Every connection
+    /// ends, as when a control plane's servers are replaced.
+    ///
+    /// # Errors
+    /// If the certificate cannot be made.
+    pub fn sign_with(&self, newest: bool) -> Result<(), Error> {
+        self.0.identity().sign_with(newest)
+    }
+
+    /// Nothing in the cluster trusts any authority but the newest.
+    pub fn retire_authority(&self) {
+        self.0.identity().retire();
+        self.publish_authorities();
+    }
+
+    fn publish_authorities(&self) {
+        let bundle = self.ca_pem();
+        self.0.state().publish_authorities(bundle);
+    }
+
+    /// Tokens are granted for no longer than this from now on, whatever is asked for: 24 h on EKS and AKS.
+    pub fn grant_at_most(&self, seconds: i64) {
+        self.0.state().longest_token = Some(seconds);
     }
 
     /// Requests so far, by verb and resource.

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(crate) ca_pem: String,
     pub(crate) kubelet: bool,
     pub(crate) keys: super::token::Keys,
+    /// The longest that a requested token may live, in seconds.
+    pub(crate) longest_token: Option<i64>,
 }
 
 impl State {

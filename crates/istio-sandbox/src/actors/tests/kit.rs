@@ -316,7 +316,7 @@ impl Lab {
             to,
             &self.server(to),
             &String::from_utf8(token).unwrap(),
-            self.sandbox.api(to).unwrap().ca_pem(),
+            &self.sandbox.api(to).unwrap().ca_pem(),
         )
     }
 
