@@ -59,6 +59,8 @@ pub(crate) struct RunContext {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// What the members should hold; empty for a leave.
     pub desired: Desired,
+    /// The reader accounts the members should hold, by member and peer.
+    pub readers: BTreeMap<ClusterName, BTreeMap<ClusterName, Vec<serde_json::Value>>>,
     /// The gateways' addresses are looked up here when tried from this machine.
     pub resolver: Resolver,
     /// Where keys rest.

@@ -24,7 +24,7 @@ mod unreachable;
 
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, claim, held,
-    istio_version, keepers, label_digest, published_roots, record,
+    istio_version, keepers, label_digest, published_roots, record, root_ca,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
@@ -39,6 +39,8 @@ pub(crate) struct Observed {
     pub clusters: BTreeMap<ClusterName, Seen>,
     /// Each member that could not be read, by name.
     pub unreachable: BTreeMap<ClusterName, Unreachable>,
+    /// When it was read.
+    pub now: Timestamp,
 }
 
 /// What the vault on this machine holds for the mesh.
@@ -81,6 +83,8 @@ pub(crate) struct Seen {
     pub gateway: GatewaySeen,
     /// The Gateway API is served here, so a reader must be able to read its gateways.
     pub serves_gateway_api: bool,
+    /// The authorities that the API server here is known by.
+    pub authorities: Vec<AuthoritySeen>,
     /// Reader accounts here, by the peer that uses them.
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.
@@ -259,10 +263,53 @@ pub(crate) struct Keeper {
 /// A reader account.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ReaderSeen {
-    /// Hash of its token, once there is one.
+    /// Its token Secrets, oldest first.
+    pub tokens: Vec<TokenSeen>,
+    /// The Secret that its bound tokens hang on.
+    pub anchor: Option<Made>,
+}
+
+/// A token Secret of a reader account.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TokenSeen {
+    /// Its number among those of the account.
+    pub number: u32,
+    /// The Secret.
+    pub secret: Made,
+    /// When the Secret was made.
+    pub made: Option<Timestamp>,
+    /// Hash of the token, once there is one.
     pub token: Option<String>,
-    /// Hash of the CA certificates handed out with it.
-    pub ca: Option<String>,
+}
+
+/// An object of ours as it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// An authority that an API server is known by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AuthoritySeen {
+    /// SHA-256 of its certificate.
+    pub sha256: String,
+    /// When it ends, where that can be read.
+    pub until: Option<Timestamp>,
+}
+
+impl ReaderSeen {
+    /// The token Secret that was made last.
+    pub(crate) fn newest(&self) -> Option<&TokenSeen> {
+        self.tokens.last()
+    }
+
+    /// Whether it has the Secret of this UID, which a token is bound to.
+    pub(crate) fn is_anchored(&self, uid: &str) -> bool {
+        self.anchor.as_ref().is_some_and(|a| a.uid == uid)
+    }
 }
 
 /// A remote secret's entry for one cluster.
@@ -272,10 +319,14 @@ pub(crate) struct RemoteSecretSeen {
     pub secret: String,
     /// API server address in it.
     pub server: String,
-    /// Hash of the certificates in it.
-    pub ca: Option<String>,
+    /// The authorities in it.
+    pub authorities: Vec<AuthoritySeen>,
     /// Hash of the token in it.
     pub token: Option<String>,
+    /// The UID of the Secret that the token hangs on, if it is a bound one.
+    pub bound: Option<String>,
+    /// When the token was made, if it says so.
+    pub issued: Option<Timestamp>,
     /// When the Secret was last changed, if it was after it was made.
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
@@ -284,7 +335,7 @@ pub(crate) struct RemoteSecretSeen {
     pub uid: String,
     /// Whose the Secret is, where it is not ours.
     pub foreign: Option<String>,
-    /// Hash of the entry as a whole.
+    /// Hash of what the entry opens and for whom: what is renewed in it changes nothing.
     pub digest: String,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,

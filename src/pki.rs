@@ -9,6 +9,7 @@
 //! The time is always passed in.
 
 mod authority;
+mod bundle;
 pub(crate) mod chain;
 mod check;
 mod key;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 pub(crate) use self::authority::random_id;
 pub(crate) use self::{
     authority::{Intermediate, NewIntermediate, NewRoot, Root},
+    bundle::{anchors, pem_of},
     check::{Files, Problem, Severity, check_cacerts, secret_files},
     key::Key,
     profile::Profile,

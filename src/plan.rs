@@ -21,6 +21,7 @@ pub(crate) mod desire;
 pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod ownership;
+pub(crate) mod readers;
 mod refresh;
 pub(crate) mod step;
 

@@ -171,6 +171,10 @@ pub struct Mesh {
     pub gateway: Gateway,
     /// The certificates.
     pub trust: Trust,
+    /// The accounts by which the members' istiods read each other.
+    pub readers: Readers,
+    /// What renews in each member what that member uses; nothing does where this is none.
+    pub renewer: Option<Renewer>,
     /// Members, in the order they were written. Names and networks are unique.
     pub clusters: Vec<Member>,
 }
@@ -242,6 +246,28 @@ pub struct Trust {
     pub intermediate_lifetime: Duration,
     /// DNS names istiod's certificates may carry besides those below its own namespace.
     pub dns_names: Vec<String>,
+}
+
+/// The accounts by which the members' istiods read each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readers {
+    /// How old a token may become that does not end by itself.
+    pub max_age: Duration,
+}
+
+/// The renewer, which runs in each member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewer {
+    /// The image it runs from: meshlink as a container, from a registry of yours.
+    pub image: String,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            max_age: 90 * lifetime::DAY,
+        }
+    }
 }
 
 impl Default for Istio {

@@ -220,7 +220,7 @@ async fn a_wait_survives_what_breaks_watches() {
 async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link {
     istio_system(cluster).await;
     let peer = peer.parse().unwrap();
-    for object in access::objects(&peer, false) {
+    for object in access::objects(&peer, false, true, access::Tokens::Secret(1)) {
         let applied = cluster
             .apply(&object, Manager::Meshlink, false)
             .await
@@ -228,13 +228,18 @@ async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link 
         assert_eq!(subset::drift(&object, &applied.object), []);
     }
     let deadline = Deadline::after(Duration::from_secs(5));
-    let r = access::token_secret(&peer);
+    let r = access::token_secret(&peer, 1);
     wait::until(cluster, &r, deadline, wait::secret_has_token, |_| {})
         .await
         .unwrap();
     let secret = cluster.find(&r).await.unwrap().unwrap();
     access::Link::of(cluster.name(), &served.url, &secret).unwrap()
 }
+
+const NEEDS: access::Needs = access::Needs {
+    gateway_api: false,
+    secrets: true,
+};
 
 fn quick() -> ConnectOptions {
     ConnectOptions {
@@ -250,7 +255,7 @@ async fn a_remote_secret_is_tried_before_it_is_written() {
     let link = reader(&cluster, &served, "eks-1").await;
     let tried = |link: &access::Link| {
         let link = link.clone();
-        async move { access::try_kubeconfig(&link, false, &quick()).await }
+        async move { access::try_kubeconfig(&link, NEEDS, &quick()).await }
     };
     tried(&link).await.unwrap();
     let [facts] = access::parse(&access::remote_secret(&link))
@@ -266,8 +271,7 @@ async fn a_remote_secret_is_tried_before_it_is_written() {
     let stranger = Api::new(ApiOptions::new("x", Arc::new(now)))
         .unwrap()
         .ca_pem()
-        .as_bytes()
-        .to_vec();
+        .into_bytes();
     let wrong = access::Link {
         ca: stranger,
         ..link.clone()
@@ -371,7 +375,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
     let asked = now();
     let account = "meshlink-reader-eks-1";
     let (token, until) = cluster
-        .token("istio-system", account, Duration::from_secs(3600))
+        .token("istio-system", account, Duration::from_secs(3600), None)
         .await
         .unwrap();
     let left = until.duration_since(asked).as_secs();
@@ -380,7 +384,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
         access::token_facts(token.expose()).expires,
         Some(until.as_second())
     );
-    access::try_kubeconfig(&access::Link { token, ..link }, false, &quick())
+    access::try_kubeconfig(&access::Link { token, ..link }, NEEDS, &quick())
         .await
         .unwrap();
     assert_eq!(cluster.requests().tokens, 1);

@@ -20,6 +20,7 @@ mod leave;
 mod link;
 pub(crate) mod own;
 mod prove;
+mod readers;
 mod release;
 mod sample;
 mod trust;
@@ -90,6 +91,11 @@ pub(super) async fn perform(
         Step::RemoveCacerts(c) => context.remove_cacerts(c).await,
         Step::ForgetMember { cluster, leaver } => context.forget_member(cluster, leaver).await,
         Step::RemoveNamespaces(c) => context.remove_namespaces(c).await,
+        Step::MakeToken { cluster, peer } => context.make_token(cluster, peer).await,
+        Step::AwaitSynced { cluster, peer } => context.await_synced(cluster, peer).await,
+        Step::RetireToken { cluster, peer } => context.retire_token(cluster, peer).await,
+        Step::InstallRenewer(c) => context.install_renewer(c).await,
+        Step::RemoveRenewer(c) => context.remove_renewer(c).await,
         Step::InstallSample(c) => context.install_sample(c).await,
         Step::RemoveSample(c) => context.remove_sample(c).await,
     }

@@ -31,7 +31,7 @@ use crate::{
     name::ClusterName,
     observe::Observed,
     pki,
-    plan::{Note, Plan, leave::Leave},
+    plan::{self, Note, Plan, leave::Leave},
     report::{Report, RunOutcome},
     verify::{Depth, Verdict},
     wait::Deadline,
@@ -371,7 +371,12 @@ impl Meshlink {
             let addresses = self.verifier(&seen).expected(leaver).await;
             left.extend(addresses.unwrap_or_default());
         }
+        let members = observed.clusters.iter();
+        let readers = members
+            .map(|(name, seen)| (name.clone(), plan::readers::wanted(&mesh, name, seen)))
+            .collect();
         RunContext {
+            readers,
             reaches: mesh.clusters.iter().map(found).collect(),
             mesh,
             clusters: self

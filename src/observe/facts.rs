@@ -8,8 +8,8 @@ use semver::Version;
 use serde_json::Value;
 
 use super::{
-    CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, ReaderSeen, Record, ReleaseSeen,
-    RemoteSecretSeen,
+    AuthoritySeen, CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, Made, ReaderSeen,
+    Record, ReleaseSeen, RemoteSecretSeen, TokenSeen,
 };
 use crate::{
     chart,
@@ -253,25 +253,59 @@ pub(super) fn opens(gateway: &Value) -> bool {
     })
 }
 
+/// Reader accounts by what their tokens come from.
 pub(super) fn readers(secrets: &[Value], owner: &Owner) -> BTreeMap<String, ReaderSeen> {
-    let tokens = secrets
-        .iter()
-        .filter(|s| s["type"] == "kubernetes.io/service-account-token")
-        .filter(|s| owner.whose(s).is_none());
-    let hash = |secret: &Value, key: &str| {
-        let bytes = STANDARD.decode(secret["data"][key].as_str()?).ok()?;
-        (!bytes.is_empty()).then(|| sha256_hex(&bytes))
-    };
-    tokens
-        .filter_map(|secret| {
-            let peer = secret["metadata"]["labels"][access::PEER_LABEL].as_str()?;
-            let seen = ReaderSeen {
-                token: hash(secret, "token"),
-                ca: hash(secret, "ca.crt"),
+    let mut all = BTreeMap::<String, ReaderSeen>::new();
+    for secret in secrets.iter().filter(|s| owner.whose(s).is_none()) {
+        let metadata = &secret["metadata"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let Some(peer) = metadata["labels"][access::PEER_LABEL].as_str() else {
+            continue;
+        };
+        let made = Made {
+            name: text(&metadata["name"]),
+            uid: text(&metadata["uid"]),
+        };
+        if secret["type"] != access::TOKEN_SECRET {
+            all.entry(peer.to_owned()).or_default().anchor = Some(made);
+        } else if let Some(number) = access::token_number(peer, &made.name) {
+            let token = secret["data"]["token"].as_str();
+            let token = token.and_then(|token| STANDARD.decode(token).ok());
+            let seen = TokenSeen {
+                number,
+                secret: made,
+                made: time(&metadata["creationTimestamp"]),
+                token: token.filter(|t| !t.is_empty()).map(|t| sha256_hex(&t)),
             };
-            Some((peer.to_owned(), seen))
-        })
-        .collect()
+            all.entry(peer.to_owned()).or_default().tokens.push(seen);
+        }
+    }
+    for reader in all.values_mut() {
+        reader.tokens.sort_by_key(|token| token.number);
+    }
+    all
+}
+
+/// The authorities an API server is known by: what its cluster hands to everybody in it, and what it was reached with from
+/// here, which says more where a vendor or a proxy stands before it.
+pub(crate) fn authorities<'b>(
+    bundles: impl IntoIterator<Item = &'b [u8]>,
+    now: Timestamp,
+) -> Vec<AuthoritySeen> {
+    let anchors = pki::anchors(bundles, now).into_iter();
+    let seen = anchors.map(|anchor| AuthoritySeen {
+        sha256: anchor.sha256,
+        until: anchor.until,
+    });
+    seen.collect()
+}
+
+/// What a cluster hands to everybody in it to know its API server by.
+pub(crate) fn root_ca(map: &Value) -> &[u8] {
+    map["data"]["ca.crt"]
+        .as_str()
+        .unwrap_or_default()
+        .as_bytes()
 }
 
 pub(crate) fn remote_secrets(
@@ -294,25 +328,30 @@ pub(crate) fn remote_secrets(
     entries
         .into_iter()
         .map(|(e, changed, foreign, uid)| {
-            let parts = (&e.server, &e.ca_sha256, &e.token_sha256);
+            let subject = e.token.as_ref().and_then(|t| t.subject.as_deref());
+            let parts = (&e.server, subject);
             let digest = sha256_hex(format!("{parts:?}").as_bytes());
             // In one process, loopback means the same to everybody.
             let problems = e
                 .problems
                 .iter()
                 .filter(|p| !(embedded && **p == Problem::LoopbackServer));
-            let expires = e.token.as_ref().and_then(|t| t.expires);
+            let token = e.token.clone();
+            let at = |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok());
             let seen = RemoteSecretSeen {
                 digest,
                 problems: problems.map(ToString::to_string).collect(),
                 secret: e.secret,
                 server: e.server.unwrap_or_default(),
-                ca: e.ca_sha256,
+                // Also those that have ended: an entry without them is another entry.
+                authorities: authorities([e.ca.as_slice()], Timestamp::MIN),
                 token: e.token_sha256,
+                issued: at(token.as_ref().and_then(|t| t.issued)),
+                expires: at(token.as_ref().and_then(|t| t.expires)),
+                bound: token.and_then(|t| t.bound),
                 changed,
                 foreign,
                 uid,
-                expires: expires.and_then(|s| Timestamp::from_second(s).ok()),
             };
             (e.cluster, seen)
         })

@@ -123,6 +123,7 @@ impl<'a> Lens<'a> {
         let vault = self.vault().map_err(Unseen::Vault)?;
         let mut observed = Observed {
             vault,
+            now: self.now,
             ..Observed::default()
         };
         let looks = self
@@ -364,6 +365,13 @@ impl<'a> Lens<'a> {
                     gateway,
                 )
             },
+            authorities: facts::authorities(
+                facts::named(&maps, access::ROOT_CA)
+                    .map(facts::root_ca)
+                    .into_iter()
+                    .chain(cluster.ca()),
+                self.now,
+            ),
             readers: facts::readers(&ours, &owner),
             remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
             serves_gateway_api: gateway_api.is_some(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
     desire::{Release, reference},
+    readers::ReaderPlanner,
     refresh,
 };
 use crate::{
@@ -292,10 +293,19 @@ impl<'a> JoinPlanner<'a> {
 
     /// Reader accounts and remote secrets, for every ordered pair.
     fn link(&self, plan: &mut Plan) {
+        let readers = ReaderPlanner {
+            mesh: self.mesh,
+            observed: self.observed,
+        };
         for from in self.names() {
+            let wanted = self
+                .desired
+                .clusters
+                .get(from)
+                .map(|w| w.renewer.as_slice());
+            readers.renewer(plan, from, wanted.unwrap_or_default());
             for to in self.peers(from) {
-                self.grant(plan, from, to);
-                self.share(plan, from, to);
+                readers.pair(plan, from, to);
             }
         }
         for name in self.names() {
@@ -323,92 +333,6 @@ impl<'a> JoinPlanner<'a> {
             let needs = shares.chain([Step::AwaitIstiod(name.clone())]).collect();
             plan.notes.push(refresh::note(name, &why).into());
             plan.add(Step::RefreshIstiod(name.clone()), needs, why);
-        }
-    }
-
-    fn grant(&self, plan: &mut Plan, cluster: &ClusterName, peer: &ClusterName) {
-        let seen = self.seen(cluster);
-        let wanted = self
-            .desired
-            .clusters
-            .get(cluster)
-            .and_then(|w| w.readers.get(peer));
-        let changes = changes(wanted.into_iter().flatten(), "", seen);
-        let token = seen
-            .readers
-            .get(peer.as_str())
-            .is_some_and(|r| r.token.is_some());
-        if changes.is_empty() && token {
-            return;
-        }
-        let why = if changes.is_empty() {
-            "its token is missing".into()
-        } else {
-            summary(&changes)
-        };
-        let needs = vec![
-            Step::PrepareNamespaces(cluster.clone()),
-            Step::ClaimRoot(cluster.clone()),
-        ];
-        let step = Step::GrantReader {
-            cluster: cluster.clone(),
-            peer: peer.clone(),
-        };
-        plan.add_with(step, needs, why, changes);
-    }
-
-    fn share(&self, plan: &mut Plan, from: &ClusterName, to: &ClusterName) {
-        let Some(why) = self.secret_missing(plan, from, to) else {
-            return;
-        };
-        let needs = vec![
-            Step::GrantReader {
-                cluster: from.clone(),
-                peer: to.clone(),
-            },
-            Step::Reach {
-                from: to.clone(),
-                to: from.clone(),
-            },
-            Step::AwaitIstiod(to.clone()),
-        ];
-        plan.add(
-            Step::ShareSecret {
-                from: from.clone(),
-                to: to.clone(),
-            },
-            needs,
-            why,
-        );
-    }
-
-    /// Why `to`'s secret for `from` must be written, if it must.
-    fn secret_missing(&self, plan: &Plan, from: &ClusterName, to: &ClusterName) -> Option<String> {
-        let grant = Step::GrantReader {
-            cluster: from.clone(),
-            peer: to.clone(),
-        };
-        let there = self.seen(from);
-        let Some(secret) = self.seen(to).remote_secrets.get(from.as_str()) else {
-            return Some("no remote secret".into());
-        };
-        if !secret.problems.is_empty() {
-            return Some(secret.problems.join("; "));
-        }
-        let member = self.mesh.clusters.iter().find(|m| m.name == *from)?;
-        let server = member.peer_server.as_deref().unwrap_or(&there.server);
-        let reader = there.readers.get(to.as_str());
-        let (token, ca) = (
-            reader.and_then(|r| r.token.as_ref()),
-            reader.and_then(|r| r.ca.as_ref()),
-        );
-        match () {
-            () if secret.server != server => Some("the API server's address changed".into()),
-            () if secret.ca.as_ref() != ca => Some("the API server's CA changed".into()),
-            () if secret.token.as_ref() != token || plan.holds(&grant) => {
-                Some("it does not hold the reader account's token".into())
-            }
-            () => None,
         }
     }
 
@@ -540,7 +464,7 @@ pub(crate) fn changes<'v>(
 }
 
 /// Objects that differ, in a few words.
-fn summary(changes: &[ObjectChange]) -> String {
+pub(super) fn summary(changes: &[ObjectChange]) -> String {
     let first = changes.first().map_or("", |c| c.object.as_str());
     let (missing, all) = (changes.iter().filter(|c| c.missing).count(), changes.len());
     match (missing, all) {

@@ -110,6 +110,31 @@ pub enum Step {
     },
     /// Remove the namespaces meshlink made.
     RemoveNamespaces(ClusterName),
+    /// The next token Secret of `peer`'s reader account, beside the present one.
+    MakeToken {
+        /// Where the account lives.
+        cluster: ClusterName,
+        /// Whose istiod uses it.
+        peer: ClusterName,
+    },
+    /// Until every istiod replica in `cluster` has synced with `peer` by its changed remote secret.
+    AwaitSynced {
+        /// Whose istiods are asked.
+        cluster: ClusterName,
+        /// What they read.
+        peer: ClusterName,
+    },
+    /// Delete what `peer`'s tokens came from before, and see such a token refused.
+    RetireToken {
+        /// Where the account lives.
+        cluster: ClusterName,
+        /// Whose istiod used it.
+        peer: ClusterName,
+    },
+    /// The CronJob that renews in a cluster what that cluster uses, and its rights.
+    InstallRenewer(ClusterName),
+    /// Take that away again.
+    RemoveRenewer(ClusterName),
     /// Put the sample apps into a cluster, until they are available.
     InstallSample(ClusterName),
     /// Take the sample apps out again.
@@ -150,6 +175,11 @@ impl Step {
             Self::RemoveCacerts(c) => ("remove-cacerts", vec![c]),
             Self::ForgetMember { cluster, leaver } => ("forget-member", vec![cluster, leaver]),
             Self::RemoveNamespaces(c) => ("remove-namespaces", vec![c]),
+            Self::MakeToken { cluster, peer } => ("make-token", vec![cluster, peer]),
+            Self::AwaitSynced { cluster, peer } => ("await-synced", vec![cluster, peer]),
+            Self::RetireToken { cluster, peer } => ("retire-token", vec![cluster, peer]),
+            Self::InstallRenewer(c) => ("install-renewer", vec![c]),
+            Self::RemoveRenewer(c) => ("remove-renewer", vec![c]),
             Self::InstallSample(c) => ("install-sample", vec![c]),
             Self::RemoveSample(c) => ("remove-sample", vec![c]),
         }
@@ -232,6 +262,17 @@ impl Step {
                 format!("remove {leaver} from the record in {cluster}")
             }
             Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
+            Self::MakeToken { cluster, peer } => {
+                format!("make {peer}'s next token in {cluster}, beside the present one")
+            }
+            Self::AwaitSynced { cluster, peer } => {
+                format!("wait until every istiod replica in {cluster} has synced with {peer} again")
+            }
+            Self::RetireToken { cluster, peer } => {
+                format!("delete {peer}'s former token in {cluster} and check that it is refused")
+            }
+            Self::InstallRenewer(c) => format!("install the renewer in {c}"),
+            Self::RemoveRenewer(c) => format!("remove the renewer from {c}"),
             Self::InstallSample(c) => format!("install the sample apps in {c}"),
             Self::RemoveSample(c) => format!("remove the sample apps from {c}"),
         }

@@ -23,7 +23,10 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use serde_json::{Value, json};
@@ -129,6 +132,24 @@ pub struct Options {
     pub versions: Vec<String>,
     /// Account and region of clusters that are not in the usual ones.
     pub homes: BTreeMap<String, world::Home>,
+    /// The clocks of the API servers.
+    pub clocks: Clocks,
+}
+
+/// The clocks of all API servers. Clones are the same clocks.
+#[derive(Debug, Clone, Default)]
+pub struct Clocks(Arc<AtomicI64>);
+
+impl Clocks {
+    /// Puts them this many seconds ahead of the time, or behind it.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.0.store(seconds, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        let ahead = jiff::SignedDuration::from_secs(self.0.load(Ordering::SeqCst));
+        now().checked_add(ahead).unwrap_or_else(|_| now())
+    }
 }
 
 impl Options {
@@ -145,6 +166,7 @@ impl Options {
             balancers: BalancerStatus::default(),
             versions: vec![ISTIO_VERSION.into()],
             homes: BTreeMap::new(),
+            clocks: Clocks::default(),
         }
     }
 
@@ -200,7 +222,7 @@ impl Sandbox {
             } else {
                 options.ports + u16::try_from(index).unwrap_or(0)
             };
-            let (api, front) = raise(name, loopback(port)).await?;
+            let (api, front) = raise(name, loopback(port), &options.clocks).await?;
             configs.push(api.kubeconfig(&front.url, name, &format!("{name}-admin")));
             let timeline = options.timeline.clone();
             clusters.push(Cluster::start(
@@ -292,14 +314,20 @@ pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-async fn raise(name: &str, at: SocketAddr) -> Result<(Api, Served), Error> {
+async fn raise(name: &str, at: SocketAddr, clocks: &Clocks) -> Result<(Api, Served), Error> {
     let failed = |source| Error::Api {
         cluster: name.into(),
         source,
     };
     let options = ApiOptions {
         kubelet: true,
-        ..ApiOptions::new(name, Arc::new(now))
+        ..ApiOptions::new(
+            name,
+            Arc::new({
+                let clocks = clocks.clone();
+                move || clocks.now()
+            }),
+        )
     };
     let api = Api::new(options).map_err(failed)?;
     let front = api.serve(at).await.map_err(failed)?;

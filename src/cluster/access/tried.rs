@@ -59,10 +59,19 @@ fn list(missing: &[Access]) -> String {
         .join(", ")
 }
 
+/// What whoever uses a remote secret must be able to do with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// Read the Gateway API's objects, because the cluster serves them.
+    pub(crate) gateway_api: bool,
+    /// Read Secrets, because the istiod that uses it does not run without.
+    pub(crate) secrets: bool,
+}
+
 /// What istiod does with a remote secret, from here: exactly its server, CA and token.
 pub(crate) async fn try_kubeconfig(
     link: &Link,
-    gateway_api: bool,
+    needs: Needs,
     options: &ConnectOptions,
 ) -> Result<(), Refused> {
     let other = |source| Refused::Other {
@@ -92,7 +101,7 @@ pub(crate) async fn try_kubeconfig(
         Err(refused) => return Err(refused),
     }
     let missing = cluster
-        .review(&wanted(gateway_api))
+        .review(&wanted(needs))
         .await
         .map_err(|error| sort(link, error))?;
     if missing.is_empty() {
@@ -132,9 +141,9 @@ fn sort(link: &Link, error: Error) -> Refused {
 }
 
 /// The rights of [`super::roles`], as questions.
-fn wanted(gateway_api: bool) -> Vec<Access> {
+fn wanted(needs: Needs) -> Vec<Access> {
     let mut wanted = Vec::new();
-    for role in super::roles(gateway_api) {
+    for role in super::roles(needs.gateway_api, needs.secrets) {
         let namespace = role["metadata"]["namespace"].as_str();
         for rule in role["rules"].as_array().into_iter().flatten() {
             let words = |key: &str| {
@@ -165,7 +174,11 @@ mod tests {
 
     #[test]
     fn every_rule_is_asked_for() {
-        let wanted: Vec<_> = wanted(true).iter().map(ToString::to_string).collect();
+        let needs = Needs {
+            gateway_api: true,
+            secrets: true,
+        };
+        let wanted: Vec<_> = wanted(needs).iter().map(ToString::to_string).collect();
         assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 1 + 2 + 1));
         for one in [
             "watch secrets",

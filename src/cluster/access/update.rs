@@ -29,6 +29,13 @@ pub(crate) fn update(istio: &Version) -> Update {
     }
 }
 
+/// Whether an istiod of this version must be able to read the Secrets of the clusters it knows. Its credentials controller
+/// for remote clusters can be switched off (`PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER`, istio#59874), but no version is
+/// known that does not panic then as soon as there is a remote secret.
+pub(crate) fn reads_secrets(_istio: &Version) -> bool {
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

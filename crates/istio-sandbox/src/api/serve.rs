@@ -95,7 +95,11 @@ where
         Err(refused) => Err(refused),
     };
     server.catch_up_later();
-    let answer = answer.unwrap_or_else(|refused| reply::failure(&refused));
+    let mut answer = answer.unwrap_or_else(|refused| reply::failure(&refused));
+    let date = (server.state().clock)().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    if let Ok(date) = date.to_string().parse() {
+        answer.headers_mut().insert(header::DATE, date);
+    }
     match fault {
         Some(Fault::ResetAfter) => Err(reset()),
         Some(Fault::Truncate(bytes)) => Ok(reply::truncated(answer, bytes).await?),
