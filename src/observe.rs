@@ -14,6 +14,7 @@ use crate::{
     cluster::Ref,
     name::{ClusterName, MeshId},
     owner::Owner,
+    pki::{CertFacts, is_throw_away},
     spec::Mesh,
 };
 
@@ -24,7 +25,7 @@ mod unreachable;
 
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, claim, held,
-    istio_version, keepers, label_digest, published_roots, record,
+    istio_version, keepers, label_digest, published_roots, record, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
@@ -39,6 +40,8 @@ pub(crate) struct Observed {
     pub clusters: BTreeMap<ClusterName, Seen>,
     /// Each member that could not be read, by name.
     pub unreachable: BTreeMap<ClusterName, Unreachable>,
+    /// When it was read.
+    pub now: Timestamp,
 }
 
 /// What the vault on this machine holds for the mesh.
@@ -46,10 +49,10 @@ pub(crate) struct Observed {
 pub(crate) struct VaultSeen {
     /// The root's public-key hash.
     pub root: Option<String>,
-    /// Fingerprint of the intermediate held for each member.
-    pub intermediates: BTreeMap<ClusterName, String>,
-    /// Until when each of these is valid.
-    pub until: BTreeMap<ClusterName, Timestamp>,
+    /// What stands in the root's certificate.
+    pub certificate: Option<CertFacts>,
+    /// The intermediate held for each member.
+    pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
 }
@@ -73,6 +76,8 @@ pub(crate) struct Seen {
     pub cacerts: Option<CacertsSeen>,
     /// The roots istiod publishes, by their public keys; it is what istiod really runs with.
     pub published_roots: Vec<String>,
+    /// Those of them that sign nothing and are to be gone again.
+    pub throw_aways: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
@@ -160,14 +165,22 @@ impl Layout {
 pub(crate) struct CacertsSeen {
     /// The roots, by their public keys: one, unless somebody has put others beside it.
     pub roots: Vec<String>,
-    /// Fingerprint of the signing certificate.
-    pub signer: Option<String>,
-    /// Until when the signing certificate is valid.
-    pub not_after: Option<Timestamp>,
+    /// What stands in these roots' certificates.
+    pub bundle: Vec<CertFacts>,
+    /// The signing certificate.
+    pub signer: Option<CertFacts>,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
     /// Written by meshlink.
     pub ours: bool,
+}
+
+impl CacertsSeen {
+    /// The roots that sign nothing and are to be taken out again, by their public keys.
+    pub(crate) fn throw_aways(&self) -> impl Iterator<Item = &str> {
+        let found = self.bundle.iter().filter(|root| is_throw_away(root));
+        found.map(|root| root.spki_sha256.as_str())
+    }
 }
 
 /// The newest record of a Helm release.
@@ -263,6 +276,8 @@ pub(crate) struct ReaderSeen {
     pub token: Option<String>,
     /// Hash of the CA certificates handed out with it.
     pub ca: Option<String>,
+    /// When the Secret that holds it was made.
+    pub made: Option<Timestamp>,
 }
 
 /// A remote secret's entry for one cluster.
@@ -280,6 +295,10 @@ pub(crate) struct RemoteSecretSeen {
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
     pub expires: Option<Timestamp>,
+    /// When the token was issued, where it says so.
+    pub issued: Option<Timestamp>,
+    /// The certificates in it, as far as they can be read.
+    pub authorities: Vec<CertFacts>,
     /// The Secret's UID.
     pub uid: String,
     /// Whose the Secret is, where it is not ours.

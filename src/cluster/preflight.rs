@@ -9,6 +9,8 @@ pub(crate) enum Purpose {
     Join,
     /// Unlink; with the uninstallation.
     Leave,
+    /// Put new certificates and tokens in the place of old ones.
+    Renew,
     /// Look at proxies and istiod, and bring the probe.
     Verify,
     /// Put sample apps in, or take them out.
@@ -53,6 +55,7 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
     }
     match purpose {
         Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
+        Purpose::Renew => all.extend(renewals()),
         Purpose::Verify | Purpose::Sample => {
             all.extend(everywhere(
                 &["create", "patch", "delete"],
@@ -112,6 +115,21 @@ fn writes(gateways: &str) -> Vec<Access> {
     for namespace in spaces(gateways) {
         all.extend(within(namespace, WRITE, &in_both));
     }
+    all
+}
+
+/// A renewal writes Secrets and the Leases, restarts istiod where it must, and has the kubelet look at istiod's pods.
+fn renewals() -> Vec<Access> {
+    let mut all = within(
+        ISTIO_SYSTEM,
+        WRITE,
+        &[("", "secrets"), ("coordination.k8s.io", "leases")],
+    );
+    let changed = [("", "pods"), ("apps", "deployments")];
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &changed));
+    // Who follows a new certificate is asked of every proxy.
+    all.extend(everywhere(READ, &[("", "pods")]));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
     all
 }
 
