@@ -14,6 +14,7 @@ use crate::{
     cluster::Ref,
     name::{ClusterName, MeshId},
     owner::Owner,
+    pki::{CertFacts, is_throw_away},
     spec::Mesh,
 };
 
@@ -24,7 +25,7 @@ mod unreachable;
 
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, claim, held,
-    istio_version, keepers, label_digest, published_roots, record, root_ca,
+    istio_version, keepers, label_digest, published_roots, record, root_ca, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
@@ -48,10 +49,10 @@ pub(crate) struct Observed {
 pub(crate) struct VaultSeen {
     /// The root's public-key hash.
     pub root: Option<String>,
-    /// Fingerprint of the intermediate held for each member.
-    pub intermediates: BTreeMap<ClusterName, String>,
-    /// Until when each of these is valid.
-    pub until: BTreeMap<ClusterName, Timestamp>,
+    /// What stands in the root's certificate.
+    pub certificate: Option<CertFacts>,
+    /// The intermediate held for each member.
+    pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
 }
@@ -75,6 +76,8 @@ pub(crate) struct Seen {
     pub cacerts: Option<CacertsSeen>,
     /// The roots istiod publishes, by their public keys; it is what istiod really runs with.
     pub published_roots: Vec<String>,
+    /// Those of them that sign nothing and are to be gone again.
+    pub throw_aways: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
@@ -164,14 +167,22 @@ impl Layout {
 pub(crate) struct CacertsSeen {
     /// The roots, by their public keys: one, unless somebody has put others beside it.
     pub roots: Vec<String>,
-    /// Fingerprint of the signing certificate.
-    pub signer: Option<String>,
-    /// Until when the signing certificate is valid.
-    pub not_after: Option<Timestamp>,
+    /// What stands in these roots' certificates.
+    pub bundle: Vec<CertFacts>,
+    /// The signing certificate.
+    pub signer: Option<CertFacts>,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
     /// Written by meshlink.
     pub ours: bool,
+}
+
+impl CacertsSeen {
+    /// The roots that sign nothing and are to be taken out again, by their public keys.
+    pub(crate) fn throw_aways(&self) -> impl Iterator<Item = &str> {
+        let found = self.bundle.iter().filter(|root| is_throw_away(root));
+        found.map(|root| root.spki_sha256.as_str())
+    }
 }
 
 /// The newest record of a Helm release.
@@ -278,6 +289,8 @@ pub(crate) struct TokenSeen {
     pub secret: Made,
     /// When the Secret was made.
     pub made: Option<Timestamp>,
+    /// When it is to be replaced.
+    pub until: Option<Timestamp>,
     /// Hash of the token, once there is one.
     pub token: Option<String>,
 }
@@ -292,18 +305,23 @@ pub(crate) struct Made {
 }
 
 /// An authority that an API server is known by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuthoritySeen {
     /// SHA-256 of its certificate.
     pub sha256: String,
-    /// When it ends, where that can be read.
-    pub until: Option<Timestamp>,
+    /// What stands in it, where that can be read.
+    pub certificate: Option<CertFacts>,
 }
 
 impl ReaderSeen {
     /// The token Secret that was made last.
     pub(crate) fn newest(&self) -> Option<&TokenSeen> {
         self.tokens.last()
+    }
+
+    /// The token Secret that holds the token of this hash.
+    pub(crate) fn holding(&self, token: Option<&String>) -> Option<&TokenSeen> {
+        self.tokens.iter().find(|t| t.token.as_ref() == token)
     }
 
     /// Whether it has the Secret of this UID, which a token is bound to.
@@ -325,7 +343,7 @@ pub(crate) struct RemoteSecretSeen {
     pub token: Option<String>,
     /// The UID of the Secret that the token hangs on, if it is a bound one.
     pub bound: Option<String>,
-    /// When the token was made, if it says so.
+    /// When the token was issued, where it says so.
     pub issued: Option<Timestamp>,
     /// When the Secret was last changed, if it was after it was made.
     pub changed: Option<Timestamp>,
@@ -342,6 +360,21 @@ pub(crate) struct RemoteSecretSeen {
 }
 
 impl RemoteSecretSeen {
+    /// In what the authorities in it are not those by which the API server is known.
+    pub(crate) fn other_authorities(&self, known: &[AuthoritySeen]) -> Option<&'static str> {
+        let holds =
+            |all: &[AuthoritySeen], a: &AuthoritySeen| all.iter().any(|b| a.sha256 == b.sha256);
+        match () {
+            () if known.iter().any(|a| !holds(&self.authorities, a)) => {
+                Some("the API server's CA changed")
+            }
+            () if self.authorities.iter().any(|a| !holds(known, a)) => {
+                Some("it holds a CA that the API server is not known by any more")
+            }
+            () => None,
+        }
+    }
+
     /// The Secret's name alone.
     pub(crate) fn name(&self) -> &str {
         self.secret

@@ -289,6 +289,15 @@ fn preview(command: &Command) -> Option<Hint> {
                 .chain(flags)
                 .collect::<Vec<_>>()
         }
+        Command::Renew(renew) => {
+            let names = renew.how.clusters.iter().map(String::as_str);
+            let what = ["--what", renew.how.what.as_str()];
+            ["plan", "renew"]
+                .into_iter()
+                .chain(names)
+                .chain(what)
+                .collect()
+        }
         _ => return None,
     };
     Some(Hint::meshlink(words).remark("shows what would be changed"))
@@ -299,8 +308,10 @@ fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
         Command::Leave(args) => Some(&args.how.target),
+        Command::Renew(args) => Some(&args.how.target),
         Command::Plan(args) => Some(match &args.change {
             Some(PlanChange::Leave(leave)) => &leave.target,
+            Some(PlanChange::Renew(renew)) => &renew.target,
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),

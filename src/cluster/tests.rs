@@ -394,7 +394,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
 async fn rights_are_asked_for_and_counted_apart() {
     let (api, admin) = embedded("eks-2");
     assert_eq!(
-        preflight::check(&admin, preflight::Purpose::Join, "istio-ingress")
+        preflight::check(&admin, preflight::Purpose::Join, "istio-ingress", false)
             .await
             .unwrap(),
         []
@@ -412,7 +412,7 @@ async fn rights_are_asked_for_and_counted_apart() {
         &quick(),
     )
     .unwrap();
-    let missing = preflight::check(&reader, preflight::Purpose::Join, "istio-ingress")
+    let missing = preflight::check(&reader, preflight::Purpose::Join, "istio-ingress", false)
         .await
         .unwrap();
     assert!(missing.contains(&Access::new("create", "", "namespaces")));

@@ -22,6 +22,7 @@ pub(crate) mod own;
 mod prove;
 mod readers;
 mod release;
+mod renew;
 mod sample;
 mod trust;
 
@@ -96,6 +97,9 @@ pub(super) async fn perform(
         Step::RetireToken { cluster, peer } => context.retire_token(cluster, peer).await,
         Step::InstallRenewer(c) => context.install_renewer(c).await,
         Step::RemoveRenewer(c) => context.remove_renewer(c).await,
+        Step::RenewCacerts(c) => context.renew_cacerts(c).await,
+        Step::AwaitReissue(c) => context.await_reissue(c).await,
+        Step::SettleCacerts(c) => context.settle_cacerts(c).await,
         Step::InstallSample(c) => context.install_sample(c).await,
         Step::RemoveSample(c) => context.remove_sample(c).await,
     }

@@ -111,7 +111,9 @@ impl PlannedChange<'_> {
             return Ok(report);
         }
         link.refuse_insecure(true)?;
-        link.check_rights(self.change.purpose()).await?;
+        for purpose in self.change.purposes(&self.look.plan) {
+            link.check_rights(purpose).await?;
+        }
         link.agree(consent, &self.look.plan, false, None)?;
         let _changing = Changing::begin(&link.environment.changing);
         let lock = link.lock(consent, &self.look).await?;
@@ -164,6 +166,9 @@ impl PlannedChange<'_> {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
             Change::Leave(leave) => link.forget(&self.gone(leave))?,
+            Change::Renew(_) => {
+                report.verdict = Some(link.judge(&self.look.reading).await);
+            }
             Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
         }
         Ok(report)
@@ -184,7 +189,7 @@ impl PlannedChange<'_> {
     async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
         let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
         let verdict = match &self.change {
-            Change::Join => self.link.final_verdict(report).await,
+            Change::Join | Change::Renew(_) => self.link.final_verdict(report).await,
             Change::Leave(leave) if finished => {
                 let gone = self.gone(leave);
                 self.link.forget(&gone)?;

@@ -5,7 +5,7 @@ use crate::{
     cluster::preflight::Purpose,
     engine::sample::Sample,
     name::MeshId,
-    plan::{Plan, leave::Leave},
+    plan::{Plan, Planned, Step, leave::Leave, renew::Renew},
 };
 
 /// Something to do to a mesh.
@@ -16,6 +16,8 @@ pub enum Change {
     Join,
     /// Take members out.
     Leave(Leave),
+    /// Put new ones in the place of what ends, before it does.
+    Renew(Renew),
     /// Ask from every member to every other, through their proxies. Brings a probe to each and takes it away again.
     Verify,
     /// Put the sample apps into every member.
@@ -25,13 +27,20 @@ pub enum Change {
 }
 
 impl Change {
-    /// The rights it needs.
-    pub(super) fn purpose(&self) -> Purpose {
-        match self {
+    /// The rights it needs, where it comes to this plan.
+    pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
+        let own = match self {
             Self::Join => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
+            Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,
             Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
+        };
+        let renews = |p: &Planned| matches!(p.step, Step::SettleCacerts(_));
+        match own {
+            // A join renews what is due.
+            Purpose::Join if plan.steps.iter().any(renews) => vec![own, Purpose::Renew],
+            _ => vec![own],
         }
     }
 

@@ -78,6 +78,17 @@ pub(crate) fn published_roots(map: &Value) -> Vec<String> {
     pki::roots(pem.as_bytes())
 }
 
+/// Those of them that sign nothing and are to be gone again.
+pub(crate) fn throw_aways(map: &Value) -> Vec<String> {
+    let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();
+    let certs = Cert::from_pem(pem.as_bytes()).unwrap_or_default();
+    let found = certs
+        .iter()
+        .map(Cert::facts)
+        .filter(|c| pki::is_throw_away(c));
+    found.map(|c| c.spki_sha256.clone()).collect()
+}
+
 pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsSeen {
     let ours = owner.whose(secret).is_none();
     let files = match pki::secret_files(&secret["data"]) {
@@ -97,6 +108,8 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     let signer = first("ca-cert.pem").or_else(|| first("tls.crt"));
     let roots = ["root-cert.pem", "ca.crt"].into_iter();
     let roots = roots.filter_map(|name| files.get(name)).next();
+    let bundle = roots.and_then(|pem| Cert::from_pem(pem).ok());
+    let bundle = bundle.unwrap_or_default();
     let refused = pki::check_cacerts(&files, now)
         .into_iter()
         .filter(|p| p.severity != Severity::Warning)
@@ -104,8 +117,8 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     CacertsSeen {
         problems: refused.collect(),
         roots: roots.map(|pem| pki::roots(pem)).unwrap_or_default(),
-        not_after: signer.as_ref().map(|c| c.facts().not_after),
-        signer: signer.map(|c| c.facts().sha256.clone()),
+        bundle: bundle.iter().map(|c| c.facts().clone()).collect(),
+        signer: signer.map(|c| c.facts().clone()),
         ours,
     }
 }
@@ -254,7 +267,11 @@ pub(super) fn opens(gateway: &Value) -> bool {
 }
 
 /// Reader accounts by what their tokens come from.
-pub(super) fn readers(secrets: &[Value], owner: &Owner) -> BTreeMap<String, ReaderSeen> {
+pub(super) fn readers(
+    secrets: &[Value],
+    owner: &Owner,
+    most: std::time::Duration,
+) -> BTreeMap<String, ReaderSeen> {
     let mut all = BTreeMap::<String, ReaderSeen>::new();
     for secret in secrets.iter().filter(|s| owner.whose(s).is_none()) {
         let metadata = &secret["metadata"];
@@ -271,10 +288,12 @@ pub(super) fn readers(secrets: &[Value], owner: &Owner) -> BTreeMap<String, Read
         } else if let Some(number) = access::token_number(peer, &made.name) {
             let token = secret["data"]["token"].as_str();
             let token = token.and_then(|token| STANDARD.decode(token).ok());
+            let born = time(&metadata["creationTimestamp"]);
             let seen = TokenSeen {
                 number,
                 secret: made,
-                made: time(&metadata["creationTimestamp"]),
+                made: born,
+                until: born.and_then(|born| born.checked_add(most).ok()),
                 token: token.filter(|t| !t.is_empty()).map(|t| sha256_hex(&t)),
             };
             all.entry(peer.to_owned()).or_default().tokens.push(seen);
@@ -295,7 +314,7 @@ pub(crate) fn authorities<'b>(
     let anchors = pki::anchors(bundles, now).into_iter();
     let seen = anchors.map(|anchor| AuthoritySeen {
         sha256: anchor.sha256,
-        until: anchor.until,
+        certificate: anchor.facts,
     });
     seen.collect()
 }

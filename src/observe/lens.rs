@@ -287,18 +287,16 @@ impl<'a> Lens<'a> {
     fn vault(&self) -> Result<VaultSeen, vault::Error> {
         let root = self.vault.root()?;
         let mut intermediates = BTreeMap::new();
-        let mut until = BTreeMap::new();
         for member in &self.mesh.clusters {
             if let Some(held) = self.vault.usable_intermediate(&member.name)? {
-                intermediates.insert(member.name.clone(), held.facts().sha256.clone());
-                until.insert(member.name.clone(), held.facts().not_after);
+                intermediates.insert(member.name.clone(), held.facts().clone());
             }
         }
         let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
         Ok(VaultSeen {
-            root: root.map(|r| r.facts().spki_sha256.clone()),
+            root: root.as_ref().map(|r| r.facts().spki_sha256.clone()),
+            certificate: root.as_ref().map(|r| r.facts().clone()),
             intermediates,
-            until,
             embedded,
         })
     }
@@ -356,6 +354,9 @@ impl<'a> Lens<'a> {
             published_roots: facts::named(&maps, facts::ROOTS)
                 .map(facts::published_roots)
                 .unwrap_or_default(),
+            throw_aways: facts::named(&maps, facts::ROOTS)
+                .map(facts::throw_aways)
+                .unwrap_or_default(),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
             gateway: GatewaySeen {
                 opened: opened.iter().any(facts::opens),
@@ -372,7 +373,7 @@ impl<'a> Lens<'a> {
                     .chain(cluster.ca()),
                 self.now,
             ),
-            readers: facts::readers(&ours, &owner),
+            readers: facts::readers(&ours, &owner, self.mesh.readers.max_age),
             remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
             serves_gateway_api: gateway_api.is_some(),
             probe: facts::named(&spaces, crate::probe::NAMESPACE)

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{pem, read::Cert};
+use super::{
+    pem,
+    read::{Cert, CertFacts},
+};
 use crate::digest::sha256_hex;
 
 /// One authority of a bundle.
@@ -15,8 +18,8 @@ use crate::digest::sha256_hex;
 pub(crate) struct Anchor {
     /// SHA-256 of the certificate, in hex.
     pub sha256: String,
-    /// Last second of its life, where that can be read.
-    pub until: Option<Timestamp>,
+    /// What stands in it, where that can be read.
+    pub facts: Option<CertFacts>,
     der: Vec<u8>,
 }
 
@@ -34,12 +37,12 @@ pub(crate) fn anchors<'b>(
         .filter(|block| block.label == "CERTIFICATE")
         .map(|block| Anchor {
             sha256: sha256_hex(&block.der),
-            until: Cert::from_der(&block.der).ok().map(|c| c.facts().not_after),
+            facts: Cert::from_der(&block.der).ok().map(|c| c.facts().clone()),
             der: block.der.to_vec(),
         })
         .filter(|anchor| known.insert(anchor.sha256.clone()))
         .collect();
-    let valid = |anchor: &&Anchor| anchor.until.is_none_or(|until| until > now);
+    let valid = |anchor: &&Anchor| anchor.facts.as_ref().is_none_or(|f| f.not_after > now);
     match all.iter().any(|anchor| valid(&anchor)) {
         true => all.iter().filter(valid).cloned().collect(),
         false => all,
@@ -75,7 +78,14 @@ mod tests {
             [("a", 2028), ("a", 2036), ("a", 2025)].map(|(n, y)| authority(n, y));
         let names = |bundles: &[&str]| {
             let found = anchors(bundles.iter().map(|b| b.as_bytes()), now);
-            let until = |a: &Anchor| a.until.unwrap().strftime("%Y").to_string();
+            let until = |a: &Anchor| {
+                a.facts
+                    .as_ref()
+                    .unwrap()
+                    .not_after
+                    .strftime("%Y")
+                    .to_string()
+            };
             found.iter().map(until).collect::<Vec<_>>()
         };
         let both = format!("{old}{new}");
@@ -94,7 +104,7 @@ mod tests {
     fn what_cannot_be_read_is_trusted_as_before() {
         let odd = pem::encode("CERTIFICATE", b"no certificate");
         let found = anchors([odd.as_bytes()], Timestamp::UNIX_EPOCH);
-        assert_eq!((found.len(), found[0].until), (1, None));
+        assert_eq!((found.len(), &found[0].facts), (1, &None));
         assert_eq!(pem_of(&found), *odd);
     }
 }

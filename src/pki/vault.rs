@@ -20,15 +20,11 @@ use std::{
     sync::Mutex,
 };
 
-use jiff::Timestamp;
-
-use super::{Cert, CertFacts, Intermediate, NewIntermediate, NewRoot, Root};
+use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated};
 use crate::{hint::Hint, name::ClusterName};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
-/// An intermediate is made anew when less than this is left of it, or a third of its lifetime.
-const RENEW: i64 = 30 * 24 * 3600;
 
 /// What went wrong with the vault.
 #[derive(Debug, thiserror::Error)]
@@ -371,32 +367,7 @@ impl Vault {
 
 /// Whether an intermediate is still what would be asked for now.
 fn serves(found: &Intermediate, root: &Root, new: &NewIntermediate<'_>) -> bool {
-    let facts = found.facts();
-    found.root() == root.cert() && same_kind(facts, new) && lasts(facts, root.facts(), new.now)
-}
-
-fn same_kind(facts: &CertFacts, new: &NewIntermediate<'_>) -> bool {
-    let permitted = facts
-        .name_constraints
-        .iter()
-        .flat_map(|names| &names.permitted);
-    let wanted = new
-        .permitted()
-        .into_iter()
-        .map(|name| format!("DNS:{name}"));
-    facts.algorithm == new.key.into() && wanted.eq(permitted.cloned())
-}
-
-fn lasts(facts: &CertFacts, root: &CertFacts, now: Timestamp) -> bool {
-    let (from, until) = (facts.not_before.as_second(), facts.not_after.as_second());
-    let left = until - now.as_second();
-    // One that ends with the root cannot be made to last longer.
-    let wanted = if facts.not_after >= root.not_after {
-        0
-    } else {
-        RENEW.min((until - from) / 3)
-    };
-    from <= now.as_second() && left > wanted
+    found.root() == root.cert() && outdated(found.facts(), root.facts(), new).is_none()
 }
 
 #[cfg(test)]

@@ -7,10 +7,12 @@ use super::{
     desire::{Release, reference},
     readers::ReaderPlanner,
     refresh,
+    renew::{intermediates::Intermediates, pressing},
 };
 use crate::{
     chart,
     cluster::{Ref, subset},
+    ends::Signing,
     name::ClusterName,
     observe::{Observed, Seen, proof_digest},
     pki,
@@ -48,7 +50,10 @@ pub(crate) fn join(
     }
     planner.link(&mut plan);
     planner.prove(&mut plan);
-    Ok(plan.finished())
+    let mut plan = plan.finished();
+    let pressing = pressing(observed, &Signing::new(), &plan);
+    plan.notes.extend(pressing);
+    Ok(plan)
 }
 
 /// The steps of a proof alone, for a mesh that stands: brought, asked, taken away.
@@ -154,6 +159,17 @@ impl<'a> JoinPlanner<'a> {
         for name in self.names() {
             self.cacerts(plan, name);
         }
+        self.renewals().plan(plan);
+    }
+
+    /// What is renewed in place, in members that have a `cacerts` of ours already.
+    fn renewals(&self) -> Intermediates<'a> {
+        static UNASKED: Signing = Signing::new();
+        Intermediates {
+            mesh: self.mesh,
+            observed: self.observed,
+            signing: &UNASKED,
+        }
     }
 
     fn cacerts(&self, plan: &mut Plan, name: &ClusterName) {
@@ -161,6 +177,7 @@ impl<'a> JoinPlanner<'a> {
         let claims = self.names().map(|n| Step::ClaimRoot(n.clone()));
         let why = match &seen.cacerts {
             None => "no cacerts".to_owned(),
+            Some(_) if self.renewals().is_due(name) => return,
             Some(c) if !c.problems.is_empty() => c.problems.join("; "),
             Some(c) if c.ours && c.roots.len() > 1 => self.other_roots(&c.roots),
             Some(_) => return self.stale_istiod(plan, name),
@@ -410,6 +427,8 @@ impl<'a> JoinPlanner<'a> {
             Step::StartProbe(to.clone()),
             Step::AwaitNlb(to.clone()),
             Step::RefreshIstiod(from.clone()),
+            Step::SettleCacerts(from.clone()),
+            Step::SettleCacerts(to.clone()),
         ];
         let why = "not proved since the last change";
         plan.add(

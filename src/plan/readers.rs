@@ -6,20 +6,23 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     Deletion, Plan, Step, desire,
     join::{changes, summary},
+    refresh,
 };
 use crate::{
     cluster::{
         Kind, Ref,
         access::{self, ISTIO_SYSTEM, Tokens},
     },
+    ends::{self, State},
     name::ClusterName,
-    observe::{AuthoritySeen, Made, Observed, ReaderSeen, RemoteSecretSeen, Seen},
+    observe::{Made, Observed, ReaderSeen, RemoteSecretSeen, Seen},
+    pki::Life,
     spec::Mesh,
 };
 
@@ -59,30 +62,15 @@ pub(crate) fn tokens(mesh: &Mesh, seen: &Seen, peer: &ClusterName) -> Tokens {
     }
 }
 
-/// Whether a token with an end is to be renewed: a third of its life is left.
+/// Whether a token with an end is to be renewed: a third of its life is left, or less.
 pub(crate) fn is_due(issued: Option<Timestamp>, expires: Timestamp, now: Timestamp) -> bool {
-    let life = match issued {
-        Some(issued) => expires.as_second() - issued.as_second(),
-        None => BOUND_LIFE,
+    let day = || expires.as_second() - BOUND_LIFE;
+    let since = issued.or_else(|| Timestamp::from_second(day()).ok());
+    let life = Life {
+        since,
+        until: expires,
     };
-    expires.as_second() - now.as_second() <= life.max(0) / 3
-}
-
-/// How old a token Secret is, in whole days.
-pub(crate) fn age(made: Timestamp, now: Timestamp) -> i64 {
-    (now.as_second() - made.as_second()).div_euclid(24 * 3600)
-}
-
-/// Whether a token that does not end by itself is older than it may become.
-pub(crate) fn is_old(mesh: &Mesh, made: Timestamp, now: Timestamp) -> bool {
-    let most = SignedDuration::try_from(mesh.readers.max_age).unwrap_or(SignedDuration::MAX);
-    now.duration_since(made) >= most
-}
-
-/// Whether two bundles hold the same authorities.
-fn is_same(one: &[AuthoritySeen], other: &[AuthoritySeen]) -> bool {
-    let holds = |all: &[AuthoritySeen], a: &AuthoritySeen| all.iter().any(|b| a.sha256 == b.sha256);
-    one.iter().all(|a| holds(other, a)) && other.iter().all(|a| holds(one, a))
+    life.state(now) >= State::Due
 }
 
 /// What is planned for reader accounts and remote secrets.
@@ -109,6 +97,66 @@ impl<'a> ReaderPlanner<'a> {
         self.next(plan, from, to);
         self.share(plan, from, to);
         self.retire(plan, from, to);
+    }
+
+    /// What a renewal does about `to`'s reading of `from`: the token, the authorities, or both. What was not made by a join
+    /// is left to one.
+    pub(super) fn renew(
+        &self,
+        plan: &mut Plan,
+        (from, to): (&ClusterName, &ClusterName),
+        (tokens, authorities): (bool, bool),
+    ) {
+        let both = self.seen(from).zip(self.seen(to));
+        let Some((there, seen)) = both else {
+            return;
+        };
+        let reader = self.reader(from, to);
+        let ready = reader.is_some_and(|reader| match self.mesh.renewer {
+            Some(_) => reader.anchor.is_some(),
+            None => reader.newest().is_some_and(|t| t.token.is_some()),
+        });
+        let secret = seen.remote_secrets.get(from.as_str());
+        let Some(secret) = secret.filter(|s| ready && s.problems.is_empty() && s.foreign.is_none())
+        else {
+            return;
+        };
+        if tokens {
+            self.next(plan, from, to);
+        }
+        let other = secret.other_authorities(&there.authorities);
+        let other = other.filter(|_| authorities).map(str::to_owned);
+        let token = || match plan.holds(&make(from, to)) {
+            true => Some("the token it holds is replaced".to_owned()),
+            false => self.other_token(secret, reader),
+        };
+        if let Some(why) = other.or_else(|| token().filter(|_| tokens)) {
+            plan.add(share(from, to), vec![make(from, to)], why);
+        }
+        if tokens || plan.holds(&share(from, to)) {
+            self.retire(plan, from, to);
+        }
+    }
+
+    /// Where the istiod that runs does not survive a changed remote secret, and where it lets go of a peer for a moment.
+    pub(super) fn refresh(&self, plan: &mut Plan, name: &ClusterName) {
+        let Some(seen) = self.seen(name).filter(|s| s.istiod.present) else {
+            return;
+        };
+        if !refresh::changes_in_place(plan, name, seen) {
+            return;
+        }
+        if let Some(why) = refresh::fault(&seen.istiod.versions) {
+            let peers = self.mesh.clusters.iter().map(|m| &m.name);
+            let needs = peers.map(|from| share(from, name)).collect();
+            plan.notes.push(refresh::note(name, &why).into());
+            plan.add(Step::RefreshIstiod(name.clone()), needs, why);
+        } else if let Some(version) = refresh::gap(&seen.istiod.versions) {
+            let text = format!(
+                "{name} runs istiod {version}, which lets go of a peer's endpoints for a moment when its remote secret changes: from 1.30.4 on it does not"
+            );
+            plan.notes.push(text.into());
+        }
     }
 
     fn grant(&self, plan: &mut Plan, cluster: &ClusterName, peer: &ClusterName) {
@@ -141,12 +189,10 @@ impl<'a> ReaderPlanner<'a> {
         let Some(newest) = newest.filter(|_| self.mesh.renewer.is_none()) else {
             return;
         };
-        let (now, made) = (self.observed.now, newest.made.unwrap_or(Timestamp::MAX));
-        if newest.token.is_some() && is_old(self.mesh, made, now) {
-            let why = format!(
-                "the token of {peer}'s account is {} days old",
-                age(made, now)
-            );
+        let is_old = newest.until.is_some_and(|until| until <= self.observed.now);
+        if let Some(made) = newest.made.filter(|_| is_old && newest.token.is_some()) {
+            let made = made.strftime("%Y-%m-%d");
+            let why = format!("the token of {peer}'s account is of {made}, older than it may be");
             plan.add(make(cluster, peer), vec![grant(cluster, peer)], why);
         }
     }
@@ -183,23 +229,14 @@ impl<'a> ReaderPlanner<'a> {
         if secret.server != server {
             return Some("the API server's address changed".into());
         }
-        if !is_same(&secret.authorities, &there.authorities) {
-            return Some(self.other_authorities(secret, there));
+        if let Some(why) = secret.other_authorities(&there.authorities) {
+            return Some(why.into());
         }
         if plan.holds(&make(from, to)) {
             return Some("the token it holds is replaced".into());
         }
         self.other_token(secret, self.reader(from, to))
             .or_else(|| plan.holds(&grant(from, to)).then(other_token))
-    }
-
-    /// In what the authorities differ that a remote secret holds.
-    fn other_authorities(&self, secret: &RemoteSecretSeen, there: &Seen) -> String {
-        let lacks = |a: &&AuthoritySeen| !secret.authorities.iter().any(|b| a.sha256 == b.sha256);
-        match there.authorities.iter().filter(lacks).count() {
-            0 => "it holds a CA that the API server is no longer known by".into(),
-            _ => "the API server's CA changed".into(),
-        }
     }
 
     /// Why the token is not the one that a remote secret should hold.
@@ -313,6 +350,16 @@ impl<'a> ReaderPlanner<'a> {
             plan.deleting(gone);
         }
     }
+}
+
+/// Whether a plan renews a token or authorities.
+pub(super) fn renews(plan: &Plan, row: &ends::Row) -> bool {
+    let pair = || {
+        let (to, from) = (row.members.first()?, row.peer.as_ref()?);
+        Some(share(&from.parse().ok()?, &to.parse().ok()?))
+    };
+    matches!(row.what, ends::What::Token | ends::What::ApiCa)
+        && pair().is_some_and(|step| plan.holds(&step))
 }
 
 /// Everything a renewer consists of, in the order to delete it.

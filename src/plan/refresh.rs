@@ -21,6 +21,12 @@ pub(super) fn fault<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Opti
     })
 }
 
+/// A version that has no peer for a moment when a remote secret changes.
+pub(super) fn gap<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Option<&'v Version> {
+    let mut versions = versions.into_iter();
+    versions.find(|v| access::update(v) == Update::Gap)
+}
+
 /// What a person is told before.
 pub(super) fn note(at: &ClusterName, why: &str) -> String {
     format!("{at} runs {why}; it is restarted once its remote secrets are changed")

@@ -135,6 +135,12 @@ pub enum Step {
     InstallRenewer(ClusterName),
     /// Take that away again.
     RemoveRenewer(ClusterName),
+    /// Write `cacerts` with the newest intermediate and a throw-away root, and have istiod's pods see it at once.
+    RenewCacerts(ClusterName),
+    /// Until istiod signs with the intermediate in `cacerts`, and every proxy that follows it has a certificate of it.
+    AwaitReissue(ClusterName),
+    /// Write `cacerts` without its throw-away roots, until no proxy that follows trusts one any more.
+    SettleCacerts(ClusterName),
     /// Put the sample apps into a cluster, until they are available.
     InstallSample(ClusterName),
     /// Take the sample apps out again.
@@ -180,6 +186,9 @@ impl Step {
             Self::RetireToken { cluster, peer } => ("retire-token", vec![cluster, peer]),
             Self::InstallRenewer(c) => ("install-renewer", vec![c]),
             Self::RemoveRenewer(c) => ("remove-renewer", vec![c]),
+            Self::RenewCacerts(c) => ("renew-cacerts", vec![c]),
+            Self::AwaitReissue(c) => ("await-reissue", vec![c]),
+            Self::SettleCacerts(c) => ("settle-cacerts", vec![c]),
             Self::InstallSample(c) => ("install-sample", vec![c]),
             Self::RemoveSample(c) => ("remove-sample", vec![c]),
         }
@@ -273,6 +282,15 @@ impl Step {
             }
             Self::InstallRenewer(c) => format!("install the renewer in {c}"),
             Self::RemoveRenewer(c) => format!("remove the renewer from {c}"),
+            Self::RenewCacerts(c) => {
+                format!("put the new intermediate and a throw-away root into Secret cacerts in {c}")
+            }
+            Self::AwaitReissue(c) => {
+                format!("wait until {c}'s proxies have certificates of the new intermediate")
+            }
+            Self::SettleCacerts(c) => {
+                format!("take the throw-away root out of {c} again, and wait until it is gone")
+            }
             Self::InstallSample(c) => format!("install the sample apps in {c}"),
             Self::RemoveSample(c) => format!("remove the sample apps from {c}"),
         }

@@ -64,9 +64,11 @@ pub(crate) struct Replica {
 /// When the certificates end that a replica signs with, in seconds: replicas of one istiod that say different things do
 /// not run with the same certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
-    root: i64,
-    chain: i64,
+pub(crate) struct Ends {
+    /// The root.
+    pub(crate) root: i64,
+    /// The first of the certificates that lead to it.
+    pub(crate) chain: i64,
 }
 
 /// Asks one replica.
@@ -91,7 +93,7 @@ pub(crate) async fn ask(
 }
 
 /// When the certificates end that a replica signs with; nothing where it does not say.
-pub(super) async fn ends(cluster: &Cluster, namespace: &str, pod: &str) -> Option<Ends> {
+pub(crate) async fn ends(cluster: &Cluster, namespace: &str, pod: &str) -> Option<Ends> {
     let answer = cluster.get(namespace, pod, PORT, "/metrics").await.ok()?;
     let text = String::from_utf8_lossy(&answer.body);
     Some(Ends {
@@ -110,10 +112,10 @@ fn gauge(text: &str, name: &str) -> Option<i64> {
 
 /// Whether the replicas of one istiod sign with the same certificates, by when these end; nothing where they do. The one
 /// that differs from most of the others is named; of two, the one that started first is taken to be right.
-pub(super) fn alike(from: &ClusterName, replicas: &[(&str, Option<Ends>)]) -> Option<Check> {
+pub(super) fn alike(from: &ClusterName, replicas: &[(String, Option<Ends>)]) -> Option<Check> {
     let known: Vec<_> = replicas
         .iter()
-        .filter_map(|(pod, ends)| Some((*pod, (*ends)?)))
+        .filter_map(|(pod, ends)| Some((pod.as_str(), (*ends)?)))
         .collect();
     let count = |ends: Ends| known.iter().filter(|(_, other)| *other == ends).count();
     let most = known.iter().rev().max_by_key(|(_, ends)| count(*ends))?.1;
@@ -351,7 +353,12 @@ mod tests {
         assert_eq!(read("citadel_server_cert_chain_expiry_timestamp"), None);
         let a: ClusterName = "a".parse().unwrap();
         let ends = |root, chain| Some(Ends { root, chain });
-        let alike = |replicas: &[(&str, Option<Ends>)]| alike(&a, replicas).map(|c| c.evidence);
+        let alike = |replicas: &[(&str, Option<Ends>)]| {
+            let replicas = replicas
+                .iter()
+                .map(|(pod, ends)| ((*pod).to_owned(), *ends));
+            alike(&a, &replicas.collect::<Vec<_>>()).map(|c| c.evidence)
+        };
         assert_eq!(
             alike(&[("p1", ends(9, 5)), ("p2", ends(9, 5)), ("p3", None)]),
             None

@@ -33,9 +33,15 @@ pub(crate) fn configured(
             hints,
         );
     };
-    let (outcome, evidence) = judge(secret, there.readers.get(from.as_str()), now);
+    let (mut outcome, mut evidence) = judge(secret, there.readers.get(from.as_str()), now);
+    let mut hint = Hint::join_again([from, to]);
+    if let Some(why) = secret.other_authorities(&there.authorities)
+        && outcome == Outcome::Ok
+    {
+        (outcome, evidence) = (Outcome::Warning, why.to_owned());
+        hint = Hint::meshlink(["renew", "--what", "api-cas"]);
+    }
     let evidence = format!("{}: {evidence}", secret.secret);
-    let hint = Hint::join_again([from, to]);
     let hints = if outcome == Outcome::Ok {
         vec![]
     } else {
@@ -54,7 +60,7 @@ fn judge(
     }
     let failed = |why: &str| (Outcome::Failed, why.to_owned());
     let tokens = reader.map(|r| r.tokens.as_slice()).unwrap_or_default();
-    let held = tokens.iter().find(|t| t.token == secret.token);
+    let held = reader.and_then(|r| r.holding(secret.token.as_ref()));
     let known = tokens.iter().any(|t| t.token.is_some());
     match (&secret.bound, secret.expires) {
         (_, Some(at)) if at <= now => (Outcome::Failed, format!("its token expired at {at}")),
@@ -212,6 +218,7 @@ mod tests {
                             uid: "1".into(),
                         },
                         made: Some("2025-12-22T00:00:00Z".parse().unwrap()),
+                        until: None,
                         token: Some(token.into()),
                     }],
                     anchor: None,

@@ -1,6 +1,6 @@
 //! The root, who is bound to it, and the certificates istiod signs with.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Evidence, StepContext, seen};
 use crate::{
@@ -81,17 +81,9 @@ impl StepContext<'_> {
     }
 
     pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
-        let (mesh, trust) = (&self.run.mesh, &self.run.mesh.trust);
-        let held = self.run.vault.issue_intermediate(&NewIntermediate {
-            mesh: &mesh.id,
-            cluster: name,
-            namespace: &mesh.istio.namespace,
-            names: &trust.dns_names,
-            key: trust.key,
-            lifetime: trust.intermediate_lifetime,
-            profile: &Profile::intermediate()?,
-            now: self.run.now(),
-        })?;
+        let profile = Profile::intermediate()?;
+        let new = NewIntermediate::of(&self.run.mesh, name, &profile, self.run.now());
+        let held = self.run.vault.issue_intermediate(&new)?;
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
@@ -110,23 +102,26 @@ impl StepContext<'_> {
                 cluster: name.clone(),
                 what: "the vault has lost its intermediate".into(),
             })?;
-        let cacerts = held.cacerts()?;
-        let data: serde_json::Map<String, Value> = cacerts
-            .secret_data()
-            .iter()
-            .map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
-            .collect();
+        self.write_cacerts(name, data(&held.cacerts()?)).await?;
+        let signer = pki::short(&held.facts().spki_sha256);
+        seen(format!(
+            "Secret {}/cacerts signs with {signer}",
+            self.istio()
+        ))
+    }
+
+    pub(super) async fn write_cacerts(
+        &self,
+        name: &ClusterName,
+        data: Map<String, Value>,
+    ) -> Result<(), Error> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {"name": "cacerts", "namespace": self.istio()},
             "data": data,
         });
         self.write(self.cluster(name)?, &secret).await?;
-        let signer = pki::short(&held.facts().spki_sha256);
-        seen(format!(
-            "Secret {}/cacerts signs with {signer}",
-            self.istio()
-        ))
+        Ok(())
     }
 
     /// Pods are deleted one by one by the Deployment's own rollout.
@@ -147,4 +142,12 @@ impl StepContext<'_> {
         wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
         seen(format!("Deployment {}/istiod was restarted", self.istio()))
     }
+}
+
+/// The `data` of a Secret `cacerts`: with the key, not for logs.
+pub(super) fn data(cacerts: &pki::Cacerts) -> Map<String, Value> {
+    let data = cacerts.secret_data();
+    let data = data.iter();
+    data.map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
+        .collect()
 }
