@@ -17,6 +17,7 @@
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
 //! | `failure` | how something does not end well |
+//! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
@@ -49,6 +50,8 @@ pub(crate) mod record;
 mod renewal;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
+#[cfg(feature = "cli")]
+pub(crate) mod within;
 
 #[cfg(feature = "cli")]
 pub(crate) use admission::not_reached;

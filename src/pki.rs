@@ -27,7 +27,7 @@ use jiff::Timestamp;
 pub(crate) use self::authority::random_id;
 pub(crate) use self::{
     authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
-    bundle::{anchors, pem_of},
+    bundle::{Anchor, anchors, pem_of},
     check::{Files, Problem, Severity, check_cacerts, secret_files},
     key::Key,
     life::Life,

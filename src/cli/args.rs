@@ -22,6 +22,7 @@ pub(crate) mod complete;
 mod documented;
 pub(crate) mod environment;
 mod target;
+pub(crate) mod within;
 
 pub(crate) use environment::Environment;
 use environment::variable;
@@ -211,6 +212,8 @@ pub(crate) struct Leaving {
 pub(crate) struct Renew {
     #[command(flatten)]
     pub(crate) how: Renewing,
+    #[command(flatten)]
+    pub(crate) within: within::Within,
     #[command(flatten)]
     pub(crate) changing: Changing,
 }

@@ -13,10 +13,7 @@ mod tried;
 mod update;
 
 pub(crate) use crate::owner::MANAGED_BY;
-#[cfg(test)]
-pub(crate) use facts::token_facts;
-pub(crate) use facts::{Problem, parse};
-pub(crate) use facts::{links, tokens};
+pub(crate) use facts::{Problem, links, parse, token_facts, tokens};
 pub(crate) use pack::{Packed, Shards};
 pub(crate) use reader::{
     ROOT_CA, TOKEN_SECRET, Tokens, account_name, account_names, anchor, objects, renewal_names,

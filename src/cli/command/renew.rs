@@ -12,8 +12,13 @@ use crate::{
     report::RunOutcome,
 };
 
+pub(super) mod within;
+
 /// Runs it.
 pub(crate) async fn run(args: Renew, frame: &Frame) -> Result<Exit, Failure> {
+    if args.within.in_cluster {
+        return within::run(args, frame).await;
+    }
     let (mut session, change) = open(&args.how, frame).await?;
     if session.tells_strangers(frame) {
         return Ok(Exit::NotInTime);
