@@ -262,6 +262,15 @@ pub struct Renewer {
     pub image: String,
 }
 
+impl std::str::FromStr for Renewer {
+    type Err = String;
+
+    /// By its image.
+    fn from_str(image: &str) -> Result<Self, String> {
+        check::image(image).map(|image| Self { image })
+    }
+}
+
 impl Default for Readers {
     fn default() -> Self {
         Self {

@@ -95,10 +95,13 @@ impl Found {
         let folders = frame.folders(target.sandbox)?;
         let selected = selection::mesh(selection, named(target, &folders), &finder).await?;
         let Selected {
-            mesh,
+            mut mesh,
             named,
             strangers,
         } = selected;
+        if let Some(renewer) = &target.sources.renewer {
+            mesh.renewer = Some(renewer.clone());
+        }
         frame.hints.learn(target, &environment, &mesh, &finder);
         Ok(Self {
             mesh,

@@ -59,6 +59,7 @@ impl Access {
 
     /// Only for the object of this name.
     #[must_use]
+    #[cfg(test)]
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name = Some(name.into());
         self

@@ -101,8 +101,7 @@ fn renewer(f: &mut Fields<'_>) -> Option<Renewer> {
             "has no image: write \"image:\" with the name of one that your clusters can pull",
         );
     }
-    let image = image?.read(check::image)?;
-    Some(Renewer { image })
+    image?.read(str::parse)
 }
 
 /// What was written, or else the default; none if what was written is wrong.

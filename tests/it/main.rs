@@ -78,6 +78,9 @@ mod ownership_matrix;
 mod plan;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod readers;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod render;
 #[cfg(test)]
 mod sandbox;

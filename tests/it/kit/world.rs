@@ -162,14 +162,23 @@ impl World {
         change: impl FnOnce(&mut Environment),
     ) -> Meshlink {
         let names: Vec<String> = (1..=clusters).map(|n| format!("eks-{n}")).collect();
-        let mut environment = Environment::of_sandbox(self.endpoints(), crate::kit::now);
+        self.link_of(Mesh::named(&names).unwrap(), crate::kit::now, change)
+    }
+
+    /// A mesh of these clusters, at another time.
+    pub(crate) fn link_of(
+        &self,
+        mesh: Mesh,
+        clock: impl Fn() -> jiff::Timestamp + Send + Sync + 'static,
+        change: impl FnOnce(&mut Environment),
+    ) -> Meshlink {
+        let mut environment = Environment::of_sandbox(self.endpoints(), clock);
         environment.folders = Folders {
             keys: self.user.home().join(".local/share/meshlink-sandbox"),
             state: self.user.home().join(".local/state/meshlink-sandbox"),
             cache: self.user.home().join(".cache/meshlink-sandbox"),
         };
         change(&mut environment);
-        let mesh = Mesh::named(&names).unwrap();
         self.block_on(Meshlink::open(mesh, environment)).unwrap()
     }
 
@@ -221,6 +230,29 @@ impl World {
         let request = Request::post(path).header("content-type", "application/json");
         let made = self.ask(cluster, request.body(object.to_string().into()).unwrap());
         made.unwrap_or_else(|e| panic!("{cluster} {path}: {e}"))
+    }
+
+    /// Posts something to an API server with a token, over its TLS front; the status that came back.
+    pub(crate) fn as_bearer(&self, cluster: &str, token: &str, path: &str, body: &Value) -> u16 {
+        let index = self.endpoints().clusters.iter().position(|c| c == cluster);
+        let server = self.endpoints().servers[index.unwrap()];
+        let config = self
+            .api(cluster)
+            .kubeconfig(&format!("https://{server}"), cluster, "x");
+        let config = config.replace(&self.api(cluster).admin_token(), token);
+        let config = kube::config::Kubeconfig::from_yaml(&config).unwrap();
+        self.runtime.block_on(async {
+            let options = kube::config::KubeConfigOptions::default();
+            let config = kube::Config::from_custom_kubeconfig(config, &options).await;
+            let client = kube::Client::try_from(config.unwrap()).unwrap();
+            let request = Request::post(path).header("content-type", "application/json");
+            let request = request.body(body.to_string().into_bytes()).unwrap();
+            match client.request::<Value>(request).await {
+                Ok(_) => 201,
+                Err(kube::Error::Api(status)) => status.code,
+                Err(other) => panic!("{cluster} {path}: {other}"),
+            }
+        })
     }
 
     /// Merges a patch into an object.
