@@ -79,8 +79,6 @@ pub(crate) struct Seen {
     pub istiod: IstiodSeen,
     /// The east-west gateway.
     pub gateway: GatewaySeen,
-    /// The Gateway API is served here, so a reader must be able to read its gateways.
-    pub serves_gateway_api: bool,
     /// Reader accounts here, by the peer that uses them.
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.

@@ -214,7 +214,7 @@ impl StepContext<'_> {
             .await?;
         let owner = self.owner(cluster)?;
         if !accounts.iter().any(|a| owner.whose(a).is_none()) {
-            for role in access::roles(false) {
+            for role in access::roles() {
                 if let Some(reference) = Ref::of(&role) {
                     self.remove(cluster, &reference).await?;
                 }
