@@ -84,8 +84,6 @@ pub(crate) struct Seen {
     pub istiod: IstiodSeen,
     /// The east-west gateway.
     pub gateway: GatewaySeen,
-    /// The Gateway API is served here, so a reader must be able to read its gateways.
-    pub serves_gateway_api: bool,
     /// The authorities that the API server here is known by.
     pub authorities: Vec<AuthoritySeen>,
     /// Reader accounts here, by the peer that uses them.

@@ -20,7 +20,7 @@ pub(crate) use reader::{
     roles, token_number, token_object, token_secret,
 };
 pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
-pub(crate) use tried::{Needs, Refused, try_kubeconfig};
+pub(crate) use tried::{Refused, Trial, try_kubeconfig};
 pub(crate) use update::{Update, reads_secrets, update};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.

@@ -220,7 +220,7 @@ async fn a_wait_survives_what_breaks_watches() {
 async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link {
     istio_system(cluster).await;
     let peer = peer.parse().unwrap();
-    for object in access::objects(&peer, false, true, access::Tokens::Secret(1)) {
+    for object in access::objects(&peer, true, access::Tokens::Secret(1)) {
         let applied = cluster
             .apply(&object, Manager::Meshlink, false)
             .await
@@ -236,10 +236,7 @@ async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link 
     access::Link::of(cluster.name(), &served.url, &secret).unwrap()
 }
 
-const NEEDS: access::Needs = access::Needs {
-    gateway_api: false,
-    secrets: true,
-};
+const READS: access::Trial = access::Trial::Reads { secrets: true };
 
 fn quick() -> ConnectOptions {
     ConnectOptions {
@@ -255,7 +252,7 @@ async fn a_remote_secret_is_tried_before_it_is_written() {
     let link = reader(&cluster, &served, "eks-1").await;
     let tried = |link: &access::Link| {
         let link = link.clone();
-        async move { access::try_kubeconfig(&link, NEEDS, &quick()).await }
+        async move { access::try_kubeconfig(&link, READS, &quick()).await }
     };
     tried(&link).await.unwrap();
     let [facts] = access::parse(&access::remote_secret(&link))
@@ -384,7 +381,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
         access::token_facts(token.expose()).expires,
         Some(until.as_second())
     );
-    access::try_kubeconfig(&access::Link { token, ..link }, NEEDS, &quick())
+    access::try_kubeconfig(&access::Link { token, ..link }, READS, &quick())
         .await
         .unwrap();
     assert_eq!(cluster.requests().tokens, 1);

@@ -17,7 +17,7 @@ use crate::{
     causes,
     cluster::{
         self, Bound, Cluster, ConnectOptions, Kind as ObjectKind, Ref, Token,
-        access::{self, ISTIO_SYSTEM, Link, Needs},
+        access::{self, ISTIO_SYSTEM, Link, Trial},
         connect,
         lease::{Identity, Terms},
     },
@@ -381,12 +381,7 @@ impl Within {
             }
         };
         let next = Link { token, ..known };
-        // Whether istiod may read Secrets there is not for the renewer to say.
-        let needs = Needs {
-            gateway_api: false,
-            secrets: false,
-        };
-        access::try_kubeconfig(&next, needs, &self.connect)
+        access::try_kubeconfig(&next, Trial::Opens, &self.connect)
             .await
             .map_err(|error| causes::line(&error))?;
         self.patch(own, &due.place, &due.entry, &next).await?;

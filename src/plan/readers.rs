@@ -40,7 +40,7 @@ pub(crate) fn wanted(
     let peers = peers.filter(|peer| *peer != member);
     let objects = |peer: &ClusterName| {
         let tokens = tokens(mesh, seen, peer);
-        access::objects(peer, seen.serves_gateway_api, secrets, tokens)
+        access::objects(peer, secrets, tokens)
     };
     peers.map(|peer| (peer.clone(), objects(peer))).collect()
 }

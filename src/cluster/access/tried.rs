@@ -59,19 +59,22 @@ fn list(missing: &[Access]) -> String {
         .join(", ")
 }
 
-/// What whoever uses a remote secret must be able to do with it.
+/// How much of what a remote secret is for is tried.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Needs {
-    /// Read the Gateway API's objects, because the cluster serves them.
-    pub(crate) gateway_api: bool,
-    /// Read Secrets, because the istiod that uses it does not run without.
-    pub(crate) secrets: bool,
+pub(crate) enum Trial {
+    /// That it opens the API server. What its account may do is what it might do before.
+    Opens,
+    /// And that its account may read what istiod and istioctl read.
+    Reads {
+        /// Secrets too.
+        secrets: bool,
+    },
 }
 
 /// What istiod does with a remote secret, from here: exactly its server, CA and token.
 pub(crate) async fn try_kubeconfig(
     link: &Link,
-    needs: Needs,
+    trial: Trial,
     options: &ConnectOptions,
 ) -> Result<(), Refused> {
     let other = |source| Refused::Other {
@@ -100,8 +103,11 @@ pub(crate) async fn try_kubeconfig(
         Ok(()) | Err(Refused::Forbidden { .. }) => {}
         Err(refused) => return Err(refused),
     }
+    let Trial::Reads { secrets } = trial else {
+        return Ok(());
+    };
     let missing = cluster
-        .review(&wanted(needs))
+        .review(&wanted(secrets))
         .await
         .map_err(|error| sort(link, error))?;
     if missing.is_empty() {
@@ -141,9 +147,9 @@ fn sort(link: &Link, error: Error) -> Refused {
 }
 
 /// The rights of [`super::roles`], as questions.
-fn wanted(needs: Needs) -> Vec<Access> {
+fn wanted(secrets: bool) -> Vec<Access> {
     let mut wanted = Vec::new();
-    for role in super::roles(needs.gateway_api, needs.secrets) {
+    for role in super::roles(secrets) {
         let namespace = role["metadata"]["namespace"].as_str();
         for rule in role["rules"].as_array().into_iter().flatten() {
             let words = |key: &str| {
@@ -174,15 +180,12 @@ mod tests {
 
     #[test]
     fn every_rule_is_asked_for() {
-        let needs = Needs {
-            gateway_api: true,
-            secrets: true,
-        };
-        let wanted: Vec<_> = wanted(needs).iter().map(ToString::to_string).collect();
-        assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 1 + 2 + 1));
+        let wanted: Vec<_> = wanted(true).iter().map(ToString::to_string).collect();
+        assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 5 + 1));
         for one in [
             "watch secrets",
             "list endpointslices.discovery.k8s.io",
+            "list *.security.istio.io",
             "get configmaps/istio in istio-system",
         ] {
             assert!(wanted.contains(&one.to_owned()), "{one}");

@@ -215,7 +215,7 @@ impl StepContext<'_> {
             .await?;
         let owner = self.owner(cluster)?;
         if !accounts.iter().any(|a| owner.whose(a).is_none()) {
-            for role in access::roles(false, true) {
+            for role in access::roles(true) {
                 if let Some(reference) = Ref::of(&role) {
                     self.remove(cluster, &reference).await?;
                 }

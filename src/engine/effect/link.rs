@@ -26,14 +26,6 @@ impl StepContext<'_> {
         }
     }
 
-    pub(super) async fn serves_gateway_api(&self, cluster: &Cluster) -> Result<bool, Error> {
-        let crd = Ref::cluster(
-            &Kind::CUSTOM_RESOURCE_DEFINITION,
-            "gateways.gateway.networking.k8s.io",
-        );
-        Ok(cluster.find(&crd).await?.is_some())
-    }
-
     /// Until `from`'s probe reaches what `to` offers: the address must be reachable from where it is used.
     pub(super) async fn reach(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let there = self.cluster(to)?;

@@ -10,7 +10,7 @@ use super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{
         self, Bound, Cluster, Delete, Kind, Ref, Token,
-        access::{self, ISTIO_SYSTEM, Link, Needs},
+        access::{self, ISTIO_SYSTEM, Link, Trial},
         connect, object, wait,
     },
     engine::Error,
@@ -108,11 +108,9 @@ impl StepContext<'_> {
     /// an istiod that ever saw a secret fail keeps its endpoints for good.
     pub(super) async fn share_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let (link, until) = self.link(from, to).await?;
-        let needs = Needs {
-            gateway_api: self.serves_gateway_api(self.cluster(from)?).await?,
-            secrets: readers::reads_secrets(&self.run.mesh),
-        };
-        access::try_kubeconfig(&link, needs, &self.run.connect)
+        let secrets = readers::reads_secrets(&self.run.mesh);
+        let trial = Trial::Reads { secrets };
+        access::try_kubeconfig(&link, trial, &self.run.connect)
             .await
             .map_err(|source| Error::Untrusted {
                 from: from.clone(),
