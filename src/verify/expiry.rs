@@ -65,7 +65,7 @@ fn of_row(row: &Row) -> impl Iterator<Item = Check> {
         to: row.peer.clone(),
         outcome,
         evidence: row.sentence(),
-        hints: vec![row.hint.clone()],
+        hints: row.hints.clone(),
     })
 }
 
