@@ -19,6 +19,8 @@ use crate::{
 
 mod facts;
 mod lens;
+mod proxies;
+mod replicas;
 mod strangers;
 mod unreachable;
 
@@ -27,6 +29,8 @@ pub(crate) use facts::{
     istio_version, keepers, label_digest, published_roots, record,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
+pub(crate) use proxies::{Held as ProxyHeld, Leaf, Proxy, Published, TrustSeen};
+pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 

@@ -156,20 +156,33 @@ pub(crate) fn istio_version(pod: &Value) -> Option<Version> {
     [tag, label, chart].into_iter().flatten().find_map(read)
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-/// When an object was last changed, by what its field managers say; none if never since it was made.
-fn changed(object: &Value) -> Option<Timestamp> {
+/// When an object was last written, by what its field managers say, or made.
+pub(super) fn written(object: &Value) -> Option<Timestamp> {
     let metadata = &object["metadata"];
-    let entries = metadata["managedFields"].as_array();
-    let last = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|f| time(&f["time"]))
-        .max();
-    last.filter(|last| time(&metadata["creationTimestamp"]).is_some_and(|made| *last > made))
+    let entries = metadata["managedFields"].as_array().into_iter().flatten();
+    let last = entries.filter_map(|f| time(&f["time"])).max();
+    last.max(time(&metadata["creationTimestamp"]))
+}
+
+/// When an object was last changed; none if never since it was made.
+fn changed(object: &Value) -> Option<Timestamp> {
+    let made = time(&object["metadata"]["creationTimestamp"]);
+    written(object).filter(|last| made.is_some_and(|made| *last > made))
+}
+
+/// The value of a variable that a pod sets: in the named container, or in any.
+pub(super) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
+    let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
+    let all = of("containers").chain(of("initContainers"));
+    let all = all.filter(|c| container.is_none_or(|container| c["name"] == container));
+    let mut set = all.flat_map(|c| c["env"].as_array().into_iter().flatten());
+    // Of one that is set twice, the last counts.
+    let mut set: Vec<_> = set.by_ref().filter(|e| e["name"] == name).collect();
+    set.pop()?["value"].as_str()
 }
 
 /// Who else manages an object, by the marks they leave.

@@ -392,10 +392,11 @@ impl Verifier<'_> {
             return None;
         }
         let namespace = self.mesh.istio.namespace.as_str();
-        let ends = pods
+        let ask = |pod| async move { crate::observe::ends(cluster, namespace, pod).await };
+        let all = pods
             .iter()
-            .map(|pod| async move { (pod.as_str(), istiod::ends(cluster, namespace, pod).await) });
-        istiod::alike(cluster.name(), &future::join_all(ends).await)
+            .map(|pod| async move { (pod.as_str(), ask(pod).await) });
+        istiod::alike(cluster.name(), &future::join_all(all).await)
     }
 
     fn configured(&self, from: &ClusterName, to: &ClusterName) -> Vec<Check> {

@@ -17,7 +17,10 @@ async fn pods_that_start_together_get_addresses_of_their_own() {
     lab.apply("eks-1", &many).await;
     let addresses = || {
         let pods = lab.cluster("eks-1").objects.list("pods", Some("default"));
-        let mut all: Vec<String> = pods.iter().map(|p| p.text("/status/podIP").into()).collect();
+        let mut all: Vec<String> = pods
+            .iter()
+            .map(|p| p.text("/status/podIP").into())
+            .collect();
         all.retain(|address| !address.is_empty());
         all
     };
