@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, ReaderSeen, Record, ReleaseSeen,
-    RemoteSecretSeen,
+    RemoteSecretSeen, Succession,
 };
 use crate::{
     chart,
@@ -28,6 +28,8 @@ use crate::{
 
 /// ConfigMap that binds a cluster to a root.
 pub(crate) const CLAIM: &str = "meshlink-root";
+/// ConfigMap that names the root which takes the place of the one a cluster is bound to; there only as long as it does.
+pub(crate) const NEXT: &str = "meshlink-root-next";
 /// ConfigMap that says what was proved.
 pub(crate) const RECORD: &str = "meshlink";
 /// Label on release records whose values are all meshlink's: digest of chart and values.
@@ -65,6 +67,17 @@ pub(super) fn bound(map: &Value, owner: &Owner) -> Option<Claim> {
     (is_claim && (!is_ours || owner.whose(map).is_none())).then_some(claim)
 }
 
+/// The change of root that a ConfigMap tells of.
+pub(crate) fn succession(map: &Value) -> Option<Succession> {
+    let text = |key: &str| Some(map["data"][key].as_str()?.to_owned());
+    Some(Succession {
+        mesh: text("mesh")?,
+        from: text("from")?,
+        to: text("to")?,
+        spare: text("spare")?,
+    })
+}
+
 pub(crate) fn record(map: &Value) -> Option<Record> {
     serde_json::from_str(map["data"]["record"].as_str()?).ok()
 }
@@ -97,6 +110,11 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     let signer = first("ca-cert.pem").or_else(|| first("tls.crt"));
     let roots = ["root-cert.pem", "ca.crt"].into_iter();
     let roots = roots.filter_map(|name| files.get(name)).next();
+    let bundle = roots.and_then(|pem| Cert::from_pem(pem).ok());
+    let under = signer.as_ref().and_then(|signer| {
+        let mut all = bundle.iter().flatten();
+        all.find(|root| *root == signer || signer.signed_by(root))
+    });
     let refused = pki::check_cacerts(&files, now)
         .into_iter()
         .filter(|p| p.severity != Severity::Warning)
@@ -104,6 +122,7 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     CacertsSeen {
         problems: refused.collect(),
         roots: roots.map(|pem| pki::roots(pem)).unwrap_or_default(),
+        under: under.map(|root| root.facts().spki_sha256.clone()),
         not_after: signer.as_ref().map(|c| c.facts().not_after),
         signer: signer.map(|c| c.facts().sha256.clone()),
         ours,
