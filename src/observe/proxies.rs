@@ -137,7 +137,8 @@ impl TrustSeen {
             cluster.list(&Kind::VALIDATING_WEBHOOK_CONFIGURATION, None, None),
         )?;
         let running = pods.iter().filter(|pod| runs(pod));
-        let proxies = stream::iter(running.filter_map(proxy))
+        let running: Vec<_> = running.filter_map(proxy).collect();
+        let proxies = stream::iter(running)
             .map(|(proxy, place)| asked(cluster, proxy, place))
             .buffer_unordered(ABREAST);
         let (mut proxies, replicas): (Vec<_>, _) =
