@@ -88,13 +88,15 @@ pub(crate) struct Row {
     pub note: Option<String>,
     /// The command, with what is known of this mesh.
     #[serde(skip)]
-    pub hint: Hint,
+    pub hints: Vec<Hint>,
 }
 
 /// Everything that ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(transparent)]
 pub(crate) struct Ends {
+    /// When they were read.
+    #[schemars(with = "String")]
+    pub now: Timestamp,
     /// The rows, what matters to most first.
     pub rows: Vec<Row>,
 }
@@ -122,7 +124,7 @@ impl Ends {
             }
         }
         rows.sort_by(|a, b| (a.what, &a.id).cmp(&(b.what, &b.id)));
-        Self { rows }
+        Self { now, rows }
     }
 
     /// Whether nothing has ended or is about to.
@@ -153,7 +155,7 @@ impl Row {
             state: life.state(now),
             renewal,
             note: None,
-            hint,
+            hints: vec![hint],
         }
     }
 
@@ -275,7 +277,8 @@ fn intermediate(name: &ClusterName, seen: &Seen, now: Timestamp) -> Option<Row> 
         .max();
     if ends.is_some_and(|end| signer.not_after >= end) {
         row.note = Some("it ends with its root, which is to be rotated first".into());
-        (row.renewal, row.hint) = renewal(What::Root);
+        let (renewal, hint) = renewal(What::Root);
+        (row.renewal, row.hints) = (renewal, vec![hint]);
     }
     Some(row)
 }

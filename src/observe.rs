@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,14 +21,19 @@ use crate::{
 
 mod facts;
 mod lens;
+mod proxies;
+mod replicas;
 mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, claim, held,
-    istio_version, keepers, label_digest, published_roots, record, root_ca, throw_aways,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, cacerts,
+    claim, held, istio_version, keepers, label_digest, published_roots, record, root_ca,
+    succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
+pub(crate) use proxies::{Held as ProxyHeld, Leaf, Proxy, Published, TrustSeen};
+pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 
@@ -47,9 +53,13 @@ pub(crate) struct Observed {
 /// What the vault on this machine holds for the mesh.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct VaultSeen {
-    /// The root's public-key hash.
+    /// The root of the mesh, by its public key: the one the members are bound to, if it is here.
     pub root: Option<String>,
-    /// What stands in the root's certificate.
+    /// All roots, oldest first.
+    pub roots: Vec<String>,
+    /// The root that can take its place.
+    pub next: Option<String>,
+    /// What stands in the certificate of the mesh's root.
     pub certificate: Option<CertFacts>,
     /// The intermediate held for each member.
     pub intermediates: BTreeMap<ClusterName, CertFacts>,
@@ -70,6 +80,8 @@ pub(crate) struct Seen {
     pub embedded: bool,
     /// The root this cluster is bound to.
     pub claim: Option<Claim>,
+    /// The root that takes the place of that one.
+    pub succession: Option<Succession>,
     /// What meshlink wrote down at the end of a join.
     pub record: Option<Record>,
     /// The Secret `cacerts`.
@@ -92,6 +104,8 @@ pub(crate) struct Seen {
     pub remote_secrets: BTreeMap<String, RemoteSecretSeen>,
     /// A probe is still here.
     pub probe: bool,
+    /// What its proxies hold; only looked for where it matters.
+    pub trust: Option<TrustSeen>,
     /// Istio's CRDs; only looked for where it matters.
     pub crds: Vec<String>,
     /// Those of them that meshlink made.
@@ -122,6 +136,47 @@ pub(crate) struct Claim {
     pub mesh: String,
     /// The root's public-key hash.
     pub root: String,
+}
+
+/// ConfigMap `meshlink-root-next`: made before anything trusts the new root, never changed, and deleted when nothing
+/// trusts one of the two any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Succession {
+    /// The mesh.
+    pub mesh: String,
+    /// The root that goes, by its public key.
+    pub from: String,
+    /// The root that comes.
+    pub to: String,
+    /// The root without a key that is trusted for a while, so that every proxy asks for a new certificate.
+    pub spare: String,
+}
+
+impl Succession {
+    /// Whether a root has to do with it.
+    pub(crate) fn names(&self, root: &str) -> bool {
+        [&self.from, &self.to, &self.spare]
+            .iter()
+            .any(|r| *r == root)
+    }
+}
+
+impl Observed {
+    /// The change of root that is under way, as the members say.
+    pub(crate) fn succession(&self) -> Option<&Succession> {
+        let mut all = self.clusters.values();
+        all.find_map(|seen| seen.succession.as_ref())
+    }
+
+    /// The root of the mesh, as its members say: until the change is over in all of them, the old one.
+    pub(crate) fn root(&self, mesh: &MeshId) -> Option<&str> {
+        let claims = self.clusters.values().filter_map(|s| s.claim.as_ref());
+        let mut claims = claims.filter(|claim| claim.mesh == mesh.as_str());
+        match self.succession() {
+            Some(succession) => Some(&succession.from),
+            None => claims.next().map(|claim| claim.root.as_str()),
+        }
+    }
 }
 
 /// ConfigMap `meshlink`: what a finished join leaves for the next run.
@@ -167,6 +222,8 @@ pub(crate) struct CacertsSeen {
     pub roots: Vec<String>,
     /// What stands in these roots' certificates.
     pub bundle: Vec<CertFacts>,
+    /// The one of them that has signed the signing certificate.
+    pub under: Option<String>,
     /// The signing certificate.
     pub signer: Option<CertFacts>,
     /// What istiod would refuse it for.

@@ -20,6 +20,7 @@ pub(crate) mod istiod;
 mod mesh;
 pub(crate) mod pair;
 mod roots;
+pub(crate) mod rotation;
 pub(crate) mod service;
 mod token;
 pub(crate) mod traffic;

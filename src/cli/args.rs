@@ -293,6 +293,9 @@ pub(crate) struct Status {
     /// Wait until the mesh is joined and synced
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Also write what ends to a file as Prometheus reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -424,7 +427,7 @@ pub(crate) struct AwsPolicy {
 pub(crate) enum Ca {
     /// Create the root key and certificate in the vault
     Init(CaInit),
-    /// Show the root and every intermediate: issuer, fingerprint, expiry
+    /// Show the root, every intermediate, and all that ends: until when, and who renews it
     Status(CaStatus),
 }
 
@@ -441,6 +444,9 @@ pub(crate) struct CaStatus {
     /// Clusters whose certificates are compared with the vault's
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
+    /// Also write what ends to a file as Prometheus reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     aws::eks,
+    ends::Ends,
     hint::{About, Hint, InCluster, Meshlink, word},
     link::{Environment, reach::Finder, record, selection::DEFAULT},
     report::Report,
@@ -129,6 +130,13 @@ impl Hints {
     pub(crate) fn settle_verdict(&self, verdict: &mut Verdict) {
         let all = verdict.checks.iter_mut();
         all.for_each(|check| self.settle(&mut check.hints));
+    }
+
+    /// The hints of what ends.
+    pub(crate) fn settle_ends(&self, ends: &mut Ends) {
+        for row in &mut ends.rows {
+            self.settle(&mut row.hints);
+        }
     }
 
     /// The hints of a run.

@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-
 use super::{Ends, Row};
 
 /// The media type is that of Prometheus' text format 0.0.4; so are the rules.
-pub(crate) fn render(ends: &Ends, mesh: &str, now: Timestamp) -> String {
+pub(crate) fn render(ends: &Ends, mesh: &str) -> String {
     let mut text = String::new();
     let sample = |text: &mut String, name: &str, row: &Row, value: i64| {
         let _ = writeln!(text, "{name}{{{}}} {value}", labels(row, mesh));
@@ -38,7 +36,7 @@ pub(crate) fn render(ends: &Ends, mesh: &str, now: Timestamp) -> String {
         text,
         "meshlink_ends_read_timestamp_seconds{{mesh=\"{}\"}} {}",
         escaped(mesh),
-        now.as_second()
+        ends.now.as_second()
     );
     text
 }

@@ -160,6 +160,7 @@ impl Within {
     pub(crate) async fn renew(&self) -> Result<Renewed, Failure> {
         let own = self.own()?;
         let (mut used, due) = self.look(&own).await?;
+        let now = self.now(&own);
         if !due.is_empty() {
             let lock = self.lock(&own).await?;
             let fenced = own.fenced(lock.fence());
@@ -168,7 +169,7 @@ impl Within {
             }
             lock.release(false).await;
         }
-        used.extend(self.root(&own).await);
+        used.extend(self.root(&own, now).await);
         used.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Renewed {
             mesh: self.mesh.to_string(),
@@ -182,6 +183,11 @@ impl Within {
         let (name, server) = (&self.member, self.server.as_str());
         connect::from_parts(name, server, Some(&self.ca), None, token, &self.connect)
             .map_err(|e| Failure::failed(&e))
+    }
+
+    /// What time it is, by the API server that was read: tokens end by such a clock, and not by a node's.
+    fn now(&self, own: &Cluster) -> Timestamp {
+        own.server_time().unwrap_or_else(|| (self.clock)())
     }
 
     fn id(&self, what: &str, peer: &ClusterName) -> String {
@@ -209,7 +215,7 @@ impl Within {
             }
             for link in access::links(&secret) {
                 let entry = secret["data"][link.cluster.as_str()].clone();
-                match self.judge(place.clone(), entry, link).await {
+                match self.judge(place.clone(), entry, link, self.now(own)).await {
                     Ok(found) => due.push(*found),
                     Err(found) => used.push(*found),
                 }
@@ -219,7 +225,13 @@ impl Within {
     }
 
     /// Whether an entry of a remote secret is due.
-    async fn judge(&self, place: Ref, entry: Value, link: Link) -> Result<Box<Due>, Box<Used>> {
+    async fn judge(
+        &self,
+        place: Ref,
+        entry: Value,
+        link: Link,
+        now: Timestamp,
+    ) -> Result<Box<Due>, Box<Used>> {
         let facts = access::token_facts(link.token.expose());
         let at = |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok());
         let until = at(facts.expires);
@@ -231,7 +243,6 @@ impl Within {
                 text,
             })
         };
-        let now = (self.clock)();
         let Some(end) = until else {
             let text = "its token never ends by itself: meshlink renew replaces it by its age";
             return Err(used(Outcome::Fine, text.into()));
@@ -409,12 +420,12 @@ impl Within {
     }
 
     /// The root that this member's istiod hands out, if somebody has to know of it.
-    async fn root(&self, own: &Cluster) -> Option<Used> {
+    async fn root(&self, own: &Cluster, now: Timestamp) -> Option<Used> {
         let map = Ref::namespaced(&ObjectKind::CONFIG_MAP, ISTIO_SYSTEM, ROOTS);
         let map = own.find(&map).await.ok().flatten()?;
         let certs = Cert::from_pem(map["data"]["root-cert.pem"].as_str()?.as_bytes()).ok()?;
         let last = certs.iter().map(Cert::facts).max_by_key(|c| c.not_after)?;
-        let is_pressing = last.life().state((self.clock)()) >= State::Warning;
+        let is_pressing = last.life().state(now) >= State::Warning;
         Some(Used {
             id: format!("root/{}", pki::short(&last.spki_sha256)),
             outcome: match is_pressing {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     AuthoritySeen, CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, Made, ReaderSeen,
-    Record, ReleaseSeen, RemoteSecretSeen, TokenSeen,
+    Record, ReleaseSeen, RemoteSecretSeen, Succession, TokenSeen,
 };
 use crate::{
     chart,
@@ -28,6 +28,8 @@ use crate::{
 
 /// ConfigMap that binds a cluster to a root.
 pub(crate) const CLAIM: &str = "meshlink-root";
+/// ConfigMap that names the root which takes the place of the one a cluster is bound to; there only as long as it does.
+pub(crate) const NEXT: &str = "meshlink-root-next";
 /// ConfigMap that says what was proved.
 pub(crate) const RECORD: &str = "meshlink";
 /// Label on release records whose values are all meshlink's: digest of chart and values.
@@ -63,6 +65,17 @@ pub(super) fn bound(map: &Value, owner: &Owner) -> Option<Claim> {
     let is_ours = claim.mesh == owner.mesh.as_str();
     let is_claim = !claim.mesh.is_empty() && !claim.root.is_empty();
     (is_claim && (!is_ours || owner.whose(map).is_none())).then_some(claim)
+}
+
+/// The change of root that a ConfigMap tells of.
+pub(crate) fn succession(map: &Value) -> Option<Succession> {
+    let text = |key: &str| Some(map["data"][key].as_str()?.to_owned());
+    Some(Succession {
+        mesh: text("mesh")?,
+        from: text("from")?,
+        to: text("to")?,
+        spare: text("spare")?,
+    })
 }
 
 pub(crate) fn record(map: &Value) -> Option<Record> {
@@ -110,6 +123,10 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     let roots = roots.filter_map(|name| files.get(name)).next();
     let bundle = roots.and_then(|pem| Cert::from_pem(pem).ok());
     let bundle = bundle.unwrap_or_default();
+    let under = signer.as_ref().and_then(|signer| {
+        let mut all = bundle.iter();
+        all.find(|root| *root == signer || signer.signed_by(root))
+    });
     let refused = pki::check_cacerts(&files, now)
         .into_iter()
         .filter(|p| p.severity != Severity::Warning)
@@ -118,6 +135,7 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
         problems: refused.collect(),
         roots: roots.map(|pem| pki::roots(pem)).unwrap_or_default(),
         bundle: bundle.iter().map(|c| c.facts().clone()).collect(),
+        under: under.map(|root| root.facts().spki_sha256.clone()),
         signer: signer.map(|c| c.facts().clone()),
         ours,
     }
@@ -169,20 +187,33 @@ pub(crate) fn istio_version(pod: &Value) -> Option<Version> {
     [tag, label, chart].into_iter().flatten().find_map(read)
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-/// When an object was last changed, by what its field managers say; none if never since it was made.
-fn changed(object: &Value) -> Option<Timestamp> {
+/// When an object was last written, by what its field managers say, or made.
+pub(super) fn written(object: &Value) -> Option<Timestamp> {
     let metadata = &object["metadata"];
-    let entries = metadata["managedFields"].as_array();
-    let last = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|f| time(&f["time"]))
-        .max();
-    last.filter(|last| time(&metadata["creationTimestamp"]).is_some_and(|made| *last > made))
+    let entries = metadata["managedFields"].as_array().into_iter().flatten();
+    let last = entries.filter_map(|f| time(&f["time"])).max();
+    last.max(time(&metadata["creationTimestamp"]))
+}
+
+/// When an object was last changed; none if never since it was made.
+fn changed(object: &Value) -> Option<Timestamp> {
+    let made = time(&object["metadata"]["creationTimestamp"]);
+    written(object).filter(|last| made.is_some_and(|made| *last > made))
+}
+
+/// The value of a variable that a pod sets: in the named container, or in any.
+pub(super) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
+    let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
+    let all = of("containers").chain(of("initContainers"));
+    let all = all.filter(|c| container.is_none_or(|container| c["name"] == container));
+    let mut set = all.flat_map(|c| c["env"].as_array().into_iter().flatten());
+    // Of one that is set twice, the last counts.
+    let mut set: Vec<_> = set.by_ref().filter(|e| e["name"] == name).collect();
+    set.pop()?["value"].as_str()
 }
 
 /// Who else manages an object, by the marks they leave.

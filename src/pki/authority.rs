@@ -162,6 +162,14 @@ impl Root {
         })
     }
 
+    /// The same root once more.
+    pub(crate) fn copy(&self) -> Result<Self, Error> {
+        Self::from_pem(
+            self.cert().to_pem().as_bytes(),
+            self.key().to_pem()?.as_bytes(),
+        )
+    }
+
     /// Makes an intermediate below this root, with a new key.
     pub(crate) fn issue(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
         let root = self.facts();

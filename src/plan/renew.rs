@@ -85,7 +85,7 @@ pub(crate) fn renew(
 pub(super) fn pressing(observed: &Observed, signing: &Signing, plan: &Plan) -> Vec<Note> {
     let ends = Ends::of(observed, signing);
     let rest = ends.pressing().filter(|row| !is_renewed(row, plan));
-    rest.map(|row| Note::with(row.sentence(), vec![row.hint.clone()]))
+    rest.map(|row| Note::with(row.sentence(), row.hints.clone()))
         .collect()
 }
 

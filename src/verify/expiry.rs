@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use futures::future;
 use jiff::Timestamp;
 
-use super::{
-    Check, Claim, Outcome, Verifier,
-    istiod::{self, Ends as Said},
-};
+use super::{Check, Claim, Outcome, Verifier};
 use crate::{
     ends::{Ends, Row, Signing, State, What},
     name::ClusterName,
+    observe::{self, Ends as Said},
 };
 
 /// What each replica of each istiod says of its certificates; nothing of one that does not say.
@@ -25,7 +23,7 @@ impl Verifier<'_> {
         let asked = members.filter_map(|(name, cluster)| {
             let pods = &self.observed.clusters.get(name)?.istiod.pods;
             let pods = pods.iter().map(move |pod| async move {
-                (pod.clone(), istiod::ends(cluster, istio, pod).await)
+                (pod.clone(), observe::ends(cluster, istio, pod).await)
             });
             Some(async move { (name.clone(), future::join_all(pods).await) })
         });
@@ -65,7 +63,7 @@ fn of_row(row: &Row) -> impl Iterator<Item = Check> {
         to: row.peer.clone(),
         outcome,
         evidence: row.sentence(),
-        hints: vec![row.hint.clone()],
+        hints: row.hints.clone(),
     })
 }
 

@@ -3,7 +3,6 @@
 use std::{fs, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use meshlink::{Agreed, Change, Event, RunOutcome, sandbox::Clocks};
 use serde_json::{Value, json};
 
 use crate::kit::{Answer, World, istio};
@@ -11,12 +10,11 @@ use crate::kit::{Answer, World, istio};
 const HOUR: i64 = 3600;
 const RENEWER: &str = "renewer: {image: registry.example.com/meshlink:1}\n";
 
-/// A mesh of the first two clusters, with this in its file, and the clocks of its API servers.
-fn world(more: &str) -> (World, Clocks) {
-    let clocks = Clocks::default();
-    let world = World::with(2, |options| options.clocks = clocks.clone());
+/// A mesh of two clusters with this in its file, not joined yet.
+fn world(more: &str) -> World {
+    let world = World::new(2);
     write(&world, more);
-    (world, clocks)
+    world
 }
 
 fn write(world: &World, more: &str) {
@@ -24,24 +22,12 @@ fn write(world: &World, more: &str) {
     fs::write(world.user.here().join("mesh.yaml"), mesh).unwrap();
 }
 
-/// The same, joined at a time so many seconds ago, and back in the present.
-fn joined(more: &str, ago: i64) -> (World, Clocks) {
-    let (world, clocks) = world(more);
-    clocks.set_ahead(-ago);
-    let text = fs::read_to_string(world.user.here().join("mesh.yaml")).unwrap();
-    let mesh = meshlink::spec::Mesh::read(&text, "mesh.yaml".as_ref()).unwrap();
-    let then = move || crate::kit::now() - jiff::SignedDuration::from_secs(ago);
-    let link = world.link_of(mesh, then, |_| ());
-    let report = world.block_on(async {
-        let change = link.plan(Change::Join).await.unwrap();
-        change
-            .apply(&Agreed, std::sync::Arc::new(|_: &Event| ()))
-            .await
-    });
-    let report = report.unwrap();
-    assert_eq!(report.outcome, RunOutcome::Done, "{report:?}");
-    clocks.set_ahead(0);
-    (world, clocks)
+/// The same, joined so many seconds ago.
+fn joined(more: &str, ago: i64) -> World {
+    let world = world(more);
+    world.run("join -f mesh.yaml").ends(0);
+    world.advance(ago);
+    world
 }
 
 /// The token by which `to` reads `from`.
@@ -160,7 +146,7 @@ fn refresh_kubeconfig(world: &World, cluster: &str, before: &str) {
 
 #[test]
 fn an_old_token_is_replaced_and_the_first_is_refused() {
-    let (world, _) = joined("", 91 * 24 * HOUR);
+    let world = joined("", 91 * 24 * HOUR);
     let old = token(&world, "eks-1", "eks-2");
     world
         .run("plan renew -f mesh.yaml")
@@ -189,7 +175,7 @@ fn an_old_token_is_replaced_and_the_first_is_refused() {
 #[test]
 #[cfg(feature = "crashpoints")]
 fn a_replacement_that_is_killed_anywhere_goes_on() {
-    let (world, _) = joined("", 91 * 24 * HOUR);
+    let world = joined("", 91 * 24 * HOUR);
     let steps = [
         "make-token/eks-1/eks-2",
         "share-secret/eks-1/eks-2",
@@ -229,7 +215,7 @@ fn a_replacement_that_is_killed_anywhere_goes_on() {
 
 #[test]
 fn a_token_with_a_minute_left_is_renewed_by_a_renewer() {
-    let (world, _) = joined(RENEWER, 24 * HOUR - 60);
+    let world = joined(RENEWER, 24 * HOUR - 60);
     let old = token(&world, "eks-1", "eks-2");
     assert_eq!(
         claims(&old)["exp"].as_i64().unwrap() - claims(&old)["iat"].as_i64().unwrap(),
@@ -259,7 +245,7 @@ fn a_token_with_a_minute_left_is_renewed_by_a_renewer() {
 
 #[test]
 fn a_renewer_keeps_to_its_rights_and_to_the_lease() {
-    let (world, clocks) = joined(RENEWER, 24 * HOUR - 60);
+    let world = joined(RENEWER, 24 * HOUR - 60);
     // With its own token a reader gets no token of another account, and none without the Secret that cuts it off.
     let reader = token(&world, "eks-1", "eks-2");
     let ask = |account: &str| {
@@ -302,7 +288,6 @@ fn a_renewer_keeps_to_its_rights_and_to_the_lease() {
         .run("status -f mesh.yaml")
         .ends(7)
         .says("does not accept its token any more");
-    clocks.set_ahead(0);
     world.run("join -f mesh.yaml").ends(0);
     assert!(opens(&world, "eks-1", &token(&world, "eks-1", "eks-2")));
     renewer(&world, "eks-2", "").ends(0);
@@ -310,7 +295,7 @@ fn a_renewer_keeps_to_its_rights_and_to_the_lease() {
 
 #[test]
 fn a_mesh_changes_from_one_kind_of_token_to_the_other_and_back() {
-    let (world, _) = world("");
+    let world = world("");
     world.run("join -f mesh.yaml").ends(0);
     let long = token(&world, "eks-1", "eks-2");
     // As EKS does it: whatever is asked for, less is granted, and that is what is shown.
@@ -357,7 +342,7 @@ fn a_mesh_changes_from_one_kind_of_token_to_the_other_and_back() {
 
 #[test]
 fn an_api_server_changes_its_authority_and_no_istiod_loses_it() {
-    let (world, _) = world("");
+    let world = world("");
     world.run("join -f mesh.yaml").ends(0);
     let api = world.api("eks-1");
     let old = api.ca_pem();

@@ -11,6 +11,7 @@ pub mod api;
 mod attach;
 pub mod aws;
 mod charts;
+mod clock;
 pub mod dns;
 mod faults;
 mod timeline;
@@ -23,10 +24,7 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::Arc,
 };
 
 use serde_json::{Value, json};
@@ -39,6 +37,7 @@ use self::{
 };
 pub use self::{
     attach::{Endpoints, attach},
+    clock::WorldClock,
     faults::{Fault, Faults},
     timeline::Timeline,
 };
@@ -132,24 +131,6 @@ pub struct Options {
     pub versions: Vec<String>,
     /// Account and region of clusters that are not in the usual ones.
     pub homes: BTreeMap<String, world::Home>,
-    /// The clocks of the API servers.
-    pub clocks: Clocks,
-}
-
-/// The clocks of all API servers. Clones are the same clocks.
-#[derive(Debug, Clone, Default)]
-pub struct Clocks(Arc<AtomicI64>);
-
-impl Clocks {
-    /// Puts them this many seconds ahead of the time, or behind it.
-    pub fn set_ahead(&self, seconds: i64) {
-        self.0.store(seconds, Ordering::SeqCst);
-    }
-
-    fn now(&self) -> jiff::Timestamp {
-        let ahead = jiff::SignedDuration::from_secs(self.0.load(Ordering::SeqCst));
-        now().checked_add(ahead).unwrap_or_else(|_| now())
-    }
 }
 
 impl Options {
@@ -166,7 +147,6 @@ impl Options {
             balancers: BalancerStatus::default(),
             versions: vec![ISTIO_VERSION.into()],
             homes: BTreeMap::new(),
-            clocks: Clocks::default(),
         }
     }
 
@@ -180,7 +160,6 @@ impl Options {
 pub struct Sandbox {
     endpoints: Endpoints,
     clusters: Vec<Arc<Cluster>>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "lives as long as the clusters"))]
     world: World,
     faults: Faults,
     aws: aws::Embedded,
@@ -222,7 +201,7 @@ impl Sandbox {
             } else {
                 options.ports + u16::try_from(index).unwrap_or(0)
             };
-            let (api, front) = raise(name, loopback(port), &options.clocks).await?;
+            let (api, front) = raise(name, loopback(port), &world.clock).await?;
             configs.push(api.kubeconfig(&front.url, name, &format!("{name}-admin")));
             let timeline = options.timeline.clone();
             clusters.push(Cluster::start(
@@ -251,6 +230,7 @@ impl Sandbox {
             clusters: options.clusters,
             servers: fronts.iter().map(|f| f.address).collect(),
             pid: std::process::id(),
+            ahead: 0,
         };
         publish(&endpoints, &configs, &aws)?;
         Ok(Self {
@@ -263,6 +243,20 @@ impl Sandbox {
             _tasks: tasks,
             _lock: lock,
         })
+    }
+
+    /// Moves the clock of all clusters on, and of the commands that attach to them.
+    pub fn advance(&self, by: jiff::SignedDuration) -> Result<(), Error> {
+        self.world.clock.advance(by);
+        attach::announce_clock(&self.endpoints.state_dir, &self.world.clock).map_err(|source| {
+            let path = self.endpoints.state_dir.clone();
+            Error::Write { path, source }
+        })
+    }
+
+    /// The clock of all clusters.
+    pub fn clock(&self) -> &WorldClock {
+        &self.world.clock
     }
 
     /// Where everything is.
@@ -305,7 +299,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// The time of everything embedded.
+/// The time of this machine.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where time enters the embedded clusters"
@@ -314,20 +308,15 @@ pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-async fn raise(name: &str, at: SocketAddr, clocks: &Clocks) -> Result<(Api, Served), Error> {
+async fn raise(name: &str, at: SocketAddr, clock: &WorldClock) -> Result<(Api, Served), Error> {
     let failed = |source| Error::Api {
         cluster: name.into(),
         source,
     };
+    let clock = clock.clone();
     let options = ApiOptions {
         kubelet: true,
-        ..ApiOptions::new(
-            name,
-            Arc::new({
-                let clocks = clocks.clone();
-                move || clocks.now()
-            }),
-        )
+        ..ApiOptions::new(name, Arc::new(move || clock.now()))
     };
     let api = Api::new(options).map_err(failed)?;
     let front = api.serve(at).await.map_err(failed)?;

@@ -1,22 +1,29 @@
 //! New certificates in the place of old ones, under istiod as it runs.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Evidence, StepContext, seen, trust::data};
 use crate::{
     cluster::{Failure, Kind, wait},
     engine::Error,
     name::ClusterName,
-    observe::{ROOTS, published_roots},
+    observe::{ROOTS, TrustSeen, published_roots},
     pki::{self, Cert, Intermediate},
-    wait::Progress,
+    wait::{Progress, Reason},
 };
+
+mod follow;
+
+use follow::{Wanted, followed};
 
 /// On istiod's pods: a changed annotation makes the kubelet look at the pod at once, and not within a minute.
 const LOOK: &str = "meshlink/cacerts-written-at";
+/// How long a proxy may take that follows. One that takes longer is named, and not waited for: it goes on with what it has.
+const LINGER: Duration = Duration::from_secs(60);
 /// The roots in `cacerts`.
 const ROOT: &str = "root-cert.pem";
 
@@ -52,7 +59,7 @@ impl StepContext<'_> {
         let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
         wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
         self.nudge(name).await?;
-        self.until_loaded(name).await
+        self.until_followed(name).await
     }
 
     /// The roots of the mesh alone again: less than istiod has, so that it takes them, and another set than before, so
@@ -70,7 +77,7 @@ impl StepContext<'_> {
             self.write_cacerts(name, live.data).await?;
         }
         self.nudge(name).await?;
-        self.until_loaded(name).await
+        self.until_followed(name).await
     }
 
     fn held(&self, name: &ClusterName) -> Result<Intermediate, Error> {
@@ -129,25 +136,54 @@ impl StepContext<'_> {
         Ok(())
     }
 
-    /// Until istiod publishes the roots that are in `cacerts`, which it does when it has taken all of that.
-    async fn until_loaded(&self, name: &ClusterName) -> Evidence {
+    /// Until istiod publishes the roots that are in `cacerts`, which it does when it has taken all of that, and until every
+    /// proxy that follows holds what comes of it.
+    async fn until_followed(&self, name: &ClusterName) -> Evidence {
         let live = self.live_cacerts(name).await?;
         let keys = live
             .roots
             .iter()
             .map(|root| root.facts().spki_sha256.clone());
         let want: BTreeSet<_> = keys.collect();
+        self.until_published(name, &want).await?;
+        let Some(signer) = &live.signer else {
+            return seen(format!("istiod in {name} runs with what is in cacerts"));
+        };
+        let wanted = &Wanted {
+            signer,
+            roots: &want,
+        };
+        let begun = Instant::now();
+        let what = format!("the proxies in {name} hold what is in cacerts");
+        let followed = self.until(&what, || async move {
+            let seen = TrustSeen::read(self.cluster(name)?, self.istio()).await?;
+            let followed = followed(&seen, wanted, self.run.now());
+            if followed.is_enough(begun.elapsed() > LINGER) {
+                return Ok(Progress::Done(followed));
+            }
+            let reason = Reason::from(followed.line(name));
+            Ok(Progress::NotYet(reason.with(followed.restarts(name))))
+        });
+        let followed = followed.await?;
+        let rest = followed.rest();
+        Ok([vec![followed.line(name)], rest].concat())
+    }
+
+    async fn until_published(
+        &self,
+        name: &ClusterName,
+        want: &BTreeSet<String>,
+    ) -> Result<(), Error> {
         let publishes = |map: Option<&Value>| {
             let roots = map.map(published_roots).unwrap_or_default();
-            match roots.into_iter().collect::<BTreeSet<_>>() == want {
+            match roots.into_iter().collect::<BTreeSet<_>>() == *want {
                 true => Progress::Done(()),
                 false => Progress::NotYet("istiod has not loaded what is in cacerts".into()),
             }
         };
         let map = self.in_istio(&Kind::CONFIG_MAP, ROOTS);
         let cluster = self.cluster(name)?;
-        wait::until(cluster, &map, self.deadline, publishes, self.say).await?;
-        seen(format!("istiod in {name} runs with what is in cacerts"))
+        Ok(wait::until(cluster, &map, self.deadline, publishes, self.say).await?)
     }
 }
 

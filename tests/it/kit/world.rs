@@ -162,24 +162,21 @@ impl World {
         change: impl FnOnce(&mut Environment),
     ) -> Meshlink {
         let names: Vec<String> = (1..=clusters).map(|n| format!("eks-{n}")).collect();
-        self.link_of(Mesh::named(&names).unwrap(), crate::kit::now, change)
-    }
-
-    /// A mesh of these clusters, at another time.
-    pub(crate) fn link_of(
-        &self,
-        mesh: Mesh,
-        clock: impl Fn() -> jiff::Timestamp + Send + Sync + 'static,
-        change: impl FnOnce(&mut Environment),
-    ) -> Meshlink {
-        let mut environment = Environment::of_sandbox(self.endpoints(), clock);
+        let mut environment = Environment::of_sandbox(self.endpoints(), crate::kit::now);
         environment.folders = Folders {
             keys: self.user.home().join(".local/share/meshlink-sandbox"),
             state: self.user.home().join(".local/state/meshlink-sandbox"),
             cache: self.user.home().join(".cache/meshlink-sandbox"),
         };
         change(&mut environment);
+        let mesh = Mesh::named(&names).unwrap();
         self.block_on(Meshlink::open(mesh, environment)).unwrap()
+    }
+
+    /// Moves the time on, for the clusters and for the commands that are run on them.
+    pub(crate) fn advance(&self, seconds: i64) {
+        let by = jiff::SignedDuration::from_secs(seconds);
+        self.sandbox.advance(by).unwrap();
     }
 
     /// Waits for what the library does.
