@@ -93,7 +93,7 @@ fn secrets_of(world: &World, cluster: &str, peer: &str) -> Vec<String> {
 }
 
 /// The renewer of a member, as its CronJob runs it.
-fn renewer(world: &World, member: &str, more: &str) -> Answer {
+pub(crate) fn renewer(world: &World, member: &str, more: &str) -> Answer {
     let folder = service_account(world, member);
     let job = world.get(
         member,
