@@ -175,10 +175,11 @@ impl Member<'_> {
             );
             return self.refuse(reason, self.look_at_cacerts());
         }
-        let mesh = self.observed.vault.root.as_ref();
+        let vault = self.observed.vault.root.as_deref();
+        let mesh = vault.or_else(|| self.observed.root(&self.mesh.id));
         // What somebody has put beside the mesh's root in a Secret of ours is taken out again.
-        let is_ours = *ours && roots.iter().any(|root| Some(root) == mesh);
-        let root = roots.iter().find(|root| Some(*root) != mesh)?;
+        let is_ours = *ours && roots.iter().any(|root| Some(root.as_str()) == mesh);
+        let root = roots.iter().find(|root| Some(root.as_str()) != mesh)?;
         if is_ours || !problems.is_empty() {
             return None;
         }
