@@ -50,6 +50,10 @@ pub(crate) fn join(
     }
     planner.link(&mut plan);
     planner.prove(&mut plan);
+    let refusals = refuse::without_the_key(mesh, observed, &plan);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
     let mut plan = plan.finished();
     let pressing = pressing(observed, &Signing::new(), &plan);
     plan.notes.extend(pressing);
@@ -126,7 +130,8 @@ impl<'a> JoinPlanner<'a> {
 
     /// Namespaces, the one root, and a `cacerts` in every member.
     fn trust(&self, plan: &mut Plan) {
-        if self.observed.vault.root.is_none() {
+        let bound = |name| self.seen(name).claim.is_some();
+        if self.observed.vault.root.is_none() && !self.names().all(bound) {
             plan.add(
                 Step::CreateRoot,
                 vec![],
@@ -208,9 +213,15 @@ impl<'a> JoinPlanner<'a> {
         }
     }
 
+    /// The root of the mesh: the one in the vault or, where that is elsewhere, the one its members are bound to.
+    fn root(&self) -> Option<&str> {
+        let vault = self.observed.vault.root.as_deref();
+        vault.or_else(|| self.observed.root(&self.mesh.id))
+    }
+
     fn other_roots(&self, roots: &[String]) -> String {
-        let mesh = self.observed.vault.root.as_ref();
-        let others = roots.iter().filter(|root| Some(*root) != mesh);
+        let mesh = self.root();
+        let others = roots.iter().filter(|root| Some(root.as_str()) != mesh);
         let others: Vec<_> = others.map(|root| pki::short(root)).collect();
         format!(
             "cacerts holds root {} beside the mesh's, and what it signs is trusted",

@@ -283,13 +283,13 @@ impl Step {
             Self::InstallRenewer(c) => format!("install the renewer in {c}"),
             Self::RemoveRenewer(c) => format!("remove the renewer from {c}"),
             Self::RenewCacerts(c) => {
-                format!("put the new intermediate and a throw-away root into Secret cacerts in {c}")
+                format!("put the new intermediate into Secret cacerts in {c}")
             }
             Self::AwaitReissue(c) => {
-                format!("wait until {c}'s proxies have certificates of the new intermediate")
+                format!("wait until {c}'s proxies have certificates of it")
             }
             Self::SettleCacerts(c) => {
-                format!("take the throw-away root out of {c} again, and wait until it is gone")
+                format!("take the throw-away root out of {c} again")
             }
             Self::InstallSample(c) => format!("install the sample apps in {c}"),
             Self::RemoveSample(c) => format!("remove the sample apps from {c}"),

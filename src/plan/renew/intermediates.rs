@@ -104,8 +104,12 @@ impl<'a> Intermediates<'a> {
         (claim.root == root.spki_sha256).then_some(root)
     }
 
-    /// What is due in a member that has a `cacerts` of ours; one without, a join gives its first.
+    /// What is due in a member that has a `cacerts` of ours; one without, a join gives its first. While one root takes the
+    /// place of another, new intermediates come with that.
     fn due(&self, name: &ClusterName, seen: &'a Seen) -> Option<(Due, &'a CacertsSeen)> {
+        if self.observed.succession().is_some() {
+            return None;
+        }
         let cacerts = seen.cacerts.as_ref().filter(|c| c.ours)?;
         let signer = cacerts.signer.as_ref()?;
         // Without the vault, its own root tells whether a new one could last longer.
