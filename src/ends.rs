@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     hint::Hint,
     name::ClusterName,
-    observe::{Observed, ReaderSeen, RemoteSecretSeen, Seen},
+    observe::{AuthoritySeen, Observed, ReaderSeen, RemoteSecretSeen, Seen, SuccessorSeen},
     pki::{self, CertFacts, Life, is_throw_away},
 };
 
@@ -116,11 +116,12 @@ impl Ends {
         }
         for (name, seen) in &observed.clusters {
             for (peer, secret) in &seen.remote_secrets {
-                let account = peer.parse().ok().and_then(|p: ClusterName| {
-                    observed.clusters.get(&p)?.readers.get(name.as_str())
-                });
+                let there = peer.parse::<ClusterName>().ok();
+                let there = there.and_then(|peer| observed.clusters.get(&peer));
+                let account = there.and_then(|there| there.readers.get(name.as_str()));
                 rows.extend(token(name, peer, secret, account, now));
-                rows.extend(api_ca(name, peer, secret, now));
+                let successor = there.and_then(|there| there.successor.as_ref());
+                rows.extend(api_ca(name, peer, secret, successor, now));
             }
         }
         rows.sort_by(|a, b| (a.what, &a.id).cmp(&(b.what, &b.id)));
@@ -347,12 +348,31 @@ fn api_ca(
     name: &ClusterName,
     peer: &str,
     secret: &RemoteSecretSeen,
+    successor: Option<&SuccessorSeen>,
     now: Timestamp,
 ) -> Option<Row> {
     let known = secret.authorities.iter();
     let known = known.filter_map(|a| a.certificate.as_ref());
     let last = known.max_by_key(|c| c.not_after)?;
     let mut row = Row::new(What::ApiCa, &[name.as_str(), peer], last.life(), now);
+    if let Some((successor, first)) = successor.and_then(|s| Some((s, s.first?))) {
+        let day = |at: Timestamp| at.strftime("%Y-%m-%d").to_string();
+        let latest = successor.last.map_or_else(|| day(first), day);
+        let when = format!("between {} and {latest}", day(first));
+        let holds = |a: &AuthoritySeen| secret.authorities.iter().any(|b| a.sha256 == b.sha256);
+        row.note = Some(match successor.authorities.iter().all(holds) {
+            true => format!("EKS switches to its successor {when}, which is held already"),
+            false => {
+                // What comes after that day is no longer trusted with what is held.
+                let life = Life {
+                    since: None,
+                    until: first.min(last.not_after),
+                };
+                row = Row::new(What::ApiCa, &[name.as_str(), peer], life, now);
+                format!("EKS switches to its successor {when}, and it is not held")
+            }
+        });
+    }
     row.peer = Some(peer.to_owned());
     Some(row.with(last).of(name))
 }

@@ -15,7 +15,7 @@
 //! | `apply` | doing a plan: the protocol |
 //! | `caution` | how members are spoken to, and what time it is there |
 //! | `record` | what this machine remembers of a mesh |
-//! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `admission`, `authorities`, `balancers`, `charts` | what AWS and charts add to all that |
 //! | `failure` | how something does not end well |
 //! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
@@ -37,6 +37,7 @@ use crate::{
 
 mod admission;
 mod apply;
+mod authorities;
 mod balancers;
 mod caution;
 mod change;

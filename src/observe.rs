@@ -27,9 +27,9 @@ mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, cacerts,
-    claim, held, istio_version, keepers, label_digest, published_roots, record, root_ca,
-    succession, throw_aways,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL,
+    authorities, cacerts, claim, held, istio_version, keepers, label_digest, published_roots,
+    record, root_ca, succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 pub(crate) use proxies::{Held as ProxyHeld, Leaf, Proxy, Published, TrustSeen};
@@ -98,6 +98,8 @@ pub(crate) struct Seen {
     pub gateway: GatewaySeen,
     /// The authorities that the API server here is known by.
     pub authorities: Vec<AuthoritySeen>,
+    /// What takes the place of these, by what EKS says; only looked for where it matters.
+    pub successor: Option<SuccessorSeen>,
     /// Reader accounts here, by the peer that uses them.
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.
@@ -366,6 +368,17 @@ pub(crate) struct AuthoritySeen {
     pub sha256: String,
     /// What stands in it, where that can be read.
     pub certificate: Option<CertFacts>,
+}
+
+/// What takes the place of the authority that signs for an API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SuccessorSeen {
+    /// Its certificate.
+    pub authorities: Vec<AuthoritySeen>,
+    /// From when on it may sign without anybody's doing.
+    pub first: Option<Timestamp>,
+    /// From when on it does.
+    pub last: Option<Timestamp>,
 }
 
 impl ReaderSeen {

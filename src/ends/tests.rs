@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     ends::metrics,
-    observe::{CacertsSeen, VaultSeen},
+    observe::{CacertsSeen, Made, TokenSeen, VaultSeen},
     pki::{NewIntermediate, NewRoot, Profile, Root},
     spec::KeyType,
 };
@@ -65,11 +65,23 @@ fn observed() -> Observed {
     let secret = RemoteSecretSeen {
         token: Some("t".into()),
         // An API server's authority, as far as its dates go.
-        authorities: vec![root.facts().clone()],
+        authorities: vec![AuthoritySeen {
+            sha256: root.facts().sha256.clone(),
+            certificate: Some(root.facts().clone()),
+        }],
         ..RemoteSecretSeen::default()
     };
     let reader = ReaderSeen {
-        made: Some(start()),
+        tokens: vec![TokenSeen {
+            number: 1,
+            secret: Made {
+                name: "x".into(),
+                uid: "1".into(),
+            },
+            made: Some(start()),
+            until: Some(day(90)),
+            token: Some("t".into()),
+        }],
         ..ReaderSeen::default()
     };
     let a = Seen {
@@ -168,8 +180,8 @@ fn a_token_that_never_ends_by_itself_grows_old_and_no_worse() {
         )["token/a/b"]
     };
     assert_eq!(state(59), State::Fine);
-    assert_eq!(state(60), State::Due);
-    assert_eq!(state(75), State::Warning);
+    assert_eq!(state(89), State::Fine);
+    assert_eq!(state(90), State::Warning);
     assert_eq!(state(1000), State::Warning);
     let old = Observed {
         now: day(100),

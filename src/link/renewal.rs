@@ -12,8 +12,9 @@ use crate::{
 
 impl Meshlink {
     pub(super) async fn look_to_renew(&self, renew: &Renew) -> Result<Look, Failure> {
-        let reading = self.read().await?;
+        let mut reading = self.read().await?;
         self.refuse_strangers(&reading)?;
+        self.look_at_successors(&mut reading.observed).await;
         let unread = reading.observed.unreachable.values().map(passed_over);
         let unread: Vec<_> = unread.collect();
         let signing = self.verifier(&reading).signing().await;
@@ -36,6 +37,8 @@ impl Meshlink {
 
     /// The table of everything that ends.
     pub(crate) async fn ends(&self, reading: &Reading) -> Ends {
-        Ends::of(&reading.observed, &self.verifier(reading).signing().await)
+        let mut observed = reading.observed.clone();
+        self.look_at_successors(&mut observed).await;
+        Ends::of(&observed, &self.verifier(reading).signing().await)
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use meshlink::sandbox::api::Authority;
 use serde_json::{Value, json};
 
 use crate::kit::{Answer, World, istio};
@@ -26,7 +27,7 @@ fn write(world: &World, more: &str) {
 fn joined(more: &str, ago: i64) -> World {
     let world = world(more);
     world.run("join -f mesh.yaml").ends(0);
-    world.advance(ago);
+    world.advance_by(ago);
     world
 }
 
@@ -354,7 +355,7 @@ fn an_api_server_changes_its_authority_and_no_istiod_loses_it() {
     };
     assert_eq!(authorities(&world, "eks-1", "eks-2"), old);
     // Both are trusted, and the old one signs.
-    api.append_authority().unwrap();
+    api.change_authority(Authority::Append).unwrap();
     let both = api.ca_pem();
     world.run("status -f mesh.yaml").ends(0);
     world
@@ -369,18 +370,56 @@ fn an_api_server_changes_its_authority_and_no_istiod_loses_it() {
     synced();
     // The new one signs.
     refresh_kubeconfig(&world, "eks-1", &old);
-    api.sign_with(true).unwrap();
+    api.change_authority(Authority::Sign).unwrap();
     synced();
     world
         .run("renew -f mesh.yaml --what api-cas")
         .ends(0)
         .says("nothing to do");
     // The old one is gone.
-    api.retire_authority();
+    api.change_authority(Authority::Retire).unwrap();
     refresh_kubeconfig(&world, "eks-1", &both);
     world.run("renew -f mesh.yaml --what api-cas").ends(0);
     assert_eq!(authorities(&world, "eks-1", "eks-2"), api.ca_pem());
     synced();
     world.run("verify --traffic -f mesh.yaml").ends(0);
     world.run("plan -f mesh.yaml").ends(0);
+}
+
+#[test]
+fn what_eks_is_about_to_do_with_a_ca_is_told() {
+    let world = World::new(2);
+    world.by_names("join eks-1 eks-2 --yes").ends(0);
+    let other = STANDARD.encode(world.api("eks-2").ca_pem());
+    let day = |days: i64| (crate::kit::now().as_second() + days * 24 * HOUR) as f64;
+    {
+        let mut aws = world.aws();
+        let cluster = aws
+            .clusters
+            .iter_mut()
+            .find(|c| c.arn.ends_with("eks-1"))
+            .unwrap();
+        // A CA of another cluster stands in for the successor: what counts is that nobody holds it.
+        cluster.authorities = vec![
+            json!({"id": "ca-1", "signingStatus": "IN_USE", "distributionStatus": "COMPLETE",
+                "activatedBy": "EKS", "activatedAt": day(-3000), "data": cluster.ca}),
+            json!({"id": "ca-2", "signingStatus": "NOT_USED", "distributionStatus": "COMPLETE", "createdBy": "EKS",
+                "scheduledEvents": {"firstAutoActivation": day(20), "finalAutoActivation": day(50)}, "data": other}),
+        ];
+    }
+    let told = "EKS switches to its successor between";
+    world
+        .by_names("ca status eks-1 eks-2")
+        .says(told)
+        .says("and it is not held");
+    world
+        .by_names("plan renew eks-1 eks-2")
+        .says("it is not held");
+    // Who may not ask is not kept from anything.
+    world
+        .aws()
+        .denied
+        .insert("eks:ListCertificateAuthorities".into());
+    let answer = world.by_names("ca status eks-1 eks-2").ends(0);
+    assert!(!answer.stdout.contains(told), "{answer}");
 }

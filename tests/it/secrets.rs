@@ -118,7 +118,7 @@ fn no_token_that_is_renewed_occurs_anywhere_but_where_it_belongs() {
     };
     write("");
     say("join -f mesh.yaml -vvv", &mut canaries);
-    world.advance(91 * 24 * 3600);
+    world.advance(91);
     say("plan renew -f mesh.yaml -vvv -o json", &mut canaries);
     say(
         "renew -f mesh.yaml --what tokens -vvv -o json",
@@ -126,9 +126,9 @@ fn no_token_that_is_renewed_occurs_anywhere_but_where_it_belongs() {
     );
     write(renewer);
     say("join -f mesh.yaml -vvv -o json", &mut canaries);
-    world.advance(20 * 3600);
+    world.advance_by(20 * 3600);
     say("renew -f mesh.yaml --what tokens -vvv", &mut canaries);
-    world.advance(20 * 3600);
+    world.advance_by(20 * 3600);
     let answer = crate::readers::renewer(&world, "eks-1", "-vvv -o json").ends(0);
     told.push((
         "the renewer".into(),

@@ -71,6 +71,19 @@ pub const VERSION: &str = "v1.36.3";
 /// How long the real control plane takes for what it does "a moment later".
 const MOMENT: Duration = Duration::from_millis(5);
 
+/// A step by which the authority of a server is changed, as EKS changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// A successor: everything in the cluster is told to trust it too, and it signs nothing yet.
+    Append,
+    /// The server's certificate is from the newest authority. Every connection ends, as when servers are replaced.
+    Sign,
+    /// It is from the oldest again.
+    RollBack,
+    /// Nothing in the cluster trusts any but the newest.
+    Retire,
+}
+
 /// A server that could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -280,29 +293,21 @@ impl Api {
         self.0.identity().ca_pem()
     }
 
-    /// A second authority: everything in the cluster is told to trust it too, and it signs nothing yet.
+    /// Goes on with a change of the server's authority.
     ///
     /// # Errors
-    /// If its certificate cannot be made.
-    pub fn append_authority(&self) -> Result<(), Error> {
-        self.0.identity().append()?;
+    /// If a certificate cannot be made.
+    pub fn change_authority(&self, step: Authority) -> Result<(), Error> {
+        let mut identity = self.0.identity();
+        match step {
+            Authority::Append => identity.append()?,
+            Authority::Sign => identity.sign_with(true)?,
+            Authority::RollBack => identity.sign_with(false)?,
+            Authority::Retire => identity.retire(),
+        }
+        drop(identity);
         self.publish_authorities();
         Ok(())
-    }
-
-    /// The server's certificate is from the newest authority from now on, or again from the oldest. Every connection
-    /// ends, as when a control plane's servers are replaced.
-    ///
-    /// # Errors
-    /// If the certificate cannot be made.
-    pub fn sign_with(&self, newest: bool) -> Result<(), Error> {
-        self.0.identity().sign_with(newest)
-    }
-
-    /// Nothing in the cluster trusts any authority but the newest.
-    pub fn retire_authority(&self) {
-        self.0.identity().retire();
-        self.publish_authorities();
     }
 
     fn publish_authorities(&self) {

@@ -185,8 +185,9 @@ impl World {
         self.block_on(Meshlink::open(mesh, environment)).unwrap()
     }
 
-    /// Moves the time on, for the clusters and for the commands that are run on them.
-    pub(crate) fn advance(&self, seconds: i64) {
+    /// The same by seconds.
+    pub(crate) fn advance_by(&self, seconds: i64) {
+        let _inside = self.runtime.enter();
         let by = jiff::SignedDuration::from_secs(seconds);
         self.sandbox.advance(by).unwrap();
     }

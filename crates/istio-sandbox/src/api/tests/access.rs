@@ -327,18 +327,18 @@ async fn a_server_that_changes_its_authority_is_known_by_both_in_between() {
         map.unwrap()["data"]["ca.crt"].as_str().unwrap().to_owned()
     };
     assert!(answers(old.clone()).await);
-    api.append_authority().unwrap();
+    api.change_authority(Authority::Append).unwrap();
     let both = api.kubeconfig(&served.url, "one", "admin");
     assert!(answers(old.clone()).await && answers(both.clone()).await);
     assert_eq!(told(&api), api.ca_pem());
     assert_eq!(told(&api).matches("BEGIN").count(), 2);
-    api.sign_with(true).unwrap();
+    api.change_authority(Authority::Sign).unwrap();
     assert!(!answers(old.clone()).await, "it signs with the newest");
     assert!(answers(both.clone()).await);
-    api.sign_with(false).unwrap();
+    api.change_authority(Authority::RollBack).unwrap();
     assert!(answers(old.clone()).await, "and back");
-    api.sign_with(true).unwrap();
-    api.retire_authority();
+    api.change_authority(Authority::Sign).unwrap();
+    api.change_authority(Authority::Retire).unwrap();
     let new = api.kubeconfig(&served.url, "one", "admin");
     assert!(answers(new).await && answers(both).await && !answers(old).await);
     assert_eq!(told(&api).matches("BEGIN").count(), 1);
@@ -363,11 +363,13 @@ async fn a_bound_token_ends_with_its_secret_and_is_granted_for_no_longer_than_al
             "boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": name}}}),
         )
     };
-    let missing = accounts.create_token_request("reader", &PostParams::default(), &ask("none"));
+    let posted = PostParams::default();
+    let [none, anchor] = ["none", "anchor"].map(ask);
+    let missing = accounts.create_token_request("reader", &posted, &none);
     assert_eq!(code(missing.await.unwrap_err()).0, 404);
-    let granted = accounts.create_token_request("reader", &PostParams::default(), &ask("anchor"));
+    let granted = accounts.create_token_request("reader", &posted, &anchor);
     let granted = granted.await.unwrap();
-    assert_eq!(granted.spec.expiration_seconds, Some(7200));
+    assert_eq!(granted.spec.unwrap().expiration_seconds, Some(7200));
     let token = granted.status.unwrap().token.unwrap();
     let accepted = || api.0.state().user_of(&token).is_some();
     assert!(accepted());
