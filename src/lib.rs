@@ -78,6 +78,6 @@ pub use manifest::Texts;
 pub use name::{ClusterName, MeshId};
 pub use net::{Network, Proxies};
 pub use observe::Unreachable;
-pub use plan::{Plan, Planned, leave::Leave, step::Step};
+pub use plan::{Plan, Planned, leave::Leave, rotate::Rotate, step::Step};
 pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};

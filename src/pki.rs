@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 pub(crate) use self::authority::random_id;
 pub(crate) use self::{
-    authority::{Intermediate, NewIntermediate, NewRoot, Root},
+    authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
     check::{Files, Problem, Severity, check_cacerts, secret_files},
     key::Key,
     profile::Profile,

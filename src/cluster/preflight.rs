@@ -11,6 +11,8 @@ pub(crate) enum Purpose {
     Leave,
     /// Look at proxies and istiod, and bring the probe.
     Verify,
+    /// Change the root: look at every proxy, write certificates, and bring the probe.
+    Rotate,
     /// Put sample apps in, or take them out.
     Sample,
     /// Only look.
@@ -53,7 +55,7 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
     }
     match purpose {
         Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
-        Purpose::Verify | Purpose::Sample => {
+        Purpose::Verify | Purpose::Sample | Purpose::Rotate => {
             all.extend(everywhere(
                 &["create", "patch", "delete"],
                 &[
@@ -66,6 +68,9 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
             ));
         }
         Purpose::Status => {}
+    }
+    if purpose == Purpose::Rotate {
+        all.extend(rotates());
     }
     let mut asked = std::collections::HashSet::new();
     all.retain(|access| asked.insert(access.clone()));
@@ -112,6 +117,26 @@ fn writes(gateways: &str) -> Vec<Access> {
     for namespace in spaces(gateways) {
         all.extend(within(namespace, WRITE, &in_both));
     }
+    all
+}
+
+/// What a change of root needs besides: proxies are in every namespace.
+fn rotates() -> Vec<Access> {
+    let hooks = [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+    ];
+    let hooks = hooks.map(|hooks| ("admissionregistration.k8s.io", hooks));
+    let mut all = everywhere(READ, &[("", "pods"), ("", "configmaps")]);
+    all.extend(everywhere(READ, &hooks));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    let written = [
+        ("", "secrets"),
+        ("", "configmaps"),
+        ("coordination.k8s.io", "leases"),
+    ];
+    all.extend(within(ISTIO_SYSTEM, WRITE, &written));
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &[("", "pods")]));
     all
 }
 

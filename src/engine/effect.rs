@@ -21,6 +21,7 @@ mod link;
 pub(crate) mod own;
 mod prove;
 mod release;
+mod rotate;
 mod sample;
 mod trust;
 
@@ -92,6 +93,16 @@ pub(super) async fn perform(
         Step::RemoveNamespaces(c) => context.remove_namespaces(c).await,
         Step::InstallSample(c) => context.install_sample(c).await,
         Step::RemoveSample(c) => context.remove_sample(c).await,
+        Step::CreateNextRoot => context.create_next_root(),
+        Step::AnnounceRoot(c) => context.announce_root(c).await,
+        Step::RestartWorkloads(c) => context.restart_workloads(c).await,
+        Step::DistributeRoot(c)
+        | Step::SwitchIssuer(c)
+        | Step::RetireRoot(c)
+        | Step::RestoreIssuer(c)
+        | Step::WithdrawRoot(c) => context.turn(step, c).await,
+        Step::RebindRoot(c) => context.rebind_root(c).await,
+        Step::CloseRotation(c) => context.close_rotation(c).await,
     }
 }
 

@@ -3,9 +3,10 @@
 use super::failure::{Failure, Kind};
 use crate::{
     cluster::preflight::Purpose,
-    engine::sample::Sample,
+    engine::{Rotation, sample::Sample},
     name::MeshId,
-    plan::{Plan, leave::Leave},
+    observe::Observed,
+    plan::{Plan, leave::Leave, rotate::Rotate},
 };
 
 /// Something to do to a mesh.
@@ -18,6 +19,8 @@ pub enum Change {
     Leave(Leave),
     /// Ask from every member to every other, through their proxies. Brings a probe to each and takes it away again.
     Verify,
+    /// Let one root take the place of another in every member, with no request lost.
+    Rotate(Rotate),
     /// Put the sample apps into every member.
     SampleUp(Sample),
     /// Take the sample apps out again.
@@ -31,6 +34,7 @@ impl Change {
             Self::Join => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
             Self::Verify => Purpose::Verify,
+            Self::Rotate(_) => Purpose::Rotate,
             Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
         }
     }
@@ -41,6 +45,18 @@ impl Change {
             Self::SampleUp(sample) | Self::SampleDown(sample) => Some(sample.clone()),
             _ => None,
         }
+    }
+
+    /// The change of root, if it is one.
+    pub(super) fn rotation(&self, observed: &Observed, mesh: &MeshId) -> Option<Rotation> {
+        let Self::Rotate(how) = self else {
+            return None;
+        };
+        Some(Rotation {
+            from: observed.root(mesh)?.to_owned(),
+            change: observed.succession().cloned(),
+            how: how.clone(),
+        })
     }
 
     /// Who leaves; nobody, unless it is a leave.

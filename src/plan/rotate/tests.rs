@@ -1,0 +1,1 @@
+//! Every mixture of phases, and the step that comes next.
