@@ -15,6 +15,7 @@
 //! | `caution` | how members are spoken to, and what time it is there |
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -45,6 +46,8 @@ mod look;
 mod membership;
 pub(crate) mod reach;
 pub(crate) mod record;
+#[cfg(feature = "cli")]
+pub(crate) mod rotation;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
 

@@ -352,7 +352,7 @@ impl Meshlink {
         Ok(Reading { observed, tokens })
     }
 
-    fn lens(&self) -> Lens<'_> {
+    pub(super) fn lens(&self) -> Lens<'_> {
         let environment = &self.environment;
         let now = (environment.clock)();
         Lens::new(

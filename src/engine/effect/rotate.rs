@@ -138,66 +138,31 @@ impl StepContext<'_> {
             root.ok_or_else(|| missing(name, "the vault has lost the new root"))
         };
         let (from, to, spare) = (parties.from.cert(), &parties.to, &parties.spare);
-        let both = vec![change.from.as_str(), change.to.as_str()];
-        let projected = Some(self.rotation(name)?.how.projected);
+        let limit = self.rotation(name)?.how.projected;
+        let forth = |stage| Aim::forth(stage, &change, Some(to), limit);
+        let back = |stage| Aim::back(stage, &change, from);
+        let turn = |before, after, signer, roots, aim| Turn {
+            before,
+            after,
+            signer,
+            roots,
+            aim,
+        };
+        let (old, both, signing, new) = (Stage::Old, Stage::Both, Stage::Signing, Stage::New);
         let turn = match step {
-            Step::DistributeRoot(_) => Turn {
-                before: Stage::Old,
-                after: Stage::Both,
-                signer: &parties.from,
-                roots: vec![from, to],
-                aim: Aim {
-                    trusts: both,
-                    projected,
-                    ..Aim::default()
-                },
-            },
-            Step::SwitchIssuer(_) => Turn {
-                before: Stage::Both,
-                after: Stage::Signing,
-                signer: to_key()?,
-                roots: vec![from, to, spare],
-                aim: Aim {
-                    trusts: both,
-                    under: Some(to),
-                    ..Aim::default()
-                },
-            },
-            Step::RetireRoot(_) => Turn {
-                before: Stage::Signing,
-                after: Stage::New,
-                signer: to_key()?,
-                roots: vec![to],
-                aim: Aim {
-                    trusts: vec![&change.to],
-                    only: true,
-                    under: Some(to),
-                    ..Aim::default()
-                },
-            },
-            Step::RestoreIssuer(_) => Turn {
-                before: Stage::Signing,
-                after: Stage::Both,
-                signer: &parties.from,
-                roots: vec![from, to],
-                aim: Aim {
-                    trusts: vec![&change.from],
-                    under: Some(from),
-                    ..Aim::default()
-                },
-            },
-            _ => Turn {
-                before: Stage::Both,
-                after: Stage::Old,
-                signer: &parties.from,
-                roots: vec![from],
-                aim: Aim {
-                    trusts: vec![&change.from],
-                    only: true,
-                    under: Some(from),
-                    ..Aim::default()
-                },
-            },
+            Step::DistributeRoot(_) => turn(old, both, &parties.from, vec![from, to], forth(both)),
+            Step::SwitchIssuer(_) => turn(
+                both,
+                signing,
+                to_key()?,
+                vec![from, to, spare],
+                forth(signing),
+            ),
+            Step::RetireRoot(_) => turn(signing, new, to_key()?, vec![to], forth(new)),
+            Step::RestoreIssuer(_) => {
+                turn(signing, both, &parties.from, vec![from, to], back(both))
+            }
+            _ => turn(both, old, &parties.from, vec![from], back(old)),
         };
         self.bring(step, name, &change, &live, turn).await
     }
