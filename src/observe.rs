@@ -31,7 +31,9 @@ pub(crate) use facts::{
     succession,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
-pub(crate) use proxies::{Held as ProxyHeld, Leaf, Proxy, Published, TrustSeen};
+#[cfg(test)]
+pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
+pub(crate) use proxies::{Proxy, TrustSeen};
 pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;

@@ -16,9 +16,10 @@ use crate::{
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
+    hint::Hint,
     link::{not_reached, selection},
     name::ClusterName,
-    observe::Unreachable,
+    observe::{Succession, Unreachable},
     pki::{self, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
@@ -50,6 +51,15 @@ pub(crate) struct Certificates {
     /// Members that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreachable: Vec<Unreachable>,
+    /// The change of root that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<Succession>,
+}
+
+/// The roots that are trusted beside the mesh's while that is changed.
+fn expected(change: Option<&Succession>) -> Vec<String> {
+    let roots = change.map(|change| vec![change.to.clone(), change.spare.clone()]);
+    roots.unwrap_or_default()
 }
 
 impl Document for Certificates {
@@ -111,8 +121,9 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
         if let Some(root) = vault.root().map_err(|e| Failure::failed(&e))? {
             let status = Certificates {
-                status: pki::status(Some(root.facts()), &[], frame.now()),
+                status: pki::status(Some(root.facts()), &[], &[], frame.now()),
                 unreachable: vec![],
+                change: None,
             };
             let shown = |style| text(&status.status, style);
             frame.screen.show(&status, shown)?;
@@ -120,13 +131,14 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
-    session.link.ensure_this_mesh().await?;
+    let change = session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let (held, unreachable) = held(&session).await?;
     let root = root.as_ref().map(pki::Root::facts);
     let mut status = Certificates {
-        status: pki::status(root, &held, frame.now()),
+        status: pki::status(root, &expected(change.as_ref()), &held, frame.now()),
         unreachable,
+        change,
     };
     let mesh = session.link.mesh();
     for name in &session.strangers {
@@ -138,6 +150,15 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
     }
     frame.screen.show(&status, |style| {
         let mut text = text(&status.status, style);
+        if let Some(change) = &status.change {
+            let (from, to) = (pki::short(&change.from), pki::short(&change.to));
+            let _ = writeln!(text, "\nThe root is being changed from {from} to {to}:");
+            let mut hints = [Hint::meshlink(["rotate", "root", "--status"])];
+            frame.hints.settle(&mut hints);
+            hints
+                .iter()
+                .for_each(|hint| hinted(&mut text, style, "  ", hint));
+        }
         for unread in &status.unreachable {
             let _ = writeln!(text, "\n{} {}", style.red("!"), unread.line());
             for hint in &unread.hints {

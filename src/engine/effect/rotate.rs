@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Evidence, StepContext, own::foreign, seen};
 use crate::{
     causes,
-    cluster::{Cluster, Created, Delete, Kind, Recover, Ref, object},
+    cluster::{Cluster, Created, Delete, Kind, Recover, object},
     engine::{Error, Rotation},
     name::ClusterName,
     observe::{
