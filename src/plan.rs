@@ -23,6 +23,7 @@ pub(crate) mod leave;
 pub(crate) mod ownership;
 mod refresh;
 pub(crate) mod renew;
+pub(crate) mod rotate;
 pub(crate) mod step;
 
 pub(crate) use desire::{Desired, Wanted};

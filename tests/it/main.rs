@@ -83,6 +83,9 @@ mod plan;
 #[cfg(feature = "sandbox")]
 mod render;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod rotate;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

@@ -32,6 +32,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<super::sample::Calls>(),
         schema::<super::ca::Made>(),
         schema::<super::ca::Certificates>(),
+        schema::<super::rotate::Shown>(),
         #[cfg(feature = "sandbox")]
         schema::<super::sandbox::Running>(),
         super::terraform::schema(),
