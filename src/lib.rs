@@ -83,6 +83,7 @@ pub use plan::{
     Plan, Planned,
     leave::Leave,
     renew::{Renew, What as RenewWhat},
+    rotate::Rotate,
     step::Step,
 };
 pub use report::{Report, RunOutcome, StepReport, StepState};

@@ -16,6 +16,7 @@
 //! | `caution` | how members are spoken to, and what time it is there |
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `authorities`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
 //! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
@@ -49,6 +50,8 @@ mod membership;
 pub(crate) mod reach;
 pub(crate) mod record;
 mod renewal;
+#[cfg(feature = "cli")]
+pub(crate) mod rotation;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
 #[cfg(feature = "cli")]

@@ -27,12 +27,14 @@ mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REPLACES, REVISION_LABEL, ROOTS, VERSION_LABEL,
     authorities, cacerts, claim, held, istio_version, keepers, label_digest, published_roots,
     record, root_ca, succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
-pub(crate) use proxies::{Held as ProxyHeld, Leaf, Proxy, Published, TrustSeen};
+#[cfg(test)]
+pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
+pub(crate) use proxies::{Proxy, TrustSeen};
 pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
@@ -80,6 +82,8 @@ pub(crate) struct Seen {
     pub embedded: bool,
     /// The root this cluster is bound to.
     pub claim: Option<Claim>,
+    /// When the cluster was bound to that root, if it was bound to another before.
+    pub rotated: Option<Timestamp>,
     /// The root that takes the place of that one.
     pub succession: Option<Succession>,
     /// What meshlink wrote down at the end of a join.

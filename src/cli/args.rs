@@ -21,6 +21,7 @@ pub(crate) mod complete;
 #[cfg(test)]
 mod documented;
 pub(crate) mod environment;
+pub(crate) mod rotate;
 mod target;
 pub(crate) mod within;
 
@@ -148,6 +149,9 @@ pub(crate) enum Command {
     /// Create or show the mesh's certificate authority
     #[command(subcommand)]
     Ca(Ca),
+    /// Change what the mesh trusts, with no request lost
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
     /// Run embedded clusters to try things, until interrupted
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),

@@ -2,7 +2,7 @@
 
 use super::{
     Frame,
-    args::{AwsCommand, Ca, Command, Wait},
+    args::{AwsCommand, Ca, Command, Wait, rotate::Rotate},
     error::{Exit, Failure},
 };
 
@@ -16,6 +16,7 @@ mod man;
 mod plan;
 mod render;
 mod renew;
+mod rotate;
 mod sample;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -42,6 +43,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Terraform => terraform::run(frame).await,
         Command::Ca(Ca::Init(args)) => ca::init(args, frame).await,
         Command::Ca(Ca::Status(args)) => ca::status(args, frame).await,
+        Command::Rotate(Rotate::Root(args)) => rotate::run(args, frame).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args, frame).await,
         Command::Completions(args) => completions::run(&args, frame),

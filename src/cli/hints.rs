@@ -332,6 +332,7 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Wait(Wait::Nlb(args)) => Some(&args.target),
         Command::Render(args) => Some(&args.target),
         Command::Ca(args) => Some(args.target()),
+        Command::Rotate(args) => Some(args.target()),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => None,
         Command::Chart(_)

@@ -13,6 +13,8 @@ pub(crate) enum Purpose {
     Renew,
     /// Look at proxies and istiod, and bring the probe.
     Verify,
+    /// Change the root: look at every proxy, write certificates, and bring the probe.
+    Rotate,
     /// Put sample apps in, or take them out.
     Sample,
     /// Only look.
@@ -57,7 +59,7 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Acc
     match purpose {
         Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
         Purpose::Renew => all.extend(renewals()),
-        Purpose::Verify | Purpose::Sample => {
+        Purpose::Verify | Purpose::Sample | Purpose::Rotate => {
             all.extend(everywhere(
                 &["create", "patch", "delete"],
                 &[
@@ -77,6 +79,9 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Acc
     }
     if renewer && matches!(purpose, Purpose::Join | Purpose::Leave) {
         all.extend(within(ISTIO_SYSTEM, WRITE, &[("batch", "cronjobs")]));
+    }
+    if purpose == Purpose::Rotate {
+        all.extend(rotates());
     }
     let mut asked = std::collections::HashSet::new();
     all.retain(|access| asked.insert(access.clone()));
@@ -138,6 +143,26 @@ fn renewals() -> Vec<Access> {
     // Who follows a new certificate is asked of every proxy.
     all.extend(everywhere(READ, &[("", "pods")]));
     all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    all
+}
+
+/// What a change of root needs besides: proxies are in every namespace.
+fn rotates() -> Vec<Access> {
+    let hooks = [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+    ];
+    let hooks = hooks.map(|hooks| ("admissionregistration.k8s.io", hooks));
+    let mut all = everywhere(READ, &[("", "pods"), ("", "configmaps")]);
+    all.extend(everywhere(READ, &hooks));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    let written = [
+        ("", "secrets"),
+        ("", "configmaps"),
+        ("coordination.k8s.io", "leases"),
+    ];
+    all.extend(within(ISTIO_SYSTEM, WRITE, &written));
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &[("", "pods")]));
     all
 }
 

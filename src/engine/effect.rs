@@ -23,6 +23,7 @@ mod prove;
 mod readers;
 mod release;
 mod renew;
+mod rotate;
 mod sample;
 mod trust;
 
@@ -102,6 +103,16 @@ pub(super) async fn perform(
         Step::SettleCacerts(c) => context.settle_cacerts(c).await,
         Step::InstallSample(c) => context.install_sample(c).await,
         Step::RemoveSample(c) => context.remove_sample(c).await,
+        Step::CreateNextRoot => context.create_next_root(),
+        Step::AnnounceRoot(c) => context.announce_root(c).await,
+        Step::RestartWorkloads(c) => context.restart_workloads(c).await,
+        Step::DistributeRoot(c)
+        | Step::SwitchIssuer(c)
+        | Step::RetireRoot(c)
+        | Step::RestoreIssuer(c)
+        | Step::WithdrawRoot(c) => context.turn(step, c).await,
+        Step::RebindRoot(c) => context.rebind_root(c).await,
+        Step::CloseRotation(c) => context.close_rotation(c).await,
     }
 }
 

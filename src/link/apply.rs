@@ -166,7 +166,8 @@ impl PlannedChange<'_> {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
             Change::Leave(leave) => link.forget(&self.gone(leave))?,
-            Change::Renew(_) => {
+            // What stands is told, as after a join.
+            Change::Renew(_) | Change::Rotate(_) => {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
             Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
@@ -189,7 +190,9 @@ impl PlannedChange<'_> {
     async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
         let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
         let verdict = match &self.change {
-            Change::Join | Change::Renew(_) => self.link.final_verdict(report).await,
+            Change::Join | Change::Renew(_) | Change::Rotate(_) => {
+                self.link.final_verdict(report).await
+            }
             Change::Leave(leave) if finished => {
                 let gone = self.gone(leave);
                 self.link.forget(&gone)?;
@@ -401,6 +404,7 @@ impl Meshlink {
             deletions: BTreeMap::new(),
             leave,
             left,
+            rotation: change.rotation(observed, &self.mesh.id),
             sample: change.sample(),
             depth: match change {
                 Change::Verify => Depth::Every,

@@ -38,8 +38,8 @@ pub(crate) struct Within {
     pub(crate) mesh: MeshId,
     /// The member it runs in.
     pub(crate) member: ClusterName,
-    /// UID of the member's kube-system namespace.
-    pub(crate) cluster: String,
+    /// UID of the member's kube-system namespace; none where files were rendered without looking at it.
+    pub(crate) cluster: Option<String>,
     /// The remote secrets it may read and change.
     pub(crate) secrets: Vec<String>,
     /// Its API server.
@@ -194,12 +194,14 @@ impl Within {
         format!("{what}/{}/{peer}", self.member)
     }
 
-    fn owner(&self) -> Owner {
-        Owner {
+    /// Whose a remote secret is, where it is not this member's.
+    fn whose(&self, secret: &Value) -> Option<String> {
+        let owner = Owner {
             mesh: self.mesh.clone(),
             member: self.member.clone(),
-            cluster: self.cluster.clone(),
-        }
+            cluster: self.cluster.clone()?,
+        };
+        owner.whose(secret)
     }
 
     /// What is not due, and what is.
@@ -209,7 +211,7 @@ impl Within {
             let place = Ref::namespaced(&ObjectKind::SECRET, ISTIO_SYSTEM, name.as_str());
             let secret = own.find(&place).await.map_err(|e| Failure::failed(&e))?;
             let Some(secret) = secret else { continue };
-            if let Some(whose) = self.owner().whose(&secret) {
+            if let Some(whose) = self.whose(&secret) {
                 let why = format!("{place} is not meshlink's ({whose}), so it is not changed");
                 return Err(Failure::from_causes(Kind::Refused, vec![why]));
             }
@@ -316,7 +318,7 @@ impl Within {
         let identity = Identity::new(&self.operator, run, Process::this());
         let terms = Terms::new(identity, self.clock.clone(), Arc::new(machine::uptime));
         let seen = Seen {
-            uid: self.cluster.clone(),
+            uid: self.cluster.clone().unwrap_or_default(),
             ..Seen::default()
         };
         let observed = Observed {
@@ -409,7 +411,7 @@ impl Within {
     ) -> Result<(), String> {
         let line = |error: cluster::Error| causes::line(&error);
         let live = own.find(place).await.map_err(line)?.unwrap_or_default();
-        if live["data"][next.cluster.as_str()] != *entry || self.owner().whose(&live).is_some() {
+        if live["data"][next.cluster.as_str()] != *entry || self.whose(&live).is_some() {
             return Err(format!("{place} was changed by somebody else meanwhile"));
         }
         let mut patch = access::packed_patch(&next.cluster, Some(next));

@@ -59,6 +59,15 @@ pub(crate) fn claim(map: &Value) -> Claim {
     }
 }
 
+/// The key of a claim that says which root its own has taken the place of.
+pub(crate) const REPLACES: &str = "replaces";
+
+/// When a claim to a root was made that has taken another's place.
+pub(super) fn rotated(map: &Value) -> Option<Timestamp> {
+    map["data"][REPLACES].as_str()?;
+    time(&map["metadata"]["creationTimestamp"])
+}
+
 /// The claim, unless it is none: somebody else's ConfigMap of that name, or a copy of another cluster's claim.
 pub(super) fn bound(map: &Value, owner: &Owner) -> Option<Claim> {
     let claim = claim(map);

@@ -377,8 +377,10 @@ impl<'a> Lens<'a> {
         let succession = facts::named(&maps, facts::NEXT)
             .filter(|map| owner.whose(map).is_none())
             .and_then(facts::succession);
-        let claim = facts::named(&maps, facts::CLAIM).and_then(|map| facts::bound(map, &owner));
+        let map = facts::named(&maps, facts::CLAIM);
+        let claim = map.and_then(|map| facts::bound(map, &owner));
         Ok(Seen {
+            rotated: map.filter(|_| claim.is_some()).and_then(facts::rotated),
             kubernetes: format!("v{}", version.0),
             server: cluster.server().to_owned(),
             embedded: self.embedded,

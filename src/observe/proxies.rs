@@ -136,13 +136,16 @@ impl TrustSeen {
             cluster.list(&Kind::MUTATING_WEBHOOK_CONFIGURATION, None, None),
             cluster.list(&Kind::VALIDATING_WEBHOOK_CONFIGURATION, None, None),
         )?;
-        let running = pods.iter().filter(|pod| runs(pod));
-        let running: Vec<_> = running.filter_map(proxy).collect();
-        let proxies = stream::iter(running)
+        let found: Vec<_> = pods
+            .iter()
+            .filter(|pod| runs(pod))
+            .filter_map(proxy)
+            .collect();
+        let proxies = stream::iter(found)
             .map(|(proxy, place)| asked(cluster, proxy, place))
             .buffer_unordered(ABREAST);
-        let (mut proxies, replicas): (Vec<_>, _) =
-            futures::join!(proxies.collect(), replicas::read(cluster, istio, &pods));
+        let replicas = replicas::read(cluster, istio, replicas::among(&pods, istio));
+        let (mut proxies, replicas): (Vec<_>, _) = futures::join!(proxies.collect(), replicas);
         proxies.sort_by(|a: &Proxy, b: &Proxy| a.pod.cmp(&b.pod));
         Ok(Self {
             proxies,

@@ -32,26 +32,34 @@ pub(crate) struct Replica {
     pub ends: Option<Ends>,
 }
 
-/// Asks each of the control plane's pods among these.
-pub(super) async fn read(cluster: &Cluster, istio: &str, pods: &[Value]) -> Vec<Replica> {
+/// The control plane's pods among these that run, and whether each takes a changed set of roots.
+pub(super) fn among(pods: &[Value], istio: &str) -> Vec<(String, bool)> {
     let ours = pods.iter().filter(|pod| {
         let metadata = &pod["metadata"];
         let runs = pod["status"]["phase"] == "Running" && metadata["deletionTimestamp"].is_null();
         runs && metadata["namespace"] == istio && metadata["labels"]["app"] == "istiod"
     });
-    let ask = |pod: &Value| {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let name = name.to_owned();
+    let one = |pod: &Value| {
         let multiroot = facts::variable(pod, None, MULTIROOT) == Some("true");
-        async move {
-            Replica {
-                ends: ends(cluster, istio, &name).await,
-                pod: name,
-                multiroot,
-            }
+        Some((pod["metadata"]["name"].as_str()?.to_owned(), multiroot))
+    };
+    ours.filter_map(one).collect()
+}
+
+/// Asks each of them.
+pub(super) async fn read(
+    cluster: &Cluster,
+    istio: &str,
+    replicas: Vec<(String, bool)>,
+) -> Vec<Replica> {
+    let ask = |(pod, multiroot): (String, bool)| async move {
+        Replica {
+            ends: ends(cluster, istio, &pod).await,
+            pod,
+            multiroot,
         }
     };
-    future::join_all(ours.map(ask)).await
+    future::join_all(replicas.into_iter().map(ask)).await
 }
 
 /// When the certificates end that a replica signs with; nothing where it does not say.

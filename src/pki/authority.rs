@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
-    Cert, CertFacts, Error, Key, Profile,
+    Cert, CertFacts, Error, Key, Profile, pem,
     profile::Fill,
     read::{self, short},
 };
@@ -160,6 +160,30 @@ impl Root {
         Ok(Self {
             pair: Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?,
         })
+    }
+
+    /// Takes up a root that somebody else has made: its certificate and its key, in one text.
+    pub(crate) fn from_bundle(text: &[u8]) -> Result<Self, Error> {
+        let fail = |reason: &str| Error::ReadCertificate {
+            reason: reason.into(),
+        };
+        let (mut certs, mut keys) = (vec![], vec![]);
+        for block in pem::blocks(text).map_err(fail)? {
+            match block.label.as_str() {
+                "CERTIFICATE" => certs.push(Cert::from_der(&block.der)?),
+                label => keys.push(Key::from_pem(pem::encode(label, &block.der).as_bytes())?),
+            }
+        }
+        let (Some(key), true) = (keys.pop(), keys.is_empty()) else {
+            return Err(Error::ReadKey {
+                reason: "of the root is to stand beside its certificate in one file, once".into(),
+            });
+        };
+        let pair = Pair::of(only(certs)?, key)?;
+        match pair.cert.signed_by(&pair.cert) {
+            true => Ok(Self { pair }),
+            false => Err(fail("is not that of a root: another has signed it")),
+        }
     }
 
     /// The same root once more.

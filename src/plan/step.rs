@@ -145,6 +145,26 @@ pub enum Step {
     InstallSample(ClusterName),
     /// Take the sample apps out again.
     RemoveSample(ClusterName),
+    /// Make the root that takes the place of the mesh's, and rest it in the vault.
+    CreateNextRoot,
+    /// Write down in the cluster which root takes the place of which.
+    AnnounceRoot(ClusterName),
+    /// Restart the workloads whose proxies cannot follow a change of root.
+    RestartWorkloads(ClusterName),
+    /// Both roots in `cacerts`, until everything in the cluster trusts both.
+    DistributeRoot(ClusterName),
+    /// An intermediate of the new root in `cacerts`, until no proxy shows a certificate of the old one.
+    SwitchIssuer(ClusterName),
+    /// The new root alone in `cacerts`, until nothing trusts the old one.
+    RetireRoot(ClusterName),
+    /// Bind the cluster to the new root.
+    RebindRoot(ClusterName),
+    /// An intermediate of the old root in `cacerts` again, until no proxy shows a certificate of the new one.
+    RestoreIssuer(ClusterName),
+    /// The old root alone in `cacerts`, until nothing trusts the new one.
+    WithdrawRoot(ClusterName),
+    /// Forget that one root takes the place of another.
+    CloseRotation(ClusterName),
 }
 
 impl Step {
@@ -191,6 +211,16 @@ impl Step {
             Self::SettleCacerts(c) => ("settle-cacerts", vec![c]),
             Self::InstallSample(c) => ("install-sample", vec![c]),
             Self::RemoveSample(c) => ("remove-sample", vec![c]),
+            Self::CreateNextRoot => ("create-next-root", vec![]),
+            Self::AnnounceRoot(c) => ("announce-root", vec![c]),
+            Self::RestartWorkloads(c) => ("restart-workloads", vec![c]),
+            Self::DistributeRoot(c) => ("distribute-root", vec![c]),
+            Self::SwitchIssuer(c) => ("switch-issuer", vec![c]),
+            Self::RetireRoot(c) => ("retire-root", vec![c]),
+            Self::RebindRoot(c) => ("rebind-root", vec![c]),
+            Self::RestoreIssuer(c) => ("restore-issuer", vec![c]),
+            Self::WithdrawRoot(c) => ("withdraw-root", vec![c]),
+            Self::CloseRotation(c) => ("close-rotation", vec![c]),
         }
     }
 
@@ -293,6 +323,28 @@ impl Step {
             }
             Self::InstallSample(c) => format!("install the sample apps in {c}"),
             Self::RemoveSample(c) => format!("remove the sample apps from {c}"),
+            Self::CreateNextRoot => {
+                "make the root that takes the place of the mesh's in the vault".into()
+            }
+            Self::AnnounceRoot(c) => {
+                format!("write down in {c} which root takes the place of which")
+            }
+            Self::RestartWorkloads(c) => {
+                format!("restart the workloads in {c} whose proxies cannot follow a change of root")
+            }
+            Self::DistributeRoot(c) => format!("have everything in {c} trust both roots"),
+            Self::SwitchIssuer(c) => {
+                format!("have {c} sign under the new root, and every proxy follow")
+            }
+            Self::RetireRoot(c) => format!("have nothing in {c} trust the old root"),
+            Self::RebindRoot(c) => format!("bind {c} to the new root"),
+            Self::RestoreIssuer(c) => {
+                format!("have {c} sign under the old root again, and every proxy follow")
+            }
+            Self::WithdrawRoot(c) => format!("have nothing in {c} trust the new root"),
+            Self::CloseRotation(c) => {
+                format!("write down in {c} that its root does not change any more")
+            }
         }
     }
 }

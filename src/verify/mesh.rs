@@ -129,7 +129,7 @@ impl Verifier<'_> {
         let of_none = Seen::default();
         let one = |m: &&Member| {
             let seen = self.seen(&m.name).unwrap_or(&of_none);
-            roots::judge(&m.name, seen, mesh)
+            roots::judge(&m.name, seen, mesh, self.observed.succession())
         };
         members.iter().map(one).collect()
     }
@@ -158,7 +158,7 @@ impl Verifier<'_> {
         let mesh = seen.find_map(root_of)?;
         // A proxy that does not say what it trusts is told by the requests it cannot send.
         let held = probe.roots().await.ok()?;
-        roots::judge_proxy(from, &held, mesh)
+        roots::judge_proxy(from, &held, mesh, self.observed.succession())
     }
 
     /// Each of these members is on a network of its own, as its istiod takes it from the namespace.

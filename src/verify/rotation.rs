@@ -124,6 +124,47 @@ impl Standing {
     }
 }
 
+impl<'a> Aim<'a> {
+    /// What must be everywhere in a member that is brought forward to a stage.
+    pub(crate) fn forth(
+        stage: Stage,
+        change: &'a Succession,
+        to: Option<&'a Cert>,
+        projected: Duration,
+    ) -> Self {
+        let both = vec![change.from.as_str(), change.to.as_str()];
+        match stage {
+            Stage::Old => Self::default(),
+            Stage::Both => Self {
+                trusts: both,
+                projected: Some(projected),
+                ..Self::default()
+            },
+            Stage::Signing => Self {
+                trusts: both,
+                under: to,
+                ..Self::default()
+            },
+            Stage::New => Self {
+                trusts: vec![&change.to],
+                only: true,
+                under: to,
+                ..Self::default()
+            },
+        }
+    }
+
+    /// What must be everywhere in one that is taken back to a stage.
+    pub(crate) fn back(stage: Stage, change: &'a Succession, from: &'a Cert) -> Self {
+        Self {
+            trusts: vec![&change.from],
+            only: stage == Stage::Old,
+            under: Some(from),
+            ..Self::default()
+        }
+    }
+}
+
 impl Aim<'_> {
     /// Looks at everything in a member.
     pub(crate) fn judge(&self, trust: &TrustSeen, now: Timestamp) -> Standing {

@@ -86,6 +86,9 @@ mod readers;
 #[cfg(feature = "sandbox")]
 mod render;
 #[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod rotate;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

@@ -136,7 +136,7 @@ fn flag(name: &str, value: &Option<String>) -> Option<String> {
 }
 
 /// A time as people write it: `90s`, `15m`, `1h 30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()
         .map_err(|_| "write it like 15m or 1h30m".to_owned())?;

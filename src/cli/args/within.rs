@@ -14,7 +14,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 #[command(next_help_heading = "In a cluster")]
 pub(crate) struct Within {
     /// Renew from within a cluster what that cluster uses, as its service account; for the CronJob that join --renewer makes
-    #[arg(long, requires_all = ["member", "cluster_uid", "secret"], conflicts_with_all = ["clusters", "what", "file"])]
+    #[arg(long, requires_all = ["member", "secret"], conflicts_with_all = ["clusters", "what", "file"])]
     pub(crate) in_cluster: bool,
     /// The member it runs in
     #[arg(long, value_name = "NAME", requires = "in_cluster")]

@@ -17,9 +17,10 @@ use crate::{
     },
     cluster::{Kind, Ref},
     ends::{Ends, Signing},
+    hint::Hint,
     link::{Meshlink, not_reached, selection},
     name::ClusterName,
-    observe::{Observed, Unreachable, VaultSeen},
+    observe::{Observed, Succession, Unreachable, VaultSeen},
     pki::{self, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
@@ -53,6 +54,15 @@ pub(crate) struct Certificates {
     /// Members that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreachable: Vec<Unreachable>,
+    /// The change of root that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<Succession>,
+}
+
+/// The roots that are trusted beside the mesh's while that is changed.
+fn expected(change: Option<&Succession>) -> Vec<String> {
+    let roots = change.map(|change| vec![change.to.clone(), change.spare.clone()]);
+    roots.unwrap_or_default()
 }
 
 impl Document for Certificates {
@@ -123,23 +133,26 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
                 ..Observed::default()
             };
             let status = Certificates {
-                status: pki::status(Some(root.facts()), &[], now),
+                status: pki::status(Some(root.facts()), &[], &[], now),
                 ends: Ends::of(&alone, &Signing::new()),
                 unreachable: vec![],
+                change: None,
             };
             return shown(&status, &args, &mesh, frame);
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
-    session.link.ensure_this_mesh().await?;
+    let change = session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
+    let now = (session.link.environment.clock)();
     let (held, ends) = futures::join!(held(&session), table(&session.link));
     let (held, unreachable) = held?;
     let root = root.as_ref().map(pki::Root::facts);
     let mut status = Certificates {
-        status: pki::status(root, &held, (session.link.environment.clock)()),
+        status: pki::status(root, &expected(change.as_ref()), &held, now),
         ends: ends?,
         unreachable,
+        change,
     };
     let mesh = session.link.mesh();
     for name in &session.strangers {
@@ -171,6 +184,15 @@ fn shown(
 ) -> Result<Exit, Failure> {
     frame.screen.show(status, |style| {
         let mut text = text(&status.status, style);
+        if let Some(change) = &status.change {
+            let (from, to) = (pki::short(&change.from), pki::short(&change.to));
+            let _ = writeln!(text, "\nThe root is being changed from {from} to {to}:");
+            let mut hints = [Hint::meshlink(["rotate", "root", "--status"])];
+            frame.hints.settle(&mut hints);
+            hints
+                .iter()
+                .for_each(|hint| hinted(&mut text, style, "  ", hint));
+        }
         let _ = write!(text, "\n{}", ends::render(&status.ends, style));
         for unread in &status.unreachable {
             let _ = writeln!(text, "\n{} {}", style.red("!"), unread.line());

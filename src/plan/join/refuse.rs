@@ -9,12 +9,15 @@ use crate::{
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
     pki,
-    plan::{Desired, Plan, Refusal, Step, ownership},
+    plan::{Desired, Plan, Refusal, Step, ownership, rotate},
     spec::{Mesh, OLDEST_ISTIO, OLDEST_KUBERNETES},
 };
 
 /// Every reason against the join.
 pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> Vec<Refusal> {
+    if let Some(refusal) = rotate::under_way(observed) {
+        return vec![refusal];
+    }
     let mut refusals = same_cluster_twice(observed);
     refusals.extend(mesh.clusters.iter().filter_map(|member| {
         let seen = observed.clusters.get(&member.name)?;

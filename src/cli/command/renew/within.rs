@@ -44,7 +44,7 @@ pub(super) async fn run(args: Renew, frame: &Frame) -> Result<Exit, Failure> {
 
 fn within(args: Renew, frame: &Frame) -> Result<Within, Failure> {
     let (given, missing) = (args.within, || {
-        Failure::usage("--in-cluster needs --member and --cluster-uid")
+        Failure::usage("--in-cluster needs --member")
     });
     let read = |name: &str| read(&given.service_account, name);
     let token = read("token")?;
@@ -67,7 +67,7 @@ fn within(args: Renew, frame: &Frame) -> Result<Within, Failure> {
         mesh: mesh(&args.how.target.mesh)?,
         operator: format!("renewer in {member}"),
         member,
-        cluster: given.cluster_uid.ok_or_else(missing)?,
+        cluster: given.cluster_uid,
         secrets: given.secret,
         server: format!("https://{host}:{port}"),
         ca: ca.into_bytes(),
