@@ -34,9 +34,9 @@ pub(super) fn note(at: &ClusterName, why: &str) -> String {
 }
 
 /// Says what is known to be wrong with the versions that will run and cannot be helped by a restart.
-pub(super) fn tell<'n>(
+pub(super) fn tell(
     known: &Versions,
-    running: Vec<(&'n ClusterName, BTreeSet<Version>)>,
+    running: Vec<(&ClusterName, BTreeSet<Version>)>,
     plan: &mut Plan,
 ) {
     let mut members: BTreeMap<Version, Vec<&str>> = BTreeMap::new();
