@@ -10,7 +10,6 @@ mod pack;
 mod reader;
 mod secret;
 mod tried;
-mod update;
 
 pub(crate) use crate::owner::MANAGED_BY;
 pub(crate) use facts::{Problem, links, parse, token_facts, tokens};
@@ -21,7 +20,6 @@ pub(crate) use reader::{
 };
 pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
 pub(crate) use tried::{Refused, Trial, try_kubeconfig};
-pub(crate) use update::{Update, reads_secrets, update};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";

@@ -24,6 +24,7 @@ use crate::{
     observe::{Made, Observed, ReaderSeen, RemoteSecretSeen, Seen},
     pki::Life,
     spec::Mesh,
+    versions::Versions,
 };
 
 /// How long a bound token is asked for, in seconds: EKS and AKS grant no more, whatever is asked.
@@ -48,7 +49,7 @@ pub(crate) fn wanted(
 /// Whether the istiods of this mesh must be able to read each other's Secrets.
 pub(crate) fn reads_secrets(mesh: &Mesh) -> bool {
     let version = mesh.istio.version.parse();
-    version.map_or(true, |version| access::reads_secrets(&version))
+    version.map_or(true, |version| Versions::reads_secrets(&version))
 }
 
 /// Where the account of a peer gets its tokens from: short ones only where something renews them.
@@ -146,15 +147,13 @@ impl<'a> ReaderPlanner<'a> {
         if !refresh::changes_in_place(plan, name, seen) {
             return;
         }
-        if let Some(why) = refresh::fault(&seen.istiod.versions) {
+        if let Some(why) = refresh::fault(&self.mesh.istio.known, &seen.istiod.versions) {
             let peers = self.mesh.clusters.iter().map(|m| &m.name);
             let needs = peers.map(|from| share(from, name)).collect();
             plan.notes.push(refresh::note(name, &why).into());
             plan.add(Step::RefreshIstiod(name.clone()), needs, why);
-        } else if let Some(version) = refresh::gap(&seen.istiod.versions) {
-            let text = format!(
-                "{name} runs istiod {version}, which lets go of a peer's endpoints for a moment when its remote secret changes: from 1.30.4 on it does not"
-            );
+        } else if let Some(why) = refresh::gap(&self.mesh.istio.known, &seen.istiod.versions) {
+            let text = format!("{name} runs {why}: its remote secrets are changed");
             plan.notes.push(text.into());
         }
     }
