@@ -48,7 +48,7 @@ mod wire;
 pub use connect::ConnectOptions;
 pub(crate) use failure::{Failure, Recover, Transport};
 pub(crate) use fence::Fence;
-pub(crate) use identity::{Access, Token};
+pub(crate) use identity::{Access, Bound, Token};
 pub(crate) use kind::{Kind, Ref};
 pub(crate) use object::{Created, Delete, Deleted, Manager};
 pub(crate) use wire::Counts;

@@ -18,10 +18,10 @@ use crate::{
     cluster::{Cluster, ConnectOptions},
     manifest::Texts,
     name::ClusterName,
-    observe::Layout,
+    observe::{Layout, Succession},
     owner::Owner,
     pki::Vault,
-    plan::{Deletion, Desired, Step, leave::Leave},
+    plan::{Deletion, Desired, Step, leave::Leave, rotate::Rotate},
     resolve::Resolver,
     spec::Mesh,
     verify::Depth,
@@ -51,6 +51,17 @@ pub(crate) use survey::{Failed, look_into_releases, survey};
 /// Tells the time.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// A change of root.
+#[derive(Debug, Clone)]
+pub(crate) struct Rotation {
+    /// The root of the mesh, by its public key.
+    pub from: String,
+    /// What the members say of it, where it was begun before.
+    pub change: Option<Succession>,
+    /// How it is done.
+    pub how: Rotate,
+}
+
 /// Everything effects are made with.
 pub(crate) struct RunContext {
     /// The mesh as it is to be: without those who leave.
@@ -59,6 +70,8 @@ pub(crate) struct RunContext {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// What the members should hold; empty for a leave.
     pub desired: Desired,
+    /// The reader accounts the members should hold, by member and peer.
+    pub readers: BTreeMap<ClusterName, BTreeMap<ClusterName, Vec<serde_json::Value>>>,
     /// The gateways' addresses are looked up here when tried from this machine.
     pub resolver: Resolver,
     /// Where keys rest.
@@ -83,6 +96,8 @@ pub(crate) struct RunContext {
     pub leave: Leave,
     /// Where the leavers' gateways answered before: no proxy may hold that at the end.
     pub left: BTreeSet<String>,
+    /// The change of root, where the run is one.
+    pub(crate) rotation: Option<Rotation>,
     /// The sample apps that are put in or taken out.
     pub sample: Option<sample::Sample>,
     /// How closely a proof looks.

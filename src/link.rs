@@ -10,12 +10,15 @@
 //! | `selection` | which mesh and which members a command means |
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
+//! | `renewal` | what is read for a renewal, and the table of what ends |
 //! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
 //! | `caution` | how members are spoken to, and what time it is there |
 //! | `record` | what this machine remembers of a mesh |
-//! | `admission`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `admission`, `authorities`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
+//! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
@@ -35,6 +38,7 @@ use crate::{
 
 mod admission;
 mod apply;
+mod authorities;
 mod balancers;
 mod caution;
 mod change;
@@ -45,8 +49,13 @@ mod look;
 mod membership;
 pub(crate) mod reach;
 pub(crate) mod record;
+mod renewal;
+#[cfg(feature = "cli")]
+pub(crate) mod rotation;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
+#[cfg(feature = "cli")]
+pub(crate) mod within;
 
 #[cfg(feature = "cli")]
 pub(crate) use admission::not_reached;

@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("namespaces", include_str!("../charts/namespaces.yaml.tera")),
     ("expose", include_str!("../charts/expose.yaml.tera")),
     ("probe", include_str!("../charts/probe.yaml.tera")),
+    ("renewer", include_str!("../charts/renewer.yaml.tera")),
     ("sample", include_str!("../charts/sample.yaml.tera")),
 ];
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,19 +15,27 @@ use crate::{
     cluster::Ref,
     name::{ClusterName, MeshId},
     owner::Owner,
+    pki::{CertFacts, is_throw_away},
     spec::Mesh,
 };
 
 mod facts;
 mod lens;
+mod proxies;
+mod replicas;
 mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, RECORD, REVISION_LABEL, ROOTS, VERSION_LABEL, claim, held,
-    istio_version, keepers, label_digest, published_roots, record,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REPLACES, REVISION_LABEL, ROOTS, VERSION_LABEL,
+    authorities, cacerts, claim, held, istio_version, keepers, label_digest, published_roots,
+    record, root_ca, succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
+#[cfg(test)]
+pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
+pub(crate) use proxies::{Proxy, TrustSeen};
+pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 
@@ -39,17 +48,23 @@ pub(crate) struct Observed {
     pub clusters: BTreeMap<ClusterName, Seen>,
     /// Each member that could not be read, by name.
     pub unreachable: BTreeMap<ClusterName, Unreachable>,
+    /// When it was read.
+    pub now: Timestamp,
 }
 
 /// What the vault on this machine holds for the mesh.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct VaultSeen {
-    /// The root's public-key hash.
+    /// The root of the mesh, by its public key: the one the members are bound to, if it is here.
     pub root: Option<String>,
-    /// Fingerprint of the intermediate held for each member.
-    pub intermediates: BTreeMap<ClusterName, String>,
-    /// Until when each of these is valid.
-    pub until: BTreeMap<ClusterName, Timestamp>,
+    /// All roots, oldest first.
+    pub roots: Vec<String>,
+    /// The root that can take its place.
+    pub next: Option<String>,
+    /// What stands in the certificate of the mesh's root.
+    pub certificate: Option<CertFacts>,
+    /// The intermediate held for each member.
+    pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
 }
@@ -67,24 +82,36 @@ pub(crate) struct Seen {
     pub embedded: bool,
     /// The root this cluster is bound to.
     pub claim: Option<Claim>,
+    /// When the cluster was bound to that root, if it was bound to another before.
+    pub rotated: Option<Timestamp>,
+    /// The root that takes the place of that one.
+    pub succession: Option<Succession>,
     /// What meshlink wrote down at the end of a join.
     pub record: Option<Record>,
     /// The Secret `cacerts`.
     pub cacerts: Option<CacertsSeen>,
     /// The roots istiod publishes, by their public keys; it is what istiod really runs with.
     pub published_roots: Vec<String>,
+    /// Those of them that sign nothing and are to be gone again.
+    pub throw_aways: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
     pub istiod: IstiodSeen,
     /// The east-west gateway.
     pub gateway: GatewaySeen,
+    /// The authorities that the API server here is known by.
+    pub authorities: Vec<AuthoritySeen>,
+    /// What takes the place of these, by what EKS says; only looked for where it matters.
+    pub successor: Option<SuccessorSeen>,
     /// Reader accounts here, by the peer that uses them.
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.
     pub remote_secrets: BTreeMap<String, RemoteSecretSeen>,
     /// A probe is still here.
     pub probe: bool,
+    /// What its proxies hold; only looked for where it matters.
+    pub trust: Option<TrustSeen>,
     /// Istio's CRDs; only looked for where it matters.
     pub crds: Vec<String>,
     /// Those of them that meshlink made.
@@ -115,6 +142,47 @@ pub(crate) struct Claim {
     pub mesh: String,
     /// The root's public-key hash.
     pub root: String,
+}
+
+/// ConfigMap `meshlink-root-next`: made before anything trusts the new root, never changed, and deleted when nothing
+/// trusts one of the two any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Succession {
+    /// The mesh.
+    pub mesh: String,
+    /// The root that goes, by its public key.
+    pub from: String,
+    /// The root that comes.
+    pub to: String,
+    /// The root without a key that is trusted for a while, so that every proxy asks for a new certificate.
+    pub spare: String,
+}
+
+impl Succession {
+    /// Whether a root has to do with it.
+    pub(crate) fn names(&self, root: &str) -> bool {
+        [&self.from, &self.to, &self.spare]
+            .iter()
+            .any(|r| *r == root)
+    }
+}
+
+impl Observed {
+    /// The change of root that is under way, as the members say.
+    pub(crate) fn succession(&self) -> Option<&Succession> {
+        let mut all = self.clusters.values();
+        all.find_map(|seen| seen.succession.as_ref())
+    }
+
+    /// The root of the mesh, as its members say: until the change is over in all of them, the old one.
+    pub(crate) fn root(&self, mesh: &MeshId) -> Option<&str> {
+        let claims = self.clusters.values().filter_map(|s| s.claim.as_ref());
+        let mut claims = claims.filter(|claim| claim.mesh == mesh.as_str());
+        match self.succession() {
+            Some(succession) => Some(&succession.from),
+            None => claims.next().map(|claim| claim.root.as_str()),
+        }
+    }
 }
 
 /// ConfigMap `meshlink`: what a finished join leaves for the next run.
@@ -158,14 +226,24 @@ impl Layout {
 pub(crate) struct CacertsSeen {
     /// The roots, by their public keys: one, unless somebody has put others beside it.
     pub roots: Vec<String>,
-    /// Fingerprint of the signing certificate.
-    pub signer: Option<String>,
-    /// Until when the signing certificate is valid.
-    pub not_after: Option<Timestamp>,
+    /// What stands in these roots' certificates.
+    pub bundle: Vec<CertFacts>,
+    /// The one of them that has signed the signing certificate.
+    pub under: Option<String>,
+    /// The signing certificate.
+    pub signer: Option<CertFacts>,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
     /// Written by meshlink.
     pub ours: bool,
+}
+
+impl CacertsSeen {
+    /// The roots that sign nothing and are to be taken out again, by their public keys.
+    pub(crate) fn throw_aways(&self) -> impl Iterator<Item = &str> {
+        let found = self.bundle.iter().filter(|root| is_throw_away(root));
+        found.map(|root| root.spki_sha256.as_str())
+    }
 }
 
 /// The newest record of a Helm release.
@@ -257,10 +335,71 @@ pub(crate) struct Keeper {
 /// A reader account.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ReaderSeen {
-    /// Hash of its token, once there is one.
+    /// Its token Secrets, oldest first.
+    pub tokens: Vec<TokenSeen>,
+    /// The Secret that its bound tokens hang on.
+    pub anchor: Option<Made>,
+}
+
+/// A token Secret of a reader account.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TokenSeen {
+    /// Its number among those of the account.
+    pub number: u32,
+    /// The Secret.
+    pub secret: Made,
+    /// When the Secret was made.
+    pub made: Option<Timestamp>,
+    /// When it is to be replaced.
+    pub until: Option<Timestamp>,
+    /// Hash of the token, once there is one.
     pub token: Option<String>,
-    /// Hash of the CA certificates handed out with it.
-    pub ca: Option<String>,
+}
+
+/// An object of ours as it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// An authority that an API server is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AuthoritySeen {
+    /// SHA-256 of its certificate.
+    pub sha256: String,
+    /// What stands in it, where that can be read.
+    pub certificate: Option<CertFacts>,
+}
+
+/// What takes the place of the authority that signs for an API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SuccessorSeen {
+    /// Its certificate.
+    pub authorities: Vec<AuthoritySeen>,
+    /// From when on it may sign without anybody's doing.
+    pub first: Option<Timestamp>,
+    /// From when on it does.
+    pub last: Option<Timestamp>,
+}
+
+impl ReaderSeen {
+    /// The token Secret that was made last.
+    pub(crate) fn newest(&self) -> Option<&TokenSeen> {
+        self.tokens.last()
+    }
+
+    /// The token Secret that holds the token of this hash.
+    pub(crate) fn holding(&self, token: Option<&String>) -> Option<&TokenSeen> {
+        self.tokens.iter().find(|t| t.token.as_ref() == token)
+    }
+
+    /// Whether it has the Secret of this UID, which a token is bound to.
+    pub(crate) fn is_anchored(&self, uid: &str) -> bool {
+        self.anchor.as_ref().is_some_and(|a| a.uid == uid)
+    }
 }
 
 /// A remote secret's entry for one cluster.
@@ -270,10 +409,14 @@ pub(crate) struct RemoteSecretSeen {
     pub secret: String,
     /// API server address in it.
     pub server: String,
-    /// Hash of the certificates in it.
-    pub ca: Option<String>,
+    /// The authorities in it.
+    pub authorities: Vec<AuthoritySeen>,
     /// Hash of the token in it.
     pub token: Option<String>,
+    /// The UID of the Secret that the token hangs on, if it is a bound one.
+    pub bound: Option<String>,
+    /// When the token was issued, where it says so.
+    pub issued: Option<Timestamp>,
     /// When the Secret was last changed, if it was after it was made.
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
@@ -282,13 +425,28 @@ pub(crate) struct RemoteSecretSeen {
     pub uid: String,
     /// Whose the Secret is, where it is not ours.
     pub foreign: Option<String>,
-    /// Hash of the entry as a whole.
+    /// Hash of what the entry opens and for whom: what is renewed in it changes nothing.
     pub digest: String,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
 }
 
 impl RemoteSecretSeen {
+    /// In what the authorities in it are not those by which the API server is known.
+    pub(crate) fn other_authorities(&self, known: &[AuthoritySeen]) -> Option<&'static str> {
+        let holds =
+            |all: &[AuthoritySeen], a: &AuthoritySeen| all.iter().any(|b| a.sha256 == b.sha256);
+        match () {
+            () if known.iter().any(|a| !holds(&self.authorities, a)) => {
+                Some("the API server's CA changed")
+            }
+            () if self.authorities.iter().any(|a| !holds(known, a)) => {
+                Some("it holds a CA that the API server is not known by any more")
+            }
+            () => None,
+        }
+    }
+
     /// The Secret's name alone.
     pub(crate) fn name(&self) -> &str {
         self.secret

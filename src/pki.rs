@@ -9,25 +9,32 @@
 //! The time is always passed in.
 
 mod authority;
+mod bundle;
 pub(crate) mod chain;
 mod check;
 mod key;
+pub(crate) mod life;
 mod pem;
 mod profile;
 mod read;
+pub(crate) mod renewal;
 mod status;
+mod throwaway;
 pub(crate) mod vault;
 
 use jiff::Timestamp;
 
 pub(crate) use self::authority::random_id;
 pub(crate) use self::{
-    authority::{Intermediate, NewIntermediate, NewRoot, Root},
+    authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
+    bundle::{Anchor, anchors, pem_of},
     check::{Files, Problem, Severity, check_cacerts, secret_files},
     key::Key,
+    life::Life,
     profile::Profile,
     read::{Algorithm, Cert, CertFacts, roots, short},
     status::{Row, Status, status},
+    throwaway::{is_throw_away, throw_away},
     vault::Vault,
 };
 

@@ -21,7 +21,10 @@ pub(crate) mod desire;
 pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod ownership;
+pub(crate) mod readers;
 mod refresh;
+pub(crate) mod renew;
+pub(crate) mod rotate;
 pub(crate) mod step;
 
 pub(crate) use desire::{Desired, Wanted};

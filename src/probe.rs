@@ -19,11 +19,13 @@ use crate::{
 
 mod absence;
 mod answer;
+mod certs;
 mod greet;
 mod way;
 
 pub(crate) use absence::{Absence, Hidden};
 pub(crate) use answer::{Answer, Dialed, Endpoint, Trouble, read_dial, read_endpoints};
+pub(crate) use certs::{SECRETS, read_certificates};
 pub(crate) use greet::Greeting;
 pub(crate) use way::Way;
 
@@ -157,9 +159,10 @@ impl Probe {
 
     /// The roots the sidecar trusts, by their public keys.
     pub(crate) async fn roots(&self) -> Result<Vec<String>, cluster::Error> {
-        let path = "/config_dump?resource=dynamic_active_secrets";
-        let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, path).await?;
-        Ok(answer::read_roots(&answer.body))
+        let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, SECRETS);
+        let held = read_certificates(&answer.await?.body).unwrap_or_default();
+        let keys = held.roots.iter().map(|r| r.facts().spki_sha256.clone());
+        Ok(keys.collect())
     }
 
     /// What the sidecar holds for `target`'s probe, in each way.

@@ -173,6 +173,10 @@ pub struct Mesh {
     pub gateway: Gateway,
     /// The certificates.
     pub trust: Trust,
+    /// The accounts by which the members' istiods read each other.
+    pub readers: Readers,
+    /// What renews in each member what that member uses; nothing does where this is none.
+    pub renewer: Option<Renewer>,
     /// Members, in the order they were written. Names and networks are unique.
     pub clusters: Vec<Member>,
 }
@@ -257,6 +261,37 @@ impl Istio {
             self.version = known.default().to_string();
         }
         self.known = known;
+    }
+}
+
+/// The accounts by which the members' istiods read each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readers {
+    /// How old a token may become that does not end by itself.
+    pub max_age: Duration,
+}
+
+/// The renewer, which runs in each member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewer {
+    /// The image it runs from: meshlink as a container, from a registry of yours.
+    pub image: String,
+}
+
+impl std::str::FromStr for Renewer {
+    type Err = String;
+
+    /// By its image.
+    fn from_str(image: &str) -> Result<Self, String> {
+        check::image(image).map(|image| Self { image })
+    }
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            max_age: 90 * lifetime::DAY,
+        }
     }
 }
 

@@ -159,6 +159,13 @@ impl Versions {
     pub(crate) fn restarts(&self, version: &Version) -> Option<&Fault> {
         self.faults(version).find(|f| f.effect == Effect::Restart)
     }
+
+    /// Whether an istiod of this version must be able to read the Secrets of the clusters it knows. Its credentials
+    /// controller for remote clusters can be switched off (`PILOT_ENABLE_REMOTE_CREDENTIALS_CONTROLLER`, istio#59874), but no
+    /// version is known that does not panic then as soon as there is a remote secret.
+    pub(crate) fn reads_secrets(_version: &Version) -> bool {
+        true
+    }
 }
 
 /// A gap alone does not keep a version from being chosen: there is nothing newer in its line that has none.

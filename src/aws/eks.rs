@@ -10,6 +10,7 @@
 //!
 //! Two hits of the same rank are an error that lists both; `id=NAME` settles it.
 
+mod authorities;
 mod describe;
 mod enter;
 mod entry;
@@ -20,6 +21,7 @@ mod tests;
 mod token;
 mod twins;
 
+pub(crate) use authorities::successor;
 pub(crate) use describe::{AuthMode, Facts, describe};
 pub(crate) use enter::enter;
 pub(crate) use entry::{Barrier, caller, ways_in};

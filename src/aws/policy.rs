@@ -24,8 +24,18 @@ const fn needed(service: Service, action: &'static str, purpose: &'static str) -
 }
 
 /// Every action meshlink may call, but for those that need no grant.
-pub(crate) const ACTIONS: [Needed; 14] = [
+pub(crate) const ACTIONS: [Needed; 16] = [
     needed(Service::Eks, "DescribeCluster", "join"),
+    needed(
+        Service::Eks,
+        "ListCertificateAuthorities",
+        "renew, ca status",
+    ),
+    needed(
+        Service::Eks,
+        "DescribeCertificateAuthority",
+        "renew, ca status",
+    ),
     needed(Service::Eks, "ListClusters", "names"),
     needed(Service::Elb, "DescribeLoadBalancers", "await-nlb"),
     needed(Service::Elb, "DescribeListeners", "await-nlb"),
@@ -60,7 +70,11 @@ pub(crate) fn minimal(partition: Partition) -> Value {
     json!({
         "Version": "2012-10-17",
         "Statement": [
-            {"Sid": "Clusters", "Effect": "Allow", "Action": ["eks:DescribeCluster"], "Resource": cluster},
+            {"Sid": "Clusters", "Effect": "Allow", "Action": [
+                "eks:DescribeCluster",
+                "eks:ListCertificateAuthorities",
+                "eks:DescribeCertificateAuthority",
+            ], "Resource": cluster},
             {"Sid": "Names", "Effect": "Allow", "Action": ["eks:ListClusters"], "Resource": "*"},
             {"Sid": "LoadBalancers", "Effect": "Allow", "Action": names(Service::Elb), "Resource": "*"},
             {"Sid": "Network", "Effect": "Allow", "Action": names(Service::Ec2), "Resource": "*"},

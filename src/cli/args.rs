@@ -21,10 +21,14 @@ pub(crate) mod complete;
 #[cfg(test)]
 mod documented;
 pub(crate) mod environment;
+mod renew;
+pub(crate) mod rotate;
 mod target;
+mod within;
 
 pub(crate) use environment::Environment;
 use environment::variable;
+pub(crate) use renew::{Renew, Renewed, Renewing};
 pub(crate) use target::{Changing, Flags, Sources, Target};
 
 /// What everybody can do.
@@ -121,6 +125,8 @@ pub(crate) enum Command {
     Join(Join),
     /// Remove clusters from the mesh
     Leave(Leave),
+    /// Renew what ends: intermediates, tokens and API server CAs, with no request lost
+    Renew(Renew),
     /// Show what a join or a leave would change, and change nothing
     Plan(Plan),
     /// Show the state of every cluster, and of every pair of clusters
@@ -145,6 +151,9 @@ pub(crate) enum Command {
     /// Create or show the mesh's certificate authority
     #[command(subcommand)]
     Ca(Ca),
+    /// Change what the mesh trusts, with no request lost
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
     /// Run embedded clusters to try things, until interrupted
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
@@ -227,6 +236,8 @@ pub(crate) struct Plan {
 pub(crate) enum PlanChange {
     /// Show what a leave would change, and change nothing
     Leave(Leaving),
+    /// Show what a renewal would change, and change nothing
+    Renew(Renewing),
 }
 
 /// `meshlink status`.
@@ -238,6 +249,9 @@ pub(crate) struct Status {
     /// Wait until the mesh is joined and synced
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Also write what ends to a file as Prometheus reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -369,7 +383,7 @@ pub(crate) struct AwsPolicy {
 pub(crate) enum Ca {
     /// Create the root key and certificate in the vault
     Init(CaInit),
-    /// Show the root and every intermediate: issuer, fingerprint, expiry
+    /// Show the root, every intermediate, and all that ends: until when, and who renews it
     Status(CaStatus),
 }
 
@@ -386,6 +400,9 @@ pub(crate) struct CaStatus {
     /// Clusters whose certificates are compared with the vault's
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
+    /// Also write what ends to a file as Prometheus reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Frame,
-    args::{AwsCommand, Ca, Command, Wait},
+    args::{AwsCommand, Ca, Command, Wait, rotate::Rotate},
     error::{Exit, Failure},
 };
 
@@ -15,6 +15,8 @@ mod leave;
 mod man;
 mod plan;
 mod render;
+mod renew;
+mod rotate;
 mod sample;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -29,6 +31,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
     match command {
         Command::Join(args) => join::run(args, frame).await,
         Command::Leave(args) => leave::run(args, frame).await,
+        Command::Renew(args) => renew::run(args, frame).await,
         Command::Plan(args) => plan::run(args, frame).await,
         Command::Status(args) => status::run(args, frame).await,
         Command::Verify(args) => verify::run(args, frame).await,
@@ -40,6 +43,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Terraform => terraform::run(frame).await,
         Command::Ca(Ca::Init(args)) => ca::init(args, frame).await,
         Command::Ca(Ca::Status(args)) => ca::status(args, frame).await,
+        Command::Rotate(Rotate::Root(args)) => rotate::run(args, frame).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args, frame).await,
         Command::Completions(args) => completions::run(&args, frame),

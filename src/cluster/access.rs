@@ -12,14 +12,14 @@ mod secret;
 mod tried;
 
 pub(crate) use crate::owner::MANAGED_BY;
-#[cfg(test)]
-pub(crate) use facts::token_facts;
-pub(crate) use facts::tokens;
-pub(crate) use facts::{Problem, parse};
+pub(crate) use facts::{Problem, links, parse, token_facts, tokens};
 pub(crate) use pack::{Packed, Shards};
-pub(crate) use reader::{account_names, objects, roles, token_secret};
+pub(crate) use reader::{
+    ROOT_CA, TOKEN_SECRET, Tokens, account_name, account_names, anchor, objects, renewal_names,
+    roles, token_number, token_object, token_secret,
+};
 pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
-pub(crate) use tried::{Refused, try_kubeconfig};
+pub(crate) use tried::{Refused, Trial, try_kubeconfig};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";

@@ -59,7 +59,7 @@ impl Access {
 
     /// Only for the object of this name.
     #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "tokens are not renewed yet"))]
+    #[cfg(test)]
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name = Some(name.into());
         self
@@ -129,6 +129,15 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+/// The Secret that a token is bound to, in the account's namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound<'a> {
+    /// Its name.
+    pub(crate) secret: &'a str,
+    /// Its UID: another of the same name is another.
+    pub(crate) uid: &'a str,
 }
 
 impl Cluster {
@@ -202,21 +211,25 @@ impl Cluster {
     }
 
     /// A token for a service account that ends by itself, and when it does. The API server may
-    /// shorten or lengthen what was asked for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tokens are not renewed yet"))]
+    /// shorten or lengthen what was asked for. Bound to an object, it is accepted only as long as that is there.
     pub(crate) async fn token(
         &self,
         namespace: &str,
         account: &str,
         ttl: Duration,
+        bound: Option<&Bound<'_>>,
     ) -> Result<(Token, jiff::Timestamp), Error> {
         let r = Ref::namespaced(&Kind::SERVICE_ACCOUNT, namespace, account);
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-        let request = json!({
+        let mut request = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
             "spec": {"expirationSeconds": ttl.as_secs()},
         });
+        if let Some(Bound { secret, uid }) = bound {
+            request["spec"]["boundObjectRef"] =
+                json!({"apiVersion": "v1", "kind": "Secret", "name": secret, "uid": uid});
+        }
         let call = Call {
             body: Some(&request),
             ..Call::new(Method::POST, &path)

@@ -68,6 +68,7 @@ kinds! {
     DAEMON_SET "apps/v1" "DaemonSet" "daemonsets" true;
     STATEFUL_SET "apps/v1" "StatefulSet" "statefulsets" true;
     JOB "batch/v1" "Job" "jobs" true;
+    CRON_JOB "batch/v1" "CronJob" "cronjobs" true;
     HORIZONTAL_POD_AUTOSCALER "autoscaling/v2" "HorizontalPodAutoscaler" "horizontalpodautoscalers" true;
     POD_DISRUPTION_BUDGET "policy/v1" "PodDisruptionBudget" "poddisruptionbudgets" true;
     NETWORK_POLICY "networking.k8s.io/v1" "NetworkPolicy" "networkpolicies" true;

@@ -9,8 +9,12 @@ pub(crate) enum Purpose {
     Join,
     /// Unlink; with the uninstallation.
     Leave,
+    /// Put new certificates and tokens in the place of old ones.
+    Renew,
     /// Look at proxies and istiod, and bring the probe.
     Verify,
+    /// Change the root: look at every proxy, write certificates, and bring the probe.
+    Rotate,
     /// Put sample apps in, or take them out.
     Sample,
     /// Only look.
@@ -24,7 +28,8 @@ const WRITE: &[&str] = &[
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The rights for a purpose. `gateways` is the namespace of the east-west gateway.
-pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
+/// With `renewer`, for a mesh in which one runs.
+pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Access> {
     let mut all = everywhere(READ, &[("", "namespaces")]);
     for namespace in spaces(gateways) {
         all.extend(within(
@@ -53,7 +58,8 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
     }
     match purpose {
         Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
-        Purpose::Verify | Purpose::Sample => {
+        Purpose::Renew => all.extend(renewals()),
+        Purpose::Verify | Purpose::Sample | Purpose::Rotate => {
             all.extend(everywhere(
                 &["create", "patch", "delete"],
                 &[
@@ -66,6 +72,16 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
             ));
         }
         Purpose::Status => {}
+    }
+    if renewer && matches!(purpose, Purpose::Join | Purpose::Renew) {
+        let tokens = [("", "serviceaccounts/token")];
+        all.extend(within(ISTIO_SYSTEM, &["create"], &tokens));
+    }
+    if renewer && matches!(purpose, Purpose::Join | Purpose::Leave) {
+        all.extend(within(ISTIO_SYSTEM, WRITE, &[("batch", "cronjobs")]));
+    }
+    if purpose == Purpose::Rotate {
+        all.extend(rotates());
     }
     let mut asked = std::collections::HashSet::new();
     all.retain(|access| asked.insert(access.clone()));
@@ -115,6 +131,41 @@ fn writes(gateways: &str) -> Vec<Access> {
     all
 }
 
+/// A renewal writes Secrets and the Leases, restarts istiod where it must, and has the kubelet look at istiod's pods.
+fn renewals() -> Vec<Access> {
+    let mut all = within(
+        ISTIO_SYSTEM,
+        WRITE,
+        &[("", "secrets"), ("coordination.k8s.io", "leases")],
+    );
+    let changed = [("", "pods"), ("apps", "deployments")];
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &changed));
+    // Who follows a new certificate is asked of every proxy.
+    all.extend(everywhere(READ, &[("", "pods")]));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    all
+}
+
+/// What a change of root needs besides: proxies are in every namespace.
+fn rotates() -> Vec<Access> {
+    let hooks = [
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+    ];
+    let hooks = hooks.map(|hooks| ("admissionregistration.k8s.io", hooks));
+    let mut all = everywhere(READ, &[("", "pods"), ("", "configmaps")]);
+    all.extend(everywhere(READ, &hooks));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    let written = [
+        ("", "secrets"),
+        ("", "configmaps"),
+        ("coordination.k8s.io", "leases"),
+    ];
+    all.extend(within(ISTIO_SYSTEM, WRITE, &written));
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &[("", "pods")]));
+    all
+}
+
 fn everywhere(verbs: &[&str], resources: &[(&str, &str)]) -> Vec<Access> {
     resources
         .iter()
@@ -134,12 +185,13 @@ pub(crate) async fn check(
     cluster: &Cluster,
     purpose: Purpose,
     gateways: &str,
+    renewer: bool,
 ) -> Result<Vec<Access>, Error> {
     let everything = Access::new("*", "*", "*");
     if cluster.review(&[everything]).await?.is_empty() {
         return Ok(Vec::new());
     }
-    cluster.review(&rights(purpose, gateways)).await
+    cluster.review(&rights(purpose, gateways, renewer)).await
 }
 
 #[cfg(test)]
@@ -149,7 +201,7 @@ mod tests {
     #[test]
     fn who_only_looks_needs_no_writes() {
         let writes = |purpose| {
-            let all = rights(purpose, "istio-ingress");
+            let all = rights(purpose, "istio-ingress", false);
             all.iter()
                 .filter(|access| !READ.contains(&access.verb.as_str()))
                 .count()
@@ -161,7 +213,7 @@ mod tests {
     #[test]
     fn no_right_is_asked_for_twice() {
         for gateways in ["istio-system", "istio-ingress"] {
-            let all = rights(Purpose::Join, gateways);
+            let all = rights(Purpose::Join, gateways, true);
             let unique: std::collections::HashSet<_> = all.iter().collect();
             assert_eq!(unique.len(), all.len());
             assert_eq!(

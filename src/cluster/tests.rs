@@ -18,7 +18,7 @@ fn now() -> jiff::Timestamp {
 
 fn embedded(name: &str) -> (Api, Cluster) {
     let api = Api::new(ApiOptions::new(name, Arc::new(now))).unwrap();
-    let ca = Some(api.ca_pem().as_bytes().to_vec());
+    let ca = Some(api.ca_pem().into_bytes());
     let cluster =
         connect::from_client(&name.parse().unwrap(), api.client(), "https://embedded", ca);
     (api, cluster)
@@ -220,7 +220,7 @@ async fn a_wait_survives_what_breaks_watches() {
 async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link {
     istio_system(cluster).await;
     let peer = peer.parse().unwrap();
-    for object in access::objects(&peer) {
+    for object in access::objects(&peer, true, access::Tokens::Secret(1)) {
         let applied = cluster
             .apply(&object, Manager::Meshlink, false)
             .await
@@ -228,13 +228,15 @@ async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link 
         assert_eq!(subset::drift(&object, &applied.object), []);
     }
     let deadline = Deadline::after(Duration::from_secs(5));
-    let r = access::token_secret(&peer);
+    let r = access::token_secret(&peer, 1);
     wait::until(cluster, &r, deadline, wait::secret_has_token, |_| {})
         .await
         .unwrap();
     let secret = cluster.find(&r).await.unwrap().unwrap();
     access::Link::of(cluster.name(), &served.url, &secret).unwrap()
 }
+
+const READS: access::Trial = access::Trial::Reads { secrets: true };
 
 fn quick() -> ConnectOptions {
     ConnectOptions {
@@ -250,7 +252,7 @@ async fn a_remote_secret_is_tried_before_it_is_written() {
     let link = reader(&cluster, &served, "eks-1").await;
     let tried = |link: &access::Link| {
         let link = link.clone();
-        async move { access::try_kubeconfig(&link, &quick()).await }
+        async move { access::try_kubeconfig(&link, READS, &quick()).await }
     };
     tried(&link).await.unwrap();
     let [facts] = access::parse(&access::remote_secret(&link))
@@ -266,8 +268,7 @@ async fn a_remote_secret_is_tried_before_it_is_written() {
     let stranger = Api::new(ApiOptions::new("x", Arc::new(now)))
         .unwrap()
         .ca_pem()
-        .as_bytes()
-        .to_vec();
+        .into_bytes();
     let wrong = access::Link {
         ca: stranger,
         ..link.clone()
@@ -371,7 +372,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
     let asked = now();
     let account = "meshlink-reader-eks-1";
     let (token, until) = cluster
-        .token("istio-system", account, Duration::from_secs(3600))
+        .token("istio-system", account, Duration::from_secs(3600), None)
         .await
         .unwrap();
     let left = until.duration_since(asked).as_secs();
@@ -380,7 +381,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
         access::token_facts(token.expose()).expires,
         Some(until.as_second())
     );
-    access::try_kubeconfig(&access::Link { token, ..link }, &quick())
+    access::try_kubeconfig(&access::Link { token, ..link }, READS, &quick())
         .await
         .unwrap();
     assert_eq!(cluster.requests().tokens, 1);
@@ -390,7 +391,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
 async fn rights_are_asked_for_and_counted_apart() {
     let (api, admin) = embedded("eks-2");
     assert_eq!(
-        preflight::check(&admin, preflight::Purpose::Join, "istio-ingress")
+        preflight::check(&admin, preflight::Purpose::Join, "istio-ingress", false)
             .await
             .unwrap(),
         []
@@ -408,7 +409,7 @@ async fn rights_are_asked_for_and_counted_apart() {
         &quick(),
     )
     .unwrap();
-    let missing = preflight::check(&reader, preflight::Purpose::Join, "istio-ingress")
+    let missing = preflight::check(&reader, preflight::Purpose::Join, "istio-ingress", false)
         .await
         .unwrap();
     assert!(missing.contains(&Access::new("create", "", "namespaces")));

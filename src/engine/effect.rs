@@ -20,7 +20,10 @@ mod leave;
 mod link;
 pub(crate) mod own;
 mod prove;
+mod readers;
 mod release;
+mod renew;
+mod rotate;
 mod sample;
 mod trust;
 
@@ -90,8 +93,26 @@ pub(super) async fn perform(
         Step::RemoveCacerts(c) => context.remove_cacerts(c).await,
         Step::ForgetMember { cluster, leaver } => context.forget_member(cluster, leaver).await,
         Step::RemoveNamespaces(c) => context.remove_namespaces(c).await,
+        Step::MakeToken { cluster, peer } => context.make_token(cluster, peer).await,
+        Step::AwaitSynced { cluster, peer } => context.await_synced(cluster, peer).await,
+        Step::RetireToken { cluster, peer } => context.retire_token(cluster, peer).await,
+        Step::InstallRenewer(c) => context.install_renewer(c).await,
+        Step::RemoveRenewer(c) => context.remove_renewer(c).await,
+        Step::RenewCacerts(c) => context.renew_cacerts(c).await,
+        Step::AwaitReissue(c) => context.await_reissue(c).await,
+        Step::SettleCacerts(c) => context.settle_cacerts(c).await,
         Step::InstallSample(c) => context.install_sample(c).await,
         Step::RemoveSample(c) => context.remove_sample(c).await,
+        Step::CreateNextRoot => context.create_next_root(),
+        Step::AnnounceRoot(c) => context.announce_root(c).await,
+        Step::RestartWorkloads(c) => context.restart_workloads(c).await,
+        Step::DistributeRoot(c)
+        | Step::SwitchIssuer(c)
+        | Step::RetireRoot(c)
+        | Step::RestoreIssuer(c)
+        | Step::WithdrawRoot(c) => context.turn(step, c).await,
+        Step::RebindRoot(c) => context.rebind_root(c).await,
+        Step::CloseRotation(c) => context.close_rotation(c).await,
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     name::ClusterName,
     observe::Observed,
     pki,
-    plan::{Note, Plan, leave::Leave},
+    plan::{self, Note, Plan, leave::Leave},
     report::{Report, RunOutcome},
     verify::{Depth, Verdict},
     wait::Deadline,
@@ -111,7 +111,9 @@ impl PlannedChange<'_> {
             return Ok(report);
         }
         link.refuse_insecure(true)?;
-        link.check_rights(self.change.purpose()).await?;
+        for purpose in self.change.purposes(&self.look.plan) {
+            link.check_rights(purpose).await?;
+        }
         link.agree(consent, &self.look.plan, false, None)?;
         let _changing = Changing::begin(&link.environment.changing);
         let lock = link.lock(consent, &self.look).await?;
@@ -164,6 +166,10 @@ impl PlannedChange<'_> {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
             Change::Leave(leave) => link.forget(&self.gone(leave))?,
+            // What stands is told, as after a join.
+            Change::Renew(_) | Change::Rotate(_) => {
+                report.verdict = Some(link.judge(&self.look.reading).await);
+            }
             Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
         }
         Ok(report)
@@ -184,7 +190,9 @@ impl PlannedChange<'_> {
     async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
         let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
         let verdict = match &self.change {
-            Change::Join => self.link.final_verdict(report).await,
+            Change::Join | Change::Renew(_) | Change::Rotate(_) => {
+                self.link.final_verdict(report).await
+            }
             Change::Leave(leave) if finished => {
                 let gone = self.gone(leave);
                 self.link.forget(&gone)?;
@@ -371,7 +379,12 @@ impl Meshlink {
             let addresses = self.verifier(&seen).expected(leaver).await;
             left.extend(addresses.unwrap_or_default());
         }
+        let members = observed.clusters.iter();
+        let readers = members
+            .map(|(name, seen)| (name.clone(), plan::readers::wanted(&mesh, name, seen)))
+            .collect();
         RunContext {
+            readers,
             reaches: mesh.clusters.iter().map(found).collect(),
             mesh,
             clusters: self
@@ -391,6 +404,7 @@ impl Meshlink {
             deletions: BTreeMap::new(),
             leave,
             left,
+            rotation: change.rotation(observed, &self.mesh.id),
             sample: change.sample(),
             depth: match change {
                 Change::Verify => Depth::Every,

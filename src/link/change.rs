@@ -3,9 +3,10 @@
 use super::failure::{Failure, Kind};
 use crate::{
     cluster::preflight::Purpose,
-    engine::sample::Sample,
+    engine::{Rotation, sample::Sample},
     name::MeshId,
-    plan::{Plan, leave::Leave},
+    observe::Observed,
+    plan::{Plan, Planned, Step, leave::Leave, renew::Renew, rotate::Rotate},
 };
 
 /// Something to do to a mesh.
@@ -16,8 +17,12 @@ pub enum Change {
     Join,
     /// Take members out.
     Leave(Leave),
+    /// Put new ones in the place of what ends, before it does.
+    Renew(Renew),
     /// Ask from every member to every other, through their proxies. Brings a probe to each and takes it away again.
     Verify,
+    /// Let one root take the place of another in every member, with no request lost.
+    Rotate(Rotate),
     /// Put the sample apps into every member.
     SampleUp(Sample),
     /// Take the sample apps out again.
@@ -25,13 +30,21 @@ pub enum Change {
 }
 
 impl Change {
-    /// The rights it needs.
-    pub(super) fn purpose(&self) -> Purpose {
-        match self {
+    /// The rights it needs, where it comes to this plan.
+    pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
+        let own = match self {
             Self::Join => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
+            Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,
+            Self::Rotate(_) => Purpose::Rotate,
             Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
+        };
+        let renews = |p: &Planned| matches!(p.step, Step::SettleCacerts(_));
+        match own {
+            // A join renews what is due.
+            Purpose::Join if plan.steps.iter().any(renews) => vec![own, Purpose::Renew],
+            _ => vec![own],
         }
     }
 
@@ -41,6 +54,18 @@ impl Change {
             Self::SampleUp(sample) | Self::SampleDown(sample) => Some(sample.clone()),
             _ => None,
         }
+    }
+
+    /// The change of root, if it is one.
+    pub(super) fn rotation(&self, observed: &Observed, mesh: &MeshId) -> Option<Rotation> {
+        let Self::Rotate(how) = self else {
+            return None;
+        };
+        Some(Rotation {
+            from: observed.root(mesh)?.to_owned(),
+            change: observed.succession().cloned(),
+            how: how.clone(),
+        })
     }
 
     /// Who leaves; nobody, unless it is a leave.

@@ -30,6 +30,7 @@ use crate::{
         self, Desired, Note, Plan, Refusal,
         desire::{Additions, Charts},
         leave::Leave,
+        rotate::Rotate,
     },
     verify::{self, Depth, Verdict},
 };
@@ -75,7 +76,13 @@ impl std::fmt::Debug for Reading {
 impl Inputs {
     /// Fetches the charts and reads the owner's values, where the change needs them.
     pub(super) async fn of(link: &Meshlink, change: &Change) -> Result<Self, Failure> {
-        if !matches!(change, Change::Join | Change::Verify) {
+        let proves = match change {
+            Change::Join | Change::Verify => true,
+            // Who goes back has proved nothing new.
+            Change::Rotate(how) => !how.abort,
+            _ => false,
+        };
+        if !proves {
             return Ok(Self::default());
         }
         let Exposure {
@@ -132,6 +139,7 @@ impl Meshlink {
         match change {
             Change::Join => self.look_to_join(inputs).await,
             Change::Leave(leave) => self.look_to_leave(leave).await,
+            Change::Renew(renew) => self.look_to_renew(renew).await,
             Change::Verify => {
                 let (reading, desired) = self.survey(inputs).await?;
                 self.refuse_other_meshes(&reading.observed)?;
@@ -151,6 +159,7 @@ impl Meshlink {
                     plan,
                 })
             }
+            Change::Rotate(how) => self.look_to_rotate(how, inputs).await,
             Change::SampleUp(sample) => {
                 let look = self.look_at_samples(true).await?;
                 self.refuse_foreign(sample, &look.reading).await?;
@@ -172,7 +181,7 @@ impl Meshlink {
     }
 
     /// Refuses to write to a cluster that does not say itself that it is a member: who is one was read from another.
-    fn refuse_strangers(&self, reading: &Reading) -> Result<(), Failure> {
+    pub(super) fn refuse_strangers(&self, reading: &Reading) -> Result<(), Failure> {
         let strangers = plan::ownership::strangers(&self.mesh, &reading.observed);
         match strangers.is_empty() {
             true => Ok(()),
@@ -226,6 +235,36 @@ impl Meshlink {
                 notes: [unread, plan.notes, notes].concat(),
                 ..plan
             },
+        })
+    }
+
+    async fn look_to_rotate(&self, how: &Rotate, inputs: &Inputs) -> Result<Look, Failure> {
+        let (mut reading, desired) = self.survey(inputs).await?;
+        self.refuse_other_meshes(&reading.observed)?;
+        // A member that is away holds a change that has begun; none is begun without it.
+        if reading.observed.succession().is_none() {
+            all_reached(&reading.observed)?;
+        }
+        let (off, known) = self.clocks();
+        if !off.is_empty() {
+            return Err(refused(off));
+        }
+        let lens = self.lens();
+        let observed = std::mem::take(&mut reading.observed);
+        let looked = lens.look_at_proxies(observed).await;
+        reading.observed = match looked {
+            Ok(observed) => observed,
+            Err(unseen) => return Err(self.unread(&unseen).await),
+        };
+        self.with_unreachable(&lens, &mut reading.observed).await;
+        let now = (self.environment.clock)();
+        let plan = plan::rotate::rotate(&self.mesh, &reading.observed, how, now);
+        let mut plan = plan.map_err(refused)?;
+        plan.notes.extend(known);
+        Ok(Look {
+            reading,
+            desired,
+            plan,
         })
     }
 
@@ -314,7 +353,7 @@ impl Meshlink {
         Ok(Reading { observed, tokens })
     }
 
-    fn lens(&self) -> Lens<'_> {
+    pub(super) fn lens(&self) -> Lens<'_> {
         let environment = &self.environment;
         let now = (environment.clock)();
         Lens::new(
@@ -358,8 +397,9 @@ impl Meshlink {
     pub(super) async fn check_rights(&self, purpose: preflight::Purpose) -> Result<(), Failure> {
         let gateways = self.mesh.gateway.namespace.as_str();
         let members = self.clusters.values();
-        let checks =
-            members.map(|c| async move { (c, preflight::check(c, purpose, gateways).await) });
+        let renewer = self.mesh.renewer.is_some();
+        let checks = members
+            .map(|c| async move { (c, preflight::check(c, purpose, gateways, renewer).await) });
         let mut errors = vec![];
         for (cluster, missing) in future::join_all(checks).await {
             let missing = match missing {
@@ -456,7 +496,7 @@ impl Meshlink {
 }
 
 /// What a join does without, and how to go on.
-fn passed_over(member: &Unreachable) -> Note {
+pub(super) fn passed_over(member: &Unreachable) -> Note {
     let mut hints = vec![Hint::join_again([&member.cluster]).remark("once it answers again")];
     hints.extend(member.hints.clone());
     let text = format!("nothing is done in {}: {}", member.cluster, member.line());

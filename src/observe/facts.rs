@@ -8,8 +8,8 @@ use semver::Version;
 use serde_json::Value;
 
 use super::{
-    CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, ReaderSeen, Record, ReleaseSeen,
-    RemoteSecretSeen,
+    AuthoritySeen, CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, Made, ReaderSeen,
+    Record, ReleaseSeen, RemoteSecretSeen, Succession, TokenSeen,
 };
 use crate::{
     chart,
@@ -28,6 +28,8 @@ use crate::{
 
 /// ConfigMap that binds a cluster to a root.
 pub(crate) const CLAIM: &str = "meshlink-root";
+/// ConfigMap that names the root which takes the place of the one a cluster is bound to; there only as long as it does.
+pub(crate) const NEXT: &str = "meshlink-root-next";
 /// ConfigMap that says what was proved.
 pub(crate) const RECORD: &str = "meshlink";
 /// Label on release records whose values are all meshlink's: digest of chart and values.
@@ -57,12 +59,32 @@ pub(crate) fn claim(map: &Value) -> Claim {
     }
 }
 
+/// The key of a claim that says which root its own has taken the place of.
+pub(crate) const REPLACES: &str = "replaces";
+
+/// When a claim to a root was made that has taken another's place.
+pub(super) fn rotated(map: &Value) -> Option<Timestamp> {
+    map["data"][REPLACES].as_str()?;
+    time(&map["metadata"]["creationTimestamp"])
+}
+
 /// The claim, unless it is none: somebody else's ConfigMap of that name, or a copy of another cluster's claim.
 pub(super) fn bound(map: &Value, owner: &Owner) -> Option<Claim> {
     let claim = claim(map);
     let is_ours = claim.mesh == owner.mesh.as_str();
     let is_claim = !claim.mesh.is_empty() && !claim.root.is_empty();
     (is_claim && (!is_ours || owner.whose(map).is_none())).then_some(claim)
+}
+
+/// The change of root that a ConfigMap tells of.
+pub(crate) fn succession(map: &Value) -> Option<Succession> {
+    let text = |key: &str| Some(map["data"][key].as_str()?.to_owned());
+    Some(Succession {
+        mesh: text("mesh")?,
+        from: text("from")?,
+        to: text("to")?,
+        spare: text("spare")?,
+    })
 }
 
 pub(crate) fn record(map: &Value) -> Option<Record> {
@@ -76,6 +98,17 @@ pub(crate) const ROOTS: &str = "istio-ca-root-cert";
 pub(crate) fn published_roots(map: &Value) -> Vec<String> {
     let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();
     pki::roots(pem.as_bytes())
+}
+
+/// Those of them that sign nothing and are to be gone again.
+pub(crate) fn throw_aways(map: &Value) -> Vec<String> {
+    let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();
+    let certs = Cert::from_pem(pem.as_bytes()).unwrap_or_default();
+    let found = certs
+        .iter()
+        .map(Cert::facts)
+        .filter(|c| pki::is_throw_away(c));
+    found.map(|c| c.spki_sha256.clone()).collect()
 }
 
 pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsSeen {
@@ -97,6 +130,12 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     let signer = first("ca-cert.pem").or_else(|| first("tls.crt"));
     let roots = ["root-cert.pem", "ca.crt"].into_iter();
     let roots = roots.filter_map(|name| files.get(name)).next();
+    let bundle = roots.and_then(|pem| Cert::from_pem(pem).ok());
+    let bundle = bundle.unwrap_or_default();
+    let under = signer.as_ref().and_then(|signer| {
+        let mut all = bundle.iter();
+        all.find(|root| *root == signer || signer.signed_by(root))
+    });
     let refused = pki::check_cacerts(&files, now)
         .into_iter()
         .filter(|p| p.severity != Severity::Warning)
@@ -104,8 +143,9 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     CacertsSeen {
         problems: refused.collect(),
         roots: roots.map(|pem| pki::roots(pem)).unwrap_or_default(),
-        not_after: signer.as_ref().map(|c| c.facts().not_after),
-        signer: signer.map(|c| c.facts().sha256.clone()),
+        bundle: bundle.iter().map(|c| c.facts().clone()).collect(),
+        under: under.map(|root| root.facts().spki_sha256.clone()),
+        signer: signer.map(|c| c.facts().clone()),
         ours,
     }
 }
@@ -156,20 +196,33 @@ pub(crate) fn istio_version(pod: &Value) -> Option<Version> {
     [tag, label, chart].into_iter().flatten().find_map(read)
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-/// When an object was last changed, by what its field managers say; none if never since it was made.
-fn changed(object: &Value) -> Option<Timestamp> {
+/// When an object was last written, by what its field managers say, or made.
+pub(super) fn written(object: &Value) -> Option<Timestamp> {
     let metadata = &object["metadata"];
-    let entries = metadata["managedFields"].as_array();
-    let last = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|f| time(&f["time"]))
-        .max();
-    last.filter(|last| time(&metadata["creationTimestamp"]).is_some_and(|made| *last > made))
+    let entries = metadata["managedFields"].as_array().into_iter().flatten();
+    let last = entries.filter_map(|f| time(&f["time"])).max();
+    last.max(time(&metadata["creationTimestamp"]))
+}
+
+/// When an object was last changed; none if never since it was made.
+fn changed(object: &Value) -> Option<Timestamp> {
+    let made = time(&object["metadata"]["creationTimestamp"]);
+    written(object).filter(|last| made.is_some_and(|made| *last > made))
+}
+
+/// The value of a variable that a pod sets: in the named container, or in any.
+pub(super) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
+    let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
+    let all = of("containers").chain(of("initContainers"));
+    let all = all.filter(|c| container.is_none_or(|container| c["name"] == container));
+    let mut set = all.flat_map(|c| c["env"].as_array().into_iter().flatten());
+    // Of one that is set twice, the last counts.
+    let mut set: Vec<_> = set.by_ref().filter(|e| e["name"] == name).collect();
+    set.pop()?["value"].as_str()
 }
 
 /// Who else manages an object, by the marks they leave.
@@ -253,25 +306,65 @@ pub(super) fn opens(gateway: &Value) -> bool {
     })
 }
 
-pub(super) fn readers(secrets: &[Value], owner: &Owner) -> BTreeMap<String, ReaderSeen> {
-    let tokens = secrets
-        .iter()
-        .filter(|s| s["type"] == "kubernetes.io/service-account-token")
-        .filter(|s| owner.whose(s).is_none());
-    let hash = |secret: &Value, key: &str| {
-        let bytes = STANDARD.decode(secret["data"][key].as_str()?).ok()?;
-        (!bytes.is_empty()).then(|| sha256_hex(&bytes))
-    };
-    tokens
-        .filter_map(|secret| {
-            let peer = secret["metadata"]["labels"][access::PEER_LABEL].as_str()?;
-            let seen = ReaderSeen {
-                token: hash(secret, "token"),
-                ca: hash(secret, "ca.crt"),
+/// Reader accounts by what their tokens come from.
+pub(super) fn readers(
+    secrets: &[Value],
+    owner: &Owner,
+    most: std::time::Duration,
+) -> BTreeMap<String, ReaderSeen> {
+    let mut all = BTreeMap::<String, ReaderSeen>::new();
+    for secret in secrets.iter().filter(|s| owner.whose(s).is_none()) {
+        let metadata = &secret["metadata"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let Some(peer) = metadata["labels"][access::PEER_LABEL].as_str() else {
+            continue;
+        };
+        let made = Made {
+            name: text(&metadata["name"]),
+            uid: text(&metadata["uid"]),
+        };
+        if secret["type"] != access::TOKEN_SECRET {
+            all.entry(peer.to_owned()).or_default().anchor = Some(made);
+        } else if let Some(number) = access::token_number(peer, &made.name) {
+            let token = secret["data"]["token"].as_str();
+            let token = token.and_then(|token| STANDARD.decode(token).ok());
+            let born = time(&metadata["creationTimestamp"]);
+            let seen = TokenSeen {
+                number,
+                secret: made,
+                made: born,
+                until: born.and_then(|born| born.checked_add(most).ok()),
+                token: token.filter(|t| !t.is_empty()).map(|t| sha256_hex(&t)),
             };
-            Some((peer.to_owned(), seen))
-        })
-        .collect()
+            all.entry(peer.to_owned()).or_default().tokens.push(seen);
+        }
+    }
+    for reader in all.values_mut() {
+        reader.tokens.sort_by_key(|token| token.number);
+    }
+    all
+}
+
+/// The authorities an API server is known by: what its cluster hands to everybody in it, and what it was reached with from
+/// here, which says more where a vendor or a proxy stands before it.
+pub(crate) fn authorities<'b>(
+    bundles: impl IntoIterator<Item = &'b [u8]>,
+    now: Timestamp,
+) -> Vec<AuthoritySeen> {
+    let anchors = pki::anchors(bundles, now).into_iter();
+    let seen = anchors.map(|anchor| AuthoritySeen {
+        sha256: anchor.sha256,
+        certificate: anchor.facts,
+    });
+    seen.collect()
+}
+
+/// What a cluster hands to everybody in it to know its API server by.
+pub(crate) fn root_ca(map: &Value) -> &[u8] {
+    map["data"]["ca.crt"]
+        .as_str()
+        .unwrap_or_default()
+        .as_bytes()
 }
 
 pub(crate) fn remote_secrets(
@@ -294,25 +387,30 @@ pub(crate) fn remote_secrets(
     entries
         .into_iter()
         .map(|(e, changed, foreign, uid)| {
-            let parts = (&e.server, &e.ca_sha256, &e.token_sha256);
+            let subject = e.token.as_ref().and_then(|t| t.subject.as_deref());
+            let parts = (&e.server, subject);
             let digest = sha256_hex(format!("{parts:?}").as_bytes());
             // In one process, loopback means the same to everybody.
             let problems = e
                 .problems
                 .iter()
                 .filter(|p| !(embedded && **p == Problem::LoopbackServer));
-            let expires = e.token.as_ref().and_then(|t| t.expires);
+            let token = e.token.clone();
+            let at = |seconds: Option<i64>| seconds.and_then(|s| Timestamp::from_second(s).ok());
             let seen = RemoteSecretSeen {
                 digest,
                 problems: problems.map(ToString::to_string).collect(),
                 secret: e.secret,
                 server: e.server.unwrap_or_default(),
-                ca: e.ca_sha256,
+                // Also those that have ended: an entry without them is another entry.
+                authorities: authorities([e.ca.as_slice()], Timestamp::MIN),
                 token: e.token_sha256,
+                issued: at(token.as_ref().and_then(|t| t.issued)),
+                expires: at(token.as_ref().and_then(|t| t.expires)),
+                bound: token.and_then(|t| t.bound),
                 changed,
                 foreign,
                 uid,
-                expires: expires.and_then(|s| Timestamp::from_second(s).ok()),
             };
             (e.cluster, seen)
         })

@@ -12,16 +12,18 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    GatewaySeen, Observed, ReleaseSeen, Seen, Unreachable, VaultSeen, facts, strangers::strangers,
+    Claim, GatewaySeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, VaultSeen, facts,
+    strangers::strangers,
 };
 use crate::{
-    chart::release::{Record, SELECTOR},
     cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
-    owner::{MANAGED_BY, Owner},
-    pki::{Vault, vault},
+    owner::Owner,
+    pki::{Cert, Vault, vault},
     spec::Mesh,
 };
+
+mod objects;
 
 /// A reading of every member. Lists are taken once, whoever asks for them.
 pub(crate) struct Lens<'a> {
@@ -120,9 +122,10 @@ impl<'a> Lens<'a> {
     /// Everything but the objects a plan will ask for by name. A member that cannot be read is among
     /// [`Observed::unreachable`]; that none can be is an error.
     pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
-        let vault = self.vault().map_err(Unseen::Vault)?;
+        // A vault that cannot be read is told before anything is asked for.
+        self.vault.root().map_err(Unseen::Vault)?;
         let mut observed = Observed {
-            vault,
+            now: self.now,
             ..Observed::default()
         };
         let looks = self
@@ -134,6 +137,35 @@ impl<'a> Lens<'a> {
             match result {
                 Ok(seen) => drop(observed.clusters.insert(cluster.name().clone(), seen)),
                 Err(error) => failed.push((cluster.name().clone(), error)),
+            }
+        }
+        let mut observed = self.settle(&mut observed, failed).await?;
+        if let Some(root) = observed.root(&self.mesh.id) {
+            self.vault.follow(root);
+        }
+        observed.vault = self.vault().map_err(Unseen::Vault)?;
+        Ok(observed)
+    }
+
+    /// Adds what the proxies of the members hold. A member that cannot be read any more counts as one that never was.
+    pub(crate) async fn look_at_proxies(&self, observed: Observed) -> Result<Observed, Unseen> {
+        let istio = self.mesh.istio.namespace.as_str();
+        let seen = &observed.clusters;
+        let members = self
+            .clusters
+            .iter()
+            .filter(|(name, _)| seen.contains_key(*name));
+        let looks = members.map(|(name, cluster)| async move {
+            let reading = TrustSeen::read(cluster, istio);
+            (name, self.in_time(cluster, reading).await)
+        });
+        let looks = future::join_all(looks).await;
+        let (mut observed, mut failed) = (observed, vec![]);
+        for (name, result) in looks {
+            match (result, observed.clusters.get_mut(name)) {
+                (Ok(trust), Some(seen)) => seen.trust = Some(trust),
+                (Ok(_), None) => {}
+                (Err(error), _) => failed.push((name.clone(), error)),
             }
         }
         self.settle(&mut observed, failed).await
@@ -286,18 +318,20 @@ impl<'a> Lens<'a> {
     fn vault(&self) -> Result<VaultSeen, vault::Error> {
         let root = self.vault.root()?;
         let mut intermediates = BTreeMap::new();
-        let mut until = BTreeMap::new();
         for member in &self.mesh.clusters {
             if let Some(held) = self.vault.usable_intermediate(&member.name)? {
-                intermediates.insert(member.name.clone(), held.facts().sha256.clone());
-                until.insert(member.name.clone(), held.facts().not_after);
+                intermediates.insert(member.name.clone(), held.facts().clone());
             }
         }
         let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
+        let key = |cert: &Cert| cert.facts().spki_sha256.clone();
+        let roots = self.vault.roots()?;
         Ok(VaultSeen {
-            root: root.map(|r| r.facts().spki_sha256.clone()),
+            roots: roots.iter().map(|(_, root)| key(root)).collect(),
+            next: self.vault.next_root()?.map(|root| key(root.cert())),
+            root: root.as_ref().map(|root| key(root.cert())),
+            certificate: root.as_ref().map(|root| root.facts().clone()),
             intermediates,
-            until,
             embedded,
         })
     }
@@ -340,17 +374,34 @@ impl<'a> Lens<'a> {
                 .ok_or_else(|| cluster.unidentified("no namespace kube-system"))?
                 .to_owned(),
         };
+        let succession = facts::named(&maps, facts::NEXT)
+            .filter(|map| owner.whose(map).is_none())
+            .and_then(facts::succession);
+        let map = facts::named(&maps, facts::CLAIM);
+        let claim = map.and_then(|map| facts::bound(map, &owner));
         Ok(Seen {
+            rotated: map.filter(|_| claim.is_some()).and_then(facts::rotated),
             kubernetes: format!("v{}", version.0),
             server: cluster.server().to_owned(),
             embedded: self.embedded,
-            claim: facts::named(&maps, facts::CLAIM).and_then(|map| facts::bound(map, &owner)),
+            // Between the claim to the old root and that to the new one there is none, and it is bound all the same.
+            claim: claim.or_else(|| {
+                let succession = succession.as_ref()?;
+                Some(Claim {
+                    mesh: succession.mesh.clone(),
+                    root: succession.from.clone(),
+                })
+            }),
+            succession,
             record: facts::named(&maps, facts::RECORD)
                 .filter(|map| owner.whose(map).is_none())
                 .and_then(facts::record),
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now, &owner)),
             published_roots: facts::named(&maps, facts::ROOTS)
                 .map(facts::published_roots)
+                .unwrap_or_default(),
+            throw_aways: facts::named(&maps, facts::ROOTS)
+                .map(facts::throw_aways)
                 .unwrap_or_default(),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
             gateway: GatewaySeen {
@@ -361,7 +412,14 @@ impl<'a> Lens<'a> {
                     gateway,
                 )
             },
-            readers: facts::readers(&ours, &owner),
+            authorities: facts::authorities(
+                facts::named(&maps, access::ROOT_CA)
+                    .map(facts::root_ca)
+                    .into_iter()
+                    .chain(cluster.ca()),
+                self.now,
+            ),
+            readers: facts::readers(&ours, &owner, self.mesh.readers.max_age),
             remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
             probe: facts::named(&spaces, crate::probe::NAMESPACE)
                 .is_some_and(|n| owner.has_made(n) && n["metadata"]["deletionTimestamp"].is_null()),
@@ -399,104 +457,6 @@ impl<'a> Lens<'a> {
         Ok(newest)
     }
 
-    /// The named objects: one list per kind and namespace, and nothing else of those lists kept.
-    async fn objects(
-        &self,
-        cluster: &Cluster,
-        refs: &[Ref],
-    ) -> Result<BTreeMap<Ref, Value>, cluster::Error> {
-        let places: BTreeSet<(&Kind, Option<&str>)> = refs
-            .iter()
-            .map(|r| (&r.kind, r.namespace.as_deref()))
-            .collect();
-        let wanted: BTreeSet<&Ref> = refs.iter().collect();
-        let lists = places.into_iter().map(|(kind, namespace)| async move {
-            let list = self.list(cluster, kind, namespace).await?;
-            Ok::<_, cluster::Error>((kind, list))
-        });
-        let mut live = BTreeMap::new();
-        for (kind, list) in future::try_join_all(lists).await? {
-            keep(&mut live, &wanted, kind, &list);
-        }
-        // A Secret without our label is in none of these lists. Whose it is, is seen without reading it.
-        let unseen = |r: &&&Ref| r.kind == Kind::SECRET && !live.contains_key(**r);
-        let spaces = wanted.iter().filter(unseen).map(|r| r.namespace.clone());
-        let spaces: BTreeSet<_> = spaces.collect();
-        for namespace in spaces {
-            let names = cluster.names(&Kind::SECRET, namespace.as_deref(), None);
-            let names = names.await?.into_iter();
-            let list: Vec<_> = names.filter(|s| !has_label(s)).collect();
-            keep(&mut live, &wanted, &Kind::SECRET, &list);
-        }
-        Ok(live)
-    }
-
-    /// The records of a release, oldest first, and whether there are others, which cannot be read.
-    pub(crate) async fn records(
-        &self,
-        name: &ClusterName,
-        release: &str,
-        namespace: &str,
-    ) -> Result<(Vec<Record>, bool), Unseen> {
-        let Some(cluster) = self.clusters.get(name) else {
-            return Ok(Default::default());
-        };
-        let label = format!("{SELECTOR},name={release}");
-        let secrets = cluster.list(&Kind::SECRET, Some(namespace), Some(&label));
-        let secrets = secrets.await.map_err(|e| unread(name, e))?;
-        let read = secrets.iter().filter_map(|s| Record::from_secret(s).ok());
-        let mut records: Vec<_> = read.collect();
-        records.sort_by_key(|r| r.revision);
-        let is_damaged = records.len() < secrets.len();
-        Ok((records, is_damaged))
-    }
-
-    /// What Helm's annotations say is of a release, among the kinds of Istio's charts; last kinds first.
-    pub(crate) async fn annotated(
-        &self,
-        name: &ClusterName,
-        release: &str,
-        namespace: &str,
-    ) -> Result<Vec<Value>, Unseen> {
-        let Some(cluster) = self.clusters.get(name) else {
-            return Ok(vec![]);
-        };
-        let lists = CHARTED.iter().map(|kind| {
-            let within = kind.place().is_some_and(|place| place.namespaced);
-            cluster.names(kind, within.then_some(namespace), None)
-        });
-        let lists = future::try_join_all(lists).await;
-        let all = lists.map_err(|e| unread(name, e))?.into_iter().flatten();
-        let owned = all.filter(|o| crate::chart::apply::is_owned(o, release, namespace));
-        Ok(owned.collect())
-    }
-
-    /// The named objects without what is in them, in the given order.
-    pub(crate) async fn names(
-        &self,
-        name: &ClusterName,
-        refs: &[Ref],
-    ) -> Result<Vec<Value>, Unseen> {
-        let Some(cluster) = self.clusters.get(name) else {
-            return Ok(vec![]);
-        };
-        let places: BTreeSet<_> = refs
-            .iter()
-            .map(|r| (&r.kind, r.namespace.as_deref()))
-            .collect();
-        let lists = places.into_iter().map(|(kind, namespace)| async move {
-            let list = cluster.names(kind, namespace, None).await?;
-            Ok::<_, cluster::Error>((kind, list))
-        });
-        let mut live = BTreeMap::new();
-        let wanted = refs.iter().collect();
-        let lists = future::try_join_all(lists).await;
-        for (kind, list) in lists.map_err(|e| unread(name, e))? {
-            keep(&mut live, &wanted, kind, &list);
-        }
-        Ok(refs.iter().filter_map(|r| live.remove(r)).collect())
-    }
-
     async fn list(
         &self,
         cluster: &Cluster,
@@ -527,41 +487,4 @@ impl<'a> Lens<'a> {
 
 fn unread(name: &ClusterName, error: cluster::Error) -> Unseen {
     Unseen::Clusters(vec![(name.clone(), error)])
-}
-
-fn has_label(object: &Value) -> bool {
-    let (key, value) = MANAGED_BY;
-    object["metadata"]["labels"][key] == value
-}
-
-/// Keeps those of a list that are wanted.
-/// The kinds of Istio's charts but for CRDs, last first.
-const CHARTED: [Kind; 12] = [
-    Kind::VALIDATING_WEBHOOK_CONFIGURATION,
-    Kind::MUTATING_WEBHOOK_CONFIGURATION,
-    Kind::HORIZONTAL_POD_AUTOSCALER,
-    Kind::POD_DISRUPTION_BUDGET,
-    Kind::DEPLOYMENT,
-    Kind::SERVICE,
-    Kind::ROLE_BINDING,
-    Kind::ROLE,
-    Kind::CLUSTER_ROLE_BINDING,
-    Kind::CLUSTER_ROLE,
-    Kind::CONFIG_MAP,
-    Kind::SERVICE_ACCOUNT,
-];
-
-fn keep(live: &mut BTreeMap<Ref, Value>, wanted: &BTreeSet<&Ref>, kind: &Kind, list: &[Value]) {
-    for object in list {
-        // Items of a list may not say what they are.
-        let metadata = &object["metadata"];
-        let reference = Ref {
-            kind: kind.clone(),
-            namespace: metadata["namespace"].as_str().map(str::to_owned),
-            name: metadata["name"].as_str().unwrap_or_default().to_owned(),
-        };
-        if wanted.contains(&reference) {
-            live.insert(reference, object.clone());
-        }
-    }
 }

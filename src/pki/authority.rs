@@ -10,14 +10,14 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
-    Cert, CertFacts, Error, Key, Profile,
+    Cert, CertFacts, Error, Key, Profile, pem,
     profile::Fill,
     read::{self, short},
 };
 use crate::{
     digest::sha256_hex,
     name::{ClusterName, MeshId},
-    spec::KeyType,
+    spec::{KeyType, Mesh},
 };
 
 /// A root with less than this left signs no more intermediates.
@@ -61,13 +61,32 @@ pub(crate) struct NewIntermediate<'a> {
     pub now: Timestamp,
 }
 
-impl NewIntermediate<'_> {
+impl<'a> NewIntermediate<'a> {
+    /// As a mesh file asks for it.
+    pub(crate) fn of(
+        mesh: &'a Mesh,
+        cluster: &'a ClusterName,
+        profile: &'a Profile,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            mesh: &mesh.id,
+            cluster,
+            namespace: &mesh.istio.namespace,
+            names: &mesh.trust.dns_names,
+            key: mesh.trust.key,
+            lifetime: mesh.trust.intermediate_lifetime,
+            profile,
+            now,
+        }
+    }
+
     /// The DNS names it will permit.
     pub(crate) fn permitted(&self) -> Vec<String> {
         self.profile.permitted(self.fill(""), self.names).collect()
     }
 
-    fn fill<'a>(&'a self, tag: &'a str) -> Fill<'a> {
+    fn fill<'f>(&'f self, tag: &'f str) -> Fill<'f> {
         let (mesh, cluster) = (self.mesh.as_str(), self.cluster.as_str());
         Fill {
             mesh,
@@ -141,6 +160,38 @@ impl Root {
         Ok(Self {
             pair: Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?,
         })
+    }
+
+    /// Takes up a root that somebody else has made: its certificate and its key, in one text.
+    pub(crate) fn from_bundle(text: &[u8]) -> Result<Self, Error> {
+        let fail = |reason: &str| Error::ReadCertificate {
+            reason: reason.into(),
+        };
+        let (mut certs, mut keys) = (vec![], vec![]);
+        for block in pem::blocks(text).map_err(fail)? {
+            match block.label.as_str() {
+                "CERTIFICATE" => certs.push(Cert::from_der(&block.der)?),
+                label => keys.push(Key::from_pem(pem::encode(label, &block.der).as_bytes())?),
+            }
+        }
+        let (Some(key), true) = (keys.pop(), keys.is_empty()) else {
+            return Err(Error::ReadKey {
+                reason: "of the root is to stand beside its certificate in one file, once".into(),
+            });
+        };
+        let pair = Pair::of(only(certs)?, key)?;
+        match pair.cert.signed_by(&pair.cert) {
+            true => Ok(Self { pair }),
+            false => Err(fail("is not that of a root: another has signed it")),
+        }
+    }
+
+    /// The same root once more.
+    pub(crate) fn copy(&self) -> Result<Self, Error> {
+        Self::from_pem(
+            self.cert().to_pem().as_bytes(),
+            self.key().to_pem()?.as_bytes(),
+        )
     }
 
     /// Makes an intermediate below this root, with a new key.

@@ -35,12 +35,12 @@ impl Status {
 }
 
 impl Row {
-    /// With a problem for each root that is not the mesh's.
-    fn with_other_roots(mut self, mesh: Option<&str>) -> Self {
+    /// With a problem for each root that is not the mesh's, nor expected while that is changed.
+    fn with_other_roots(mut self, mesh: Option<&str>, expected: &[String]) -> Self {
         let others = self
             .roots
             .iter()
-            .filter(|r| Some(r.spki_sha256.as_str()) != mesh);
+            .filter(|r| Some(r.spki_sha256.as_str()) != mesh && !expected.contains(&r.spki_sha256));
         let problem = |other: &CertFacts| Problem {
             code: SECOND_ROOT,
             severity: Severity::Warning,
@@ -107,9 +107,11 @@ pub(crate) struct Proof {
 /// A cluster trusts another root beside that of the mesh.
 const SECOND_ROOT: &str = "second-root";
 
-/// Lays out the certificates of a mesh: the root here, and the Secret `cacerts` of each cluster, if it has one.
+/// Lays out the certificates of a mesh: the root here, those that are trusted beside it while it is changed, and the Secret
+/// `cacerts` of each cluster, if it has one.
 pub(crate) fn status(
     root: Option<&CertFacts>,
+    expected: &[String],
     clusters: &[(ClusterName, Option<Files>)],
     now: Timestamp,
 ) -> Status {
@@ -129,7 +131,7 @@ pub(crate) fn status(
         clusters: examined
             .into_iter()
             .map(|(name, found)| row(name, found, root, now))
-            .map(|row| row.with_other_roots(mesh.as_deref()))
+            .map(|row| row.with_other_roots(mesh.as_deref(), expected))
             .collect(),
     }
 }

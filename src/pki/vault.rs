@@ -3,9 +3,13 @@
 //! ```text
 //! <data>/<mesh>/           0700, as every folder below it
 //!   lock                   held by who writes; says who that is
-//!   roots/1/               cert.pem, key.pem (0600); the highest number is the root of the mesh
-//!   clusters/east/1/       cert.pem, key.pem; the highest number is what the cluster signs with
+//!   roots/1/               cert.pem, key.pem (0600)
+//!   roots/2/               the same, and spare.pem: a root of no key, by which proxies are made to ask for certificates
+//!   clusters/east/1/       cert.pem, key.pem
 //! ```
+//!
+//! The highest number counts. Where the members say that they are bound to an earlier root ([`Vault::follow`]), as long as
+//! one takes the place of another, that is the root of the mesh, and of intermediates the highest under it counts.
 //!
 //! A number is never written twice and nothing is ever replaced: certificate and key go into a
 //! folder of another name, are synced, and that folder is renamed to the next number. Killed at
@@ -17,18 +21,15 @@ mod lock;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
-
-use super::{Cert, CertFacts, Intermediate, NewIntermediate, NewRoot, Root};
+use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated};
 use crate::{hint::Hint, name::ClusterName};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
-/// An intermediate is made anew when less than this is left of it, or a third of its lifetime.
-const RENEW: i64 = 30 * 24 * 3600;
+const SPARE: &str = "spare.pem";
 
 /// What went wrong with the vault.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +169,8 @@ impl Error {
 pub(crate) struct Vault {
     dir: PathBuf,
     lock: Mutex<Option<lock::Lock>>,
+    /// The root that the members are bound to, by its public key.
+    followed: Mutex<Option<String>>,
 }
 
 impl Vault {
@@ -179,36 +182,84 @@ impl Vault {
         Ok(Self {
             dir,
             lock: Mutex::default(),
+            followed: Mutex::default(),
         })
+    }
+
+    /// Takes the root of this public key for that of the mesh, if it is here: the members say that they are bound to it.
+    pub(crate) fn follow(&self, key: &str) {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        *followed = Some(key.to_owned());
     }
 
     /// The root of the mesh, if it is here.
     pub(crate) fn root(&self) -> Result<Option<Root>, Error> {
-        let Some(dir) = self.newest(&self.dir.join("roots"))? else {
+        if let Some(root) = self.followed()? {
+            return Ok(Some(root));
+        }
+        let newest = self.newest(&self.dir.join("roots"))?;
+        newest.map(|dir| root_in(&dir)).transpose()
+    }
+
+    fn followed(&self) -> Result<Option<Root>, Error> {
+        let followed = self.followed.lock();
+        let followed = followed.unwrap_or_else(PoisonError::into_inner).clone();
+        let root = followed.map(|key| self.root_of(&key)).transpose()?;
+        Ok(root.flatten())
+    }
+
+    /// The root of this public key, if it is here.
+    pub(crate) fn root_of(&self, key: &str) -> Result<Option<Root>, Error> {
+        let number = self.number_of(key)?;
+        number
+            .map(|number| root_in(&self.root_dir(number)))
+            .transpose()
+    }
+
+    /// The newest root, if it is another than the mesh's and can take its place.
+    pub(crate) fn next_root(&self) -> Result<Option<Root>, Error> {
+        let mesh = self.root()?.map(|root| root.facts().spki_sha256.clone());
+        let Some((_, newest)) = self.roots()?.pop() else {
             return Ok(None);
         };
-        let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
-        Root::from_pem(&cert, &key)
-            .map(Some)
-            .map_err(|source| Error::Damaged { path: dir, source })
+        let key = &newest.facts().spki_sha256;
+        match mesh.as_ref() == Some(key) || self.spare(key)?.is_none() {
+            true => Ok(None),
+            false => self.root_of(key),
+        }
+    }
+
+    /// The root without a key that was made together with the root of this public key.
+    pub(crate) fn spare(&self, key: &str) -> Result<Option<Cert>, Error> {
+        let Some(number) = self.number_of(key)? else {
+            return Ok(None);
+        };
+        let path = self.root_dir(number).join(SPARE);
+        match files::need(&path) {
+            Ok(pem) => only(&path, &pem).map(Some),
+            Err(Error::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn root_dir(&self, number: u32) -> PathBuf {
+        self.dir.join("roots").join(number.to_string())
+    }
+
+    fn number_of(&self, key: &str) -> Result<Option<u32>, Error> {
+        let mut roots = self.roots()?.into_iter();
+        let found = roots.rfind(|(_, cert)| cert.facts().spki_sha256 == key);
+        Ok(found.map(|(number, _)| number))
     }
 
     /// The certificates of all roots there have been, by number, oldest first.
     pub(crate) fn roots(&self) -> Result<Vec<(u32, Cert)>, Error> {
-        let dir = self.dir.join("roots");
         let read = |number: u32| {
-            let path = dir.join(number.to_string()).join(CERT);
-            let certs = Cert::from_pem(&files::need(&path)?);
-            let first = certs.map(|certs| certs.into_iter().next());
-            match first.map_err(|source| Error::Damaged {
-                path: path.clone(),
-                source,
-            })? {
-                Some(cert) => Ok((number, cert)),
-                None => Err(Error::Missing { path }),
-            }
+            let path = self.root_dir(number).join(CERT);
+            Ok((number, only(&path, &files::need(&path)?)?))
         };
-        self.checked(&dir)?.into_iter().map(read).collect()
+        let numbers = self.checked(&self.dir.join("roots"))?;
+        numbers.into_iter().map(read).collect()
     }
 
     /// Makes the root of the mesh. If there is one, it stays, and that is an error.
@@ -217,21 +268,36 @@ impl Vault {
         if let Some(path) = self.newest(&self.dir.join("roots"))? {
             return Err(Error::RootExists { path });
         }
-        self.add_root(new)
+        let root = Root::create(new).map_err(|source| self.unmade(source))?;
+        self.put_root(&root, None)?;
+        Ok(root)
     }
 
-    /// Makes a further root, which is the root of the mesh from then on. Those before it stay.
-    pub(crate) fn add_root(&self, new: &NewRoot<'_>) -> Result<Root, Error> {
+    /// Makes a further root, to take the place of the mesh's, or takes up one that somebody else has made. Those before
+    /// it stay.
+    pub(crate) fn add_root(&self, new: &NewRoot<'_>, given: Option<&Root>) -> Result<Root, Error> {
         self.write_lock()?;
-        let dir = self.dir.join("roots");
-        let fail = |source| Error::Make {
-            path: dir.clone(),
-            source,
+        let create = || Root::create(new).map_err(|source| self.unmade(source));
+        // Its key is forgotten here and now.
+        let spare = create()?;
+        let root = match given {
+            Some(given) => given.copy().map_err(|source| self.unmade(source))?,
+            None => create()?,
         };
-        let root = Root::create(new).map_err(fail)?;
-        let key = root.key().to_pem().map_err(fail)?;
-        self.put(&dir, root.cert(), key.as_bytes())?;
+        self.put_root(&root, Some(spare.cert()))?;
         Ok(root)
+    }
+
+    fn put_root(&self, root: &Root, spare: Option<&Cert>) -> Result<(), Error> {
+        let key = root.key().to_pem().map_err(|source| self.unmade(source))?;
+        let spare = spare.map(Cert::to_pem);
+        let more = spare.iter().map(|pem| (SPARE, pem.as_bytes())).collect();
+        self.put(&self.dir.join("roots"), root.cert(), key.as_bytes(), more)
+    }
+
+    fn unmade(&self, source: super::Error) -> Error {
+        let path = self.dir.join("roots");
+        Error::Make { path, source }
     }
 
     /// The clusters that have an intermediate here, by name.
@@ -248,19 +314,33 @@ impl Vault {
         Ok(names)
     }
 
-    /// What a cluster signs with, if that is here.
+    /// What a cluster signs with, if that is here: where the members say which root they are bound to, under that one.
     pub(crate) fn intermediate(
         &self,
         cluster: &ClusterName,
     ) -> Result<Option<Intermediate>, Error> {
-        let Some(dir) = self.newest(&self.cluster_dir(cluster))? else {
-            return Ok(None);
-        };
-        let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
+        let root = self.followed()?;
+        self.intermediate_under(cluster, root.as_ref().map(Root::cert))
+    }
+
+    /// The newest intermediate of a cluster under a root.
+    fn intermediate_under(
+        &self,
+        cluster: &ClusterName,
+        root: Option<&Cert>,
+    ) -> Result<Option<Intermediate>, Error> {
+        let folder = self.cluster_dir(cluster);
         let roots: Vec<_> = self.roots()?.into_iter().map(|(_, root)| root).collect();
-        Intermediate::from_pem(&cert, &key, &roots)
-            .map(Some)
-            .map_err(|source| Error::Damaged { path: dir, source })
+        for number in self.checked(&folder)?.into_iter().rev() {
+            let dir = folder.join(number.to_string());
+            let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
+            let held = Intermediate::from_pem(&cert, &key, &roots)
+                .map_err(|source| Error::Damaged { path: dir, source })?;
+            if root.is_none_or(|root| held.root() == root) {
+                return Ok(Some(held));
+            }
+        }
+        Ok(None)
     }
 
     /// The same, where one that is damaged counts as none: it can be made again, unlike the root.
@@ -268,8 +348,16 @@ impl Vault {
         &self,
         cluster: &ClusterName,
     ) -> Result<Option<Intermediate>, Error> {
+        self.usable(cluster, self.intermediate(cluster))
+    }
+
+    fn usable(
+        &self,
+        cluster: &ClusterName,
+        found: Result<Option<Intermediate>, Error>,
+    ) -> Result<Option<Intermediate>, Error> {
         let folder = self.cluster_dir(cluster);
-        match self.intermediate(cluster) {
+        match found {
             Err(Error::Damaged { path, .. } | Error::Missing { path })
                 if path.starts_with(&folder) =>
             {
@@ -292,8 +380,19 @@ impl Vault {
                 path: self.dir.clone(),
             });
         };
-        if let Some(found) = self.usable_intermediate(new.cluster)?
-            && serves(&found, &root, new)
+        self.issue_under(new, &root)
+    }
+
+    /// The same under another root.
+    pub(crate) fn issue_under(
+        &self,
+        new: &NewIntermediate<'_>,
+        root: &Root,
+    ) -> Result<Intermediate, Error> {
+        self.write_lock()?;
+        let held = self.intermediate_under(new.cluster, Some(root.cert()));
+        if let Some(found) = self.usable(new.cluster, held)?
+            && serves(&found, root, new)
         {
             return Ok(found);
         }
@@ -304,7 +403,7 @@ impl Vault {
         };
         let made = root.issue(new).map_err(fail)?;
         let key = made.key().to_pem().map_err(fail)?;
-        self.put(&dir, made.cert(), key.as_bytes())?;
+        self.put(&dir, made.cert(), key.as_bytes(), vec![])?;
         Ok(made)
     }
 
@@ -339,16 +438,20 @@ impl Vault {
             .map(|number| dir.join(number.to_string())))
     }
 
-    fn put(&self, dir: &Path, cert: &Cert, key: &[u8]) -> Result<(), Error> {
+    fn put(
+        &self,
+        dir: &Path,
+        cert: &Cert,
+        key: &[u8],
+        more: Vec<(&str, &[u8])>,
+    ) -> Result<(), Error> {
         files::make_folder(dir, &self.dir)?;
         let number = self.checked(dir)?.last().map_or(1, |last| last + 1);
         let cert = cert.to_pem();
         // The key first: a certificate without its key would be worth nothing.
-        files::put(
-            dir,
-            &number.to_string(),
-            &[(KEY, key), (CERT, cert.as_bytes())],
-        )
+        let mut all = vec![(KEY, key), (CERT, cert.as_bytes())];
+        all.extend(more);
+        files::put(dir, &number.to_string(), &all)
     }
 
     /// Takes the lock, once per vault, and sweeps up what killed writers left.
@@ -369,34 +472,31 @@ impl Vault {
     }
 }
 
+fn root_in(dir: &Path) -> Result<Root, Error> {
+    let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
+    let damaged = |source| Error::Damaged {
+        path: dir.to_owned(),
+        source,
+    };
+    Root::from_pem(&cert, &key).map_err(damaged)
+}
+
+/// The first certificate of a file.
+fn only(path: &Path, pem: &[u8]) -> Result<Cert, Error> {
+    let damaged = |source| Error::Damaged {
+        path: path.to_owned(),
+        source,
+    };
+    let certs = Cert::from_pem(pem).map_err(damaged)?;
+    let missing = || Error::Missing {
+        path: path.to_owned(),
+    };
+    certs.into_iter().next().ok_or_else(missing)
+}
+
 /// Whether an intermediate is still what would be asked for now.
 fn serves(found: &Intermediate, root: &Root, new: &NewIntermediate<'_>) -> bool {
-    let facts = found.facts();
-    found.root() == root.cert() && same_kind(facts, new) && lasts(facts, root.facts(), new.now)
-}
-
-fn same_kind(facts: &CertFacts, new: &NewIntermediate<'_>) -> bool {
-    let permitted = facts
-        .name_constraints
-        .iter()
-        .flat_map(|names| &names.permitted);
-    let wanted = new
-        .permitted()
-        .into_iter()
-        .map(|name| format!("DNS:{name}"));
-    facts.algorithm == new.key.into() && wanted.eq(permitted.cloned())
-}
-
-fn lasts(facts: &CertFacts, root: &CertFacts, now: Timestamp) -> bool {
-    let (from, until) = (facts.not_before.as_second(), facts.not_after.as_second());
-    let left = until - now.as_second();
-    // One that ends with the root cannot be made to last longer.
-    let wanted = if facts.not_after >= root.not_after {
-        0
-    } else {
-        RENEW.min((until - from) / 3)
-    };
-    from <= now.as_second() && left > wanted
+    found.root() == root.cert() && outdated(found.facts(), root.facts(), new).is_none()
 }
 
 #[cfg(test)]

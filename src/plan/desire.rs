@@ -6,14 +6,18 @@ use serde_json::{Value, json};
 
 use crate::{
     chart::{self, Capabilities, Fetched, Rendered},
-    cluster::{Kind, Ref, access},
+    cluster::{Kind, Ref, access, lease},
     digest::sha256_hex,
     manifest::{self, Texts},
     name::ClusterName,
     observe::{CLAIM, Layout, Observed, RECORD, Seen, label_digest},
+    plan::readers,
     probe,
     spec::{GATEWAY_PORT, Member, Mesh},
 };
+
+/// What the renewer and everything of it is called.
+pub(crate) const RENEWER: &str = "meshlink-renewer";
 
 /// The three charts of a join.
 #[derive(Debug, Clone)]
@@ -59,6 +63,8 @@ pub(crate) struct Wanted {
     pub expose: Vec<Value>,
     /// Reader accounts, by the peer that uses them.
     pub readers: BTreeMap<ClusterName, Vec<Value>>,
+    /// What renews here what this member uses; empty where nothing does.
+    pub renewer: Vec<Value>,
     /// Everything that a join or a proof makes here under names of its own.
     pub own: Vec<Ref>,
 }
@@ -130,7 +136,8 @@ impl Wanted {
             .namespaces
             .iter()
             .chain(&self.expose)
-            .chain(self.readers.values().flatten());
+            .chain(self.readers.values().flatten())
+            .chain(&self.renewer);
         let own = own.filter_map(Ref::of).chain(self.own.iter().cloned());
         let mut all: Vec<_> = rendered.chain(own).collect();
         all.sort();
@@ -212,13 +219,15 @@ impl Renderer<'_> {
                 &json!({"gateway_namespace": gateway.namespace, "hosts": gateway.hosts,
                     "gateway_selector": self.selector()}),
             )?,
-            readers: self.readers(),
+            readers: readers::wanted(self.mesh, &self.member.name, self.seen),
+            renewer: self.renewer()?,
             own: vec![],
         };
         let made = wanted
             .expose
             .iter()
-            .chain(wanted.readers.values().flatten());
+            .chain(wanted.readers.values().flatten())
+            .chain(&wanted.renewer);
         wanted.own = made.filter_map(Ref::of).chain(self.named()).collect();
         wanted.own.sort();
         wanted.own.dedup();
@@ -238,18 +247,39 @@ impl Renderer<'_> {
         };
         named.extend([CLAIM, RECORD].map(|map| Ref::namespaced(&Kind::CONFIG_MAP, istio, map)));
         named.push(Ref::cluster(&Kind::NAMESPACE, probe::NAMESPACE));
+        // What there may be of another mesh file, and is taken away then.
+        let peers = self.mesh.clusters.iter().map(|m| &m.name);
+        let peers = peers.filter(|name| **name != self.member.name);
+        named.extend(peers.flat_map(access::renewal_names));
+        let renewer = readers::renewer_names().into_iter();
+        named.extend(renewer.filter(|name| name.kind != Kind::CRON_JOB));
         named
     }
 
-    fn readers(&self) -> BTreeMap<ClusterName, Vec<Value>> {
-        let peers = self
-            .mesh
-            .clusters
-            .iter()
-            .filter(|m| m.name != self.member.name);
-        peers
-            .map(|p| (p.name.clone(), access::objects(&p.name)))
-            .collect()
+    /// What renews in this member what it uses; nothing, unless the mesh asks for it.
+    fn renewer(&self) -> Result<Vec<Value>, Error> {
+        let Some(renewer) = &self.mesh.renewer else {
+            return Ok(vec![]);
+        };
+        let facts = json!({"name": RENEWER, "namespace": self.mesh.istio.namespace, "image": renewer.image,
+            "mesh": self.mesh.id, "member": self.member.name, "cluster": self.seen.uid,
+            "lease": lease::NAME, "secrets": self.remote_secrets()});
+        self.text("renewer", &facts)
+    }
+
+    /// The remote secrets that this member's istiod reads its peers by.
+    fn remote_secrets(&self) -> Vec<String> {
+        let peers = self.mesh.clusters.iter().map(|m| &m.name);
+        let peers = peers.filter(|name| **name != self.member.name);
+        let record = self.seen.record.as_ref().map(|r| r.layout);
+        match record.unwrap_or_else(|| Layout::for_size(self.mesh.clusters.len())) {
+            Layout::PerPeer => peers.map(|peer| access::remote_name(peer).name).collect(),
+            // As many as these peers can need, whatever stands in them.
+            Layout::Packed => {
+                let shards = 1 + self.mesh.clusters.len() / access::SHARD;
+                (0..=shards).map(|n| access::packed_name(n).name).collect()
+            }
+        }
     }
 
     fn text(&self, name: &str, facts: &Value) -> Result<Vec<Value>, Error> {

@@ -7,11 +7,14 @@ use semver::Version;
 use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
     desire::{Release, reference},
+    readers::ReaderPlanner,
     refresh,
+    renew::{intermediates::Intermediates, pressing},
 };
 use crate::{
     chart,
     cluster::{Ref, subset},
+    ends::Signing,
     name::ClusterName,
     observe::{Observed, Seen, proof_digest},
     pki,
@@ -49,7 +52,14 @@ pub(crate) fn join(
     }
     planner.link(&mut plan);
     planner.prove(&mut plan);
-    Ok(plan.finished())
+    let refusals = refuse::without_the_key(mesh, observed, &plan);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut plan = plan.finished();
+    let pressing = pressing(observed, &Signing::new(), &plan);
+    plan.notes.extend(pressing);
+    Ok(plan)
 }
 
 /// The steps of a proof alone, for a mesh that stands: brought, asked, taken away.
@@ -122,7 +132,8 @@ impl<'a> JoinPlanner<'a> {
 
     /// Namespaces, the one root, and a `cacerts` in every member.
     fn trust(&self, plan: &mut Plan) {
-        if self.observed.vault.root.is_none() {
+        let bound = |name| self.seen(name).claim.is_some();
+        if self.observed.vault.root.is_none() && !self.names().all(bound) {
             plan.add(
                 Step::CreateRoot,
                 vec![],
@@ -155,6 +166,17 @@ impl<'a> JoinPlanner<'a> {
         for name in self.names() {
             self.cacerts(plan, name);
         }
+        self.renewals().plan(plan);
+    }
+
+    /// What is renewed in place, in members that have a `cacerts` of ours already.
+    fn renewals(&self) -> Intermediates<'a> {
+        static UNASKED: Signing = Signing::new();
+        Intermediates {
+            mesh: self.mesh,
+            observed: self.observed,
+            signing: &UNASKED,
+        }
     }
 
     fn cacerts(&self, plan: &mut Plan, name: &ClusterName) {
@@ -162,6 +184,7 @@ impl<'a> JoinPlanner<'a> {
         let claims = self.names().map(|n| Step::ClaimRoot(n.clone()));
         let why = match &seen.cacerts {
             None => "no cacerts".to_owned(),
+            Some(_) if self.renewals().is_due(name) => return,
             Some(c) if !c.problems.is_empty() => c.problems.join("; "),
             Some(c) if c.ours && c.roots.len() > 1 => self.other_roots(&c.roots),
             Some(_) => return self.stale_istiod(plan, name),
@@ -192,9 +215,15 @@ impl<'a> JoinPlanner<'a> {
         }
     }
 
+    /// The root of the mesh: the one in the vault or, where that is elsewhere, the one its members are bound to.
+    fn root(&self) -> Option<&str> {
+        let vault = self.observed.vault.root.as_deref();
+        vault.or_else(|| self.observed.root(&self.mesh.id))
+    }
+
     fn other_roots(&self, roots: &[String]) -> String {
-        let mesh = self.observed.vault.root.as_ref();
-        let others = roots.iter().filter(|root| Some(*root) != mesh);
+        let mesh = self.root();
+        let others = roots.iter().filter(|root| Some(root.as_str()) != mesh);
         let others: Vec<_> = others.map(|root| pki::short(root)).collect();
         format!(
             "cacerts holds root {} beside the mesh's, and what it signs is trusted",
@@ -294,10 +323,19 @@ impl<'a> JoinPlanner<'a> {
 
     /// Reader accounts and remote secrets, for every ordered pair.
     fn link(&self, plan: &mut Plan) {
+        let readers = ReaderPlanner {
+            mesh: self.mesh,
+            observed: self.observed,
+        };
         for from in self.names() {
+            let wanted = self
+                .desired
+                .clusters
+                .get(from)
+                .map(|w| w.renewer.as_slice());
+            readers.renewer(plan, from, wanted.unwrap_or_default());
             for to in self.peers(from) {
-                self.grant(plan, from, to);
-                self.share(plan, from, to);
+                readers.pair(plan, from, to);
             }
         }
         for name in self.names() {
@@ -334,92 +372,6 @@ impl<'a> JoinPlanner<'a> {
             let needs = shares.chain([Step::AwaitIstiod(name.clone())]).collect();
             plan.notes.push(refresh::note(name, &why).into());
             plan.add(Step::RefreshIstiod(name.clone()), needs, why);
-        }
-    }
-
-    fn grant(&self, plan: &mut Plan, cluster: &ClusterName, peer: &ClusterName) {
-        let seen = self.seen(cluster);
-        let wanted = self
-            .desired
-            .clusters
-            .get(cluster)
-            .and_then(|w| w.readers.get(peer));
-        let changes = changes(wanted.into_iter().flatten(), "", seen);
-        let token = seen
-            .readers
-            .get(peer.as_str())
-            .is_some_and(|r| r.token.is_some());
-        if changes.is_empty() && token {
-            return;
-        }
-        let why = if changes.is_empty() {
-            "its token is missing".into()
-        } else {
-            summary(&changes)
-        };
-        let needs = vec![
-            Step::PrepareNamespaces(cluster.clone()),
-            Step::ClaimRoot(cluster.clone()),
-        ];
-        let step = Step::GrantReader {
-            cluster: cluster.clone(),
-            peer: peer.clone(),
-        };
-        plan.add_with(step, needs, why, changes);
-    }
-
-    fn share(&self, plan: &mut Plan, from: &ClusterName, to: &ClusterName) {
-        let Some(why) = self.secret_missing(plan, from, to) else {
-            return;
-        };
-        let needs = vec![
-            Step::GrantReader {
-                cluster: from.clone(),
-                peer: to.clone(),
-            },
-            Step::Reach {
-                from: to.clone(),
-                to: from.clone(),
-            },
-            Step::AwaitIstiod(to.clone()),
-        ];
-        plan.add(
-            Step::ShareSecret {
-                from: from.clone(),
-                to: to.clone(),
-            },
-            needs,
-            why,
-        );
-    }
-
-    /// Why `to`'s secret for `from` must be written, if it must.
-    fn secret_missing(&self, plan: &Plan, from: &ClusterName, to: &ClusterName) -> Option<String> {
-        let grant = Step::GrantReader {
-            cluster: from.clone(),
-            peer: to.clone(),
-        };
-        let there = self.seen(from);
-        let Some(secret) = self.seen(to).remote_secrets.get(from.as_str()) else {
-            return Some("no remote secret".into());
-        };
-        if !secret.problems.is_empty() {
-            return Some(secret.problems.join("; "));
-        }
-        let member = self.mesh.clusters.iter().find(|m| m.name == *from)?;
-        let server = member.peer_server.as_deref().unwrap_or(&there.server);
-        let reader = there.readers.get(to.as_str());
-        let (token, ca) = (
-            reader.and_then(|r| r.token.as_ref()),
-            reader.and_then(|r| r.ca.as_ref()),
-        );
-        match () {
-            () if secret.server != server => Some("the API server's address changed".into()),
-            () if secret.ca.as_ref() != ca => Some("the API server's CA changed".into()),
-            () if secret.token.as_ref() != token || plan.holds(&grant) => {
-                Some("it does not hold the reader account's token".into())
-            }
-            () => None,
         }
     }
 
@@ -497,6 +449,8 @@ impl<'a> JoinPlanner<'a> {
             Step::StartProbe(to.clone()),
             Step::AwaitNlb(to.clone()),
             Step::RefreshIstiod(from.clone()),
+            Step::SettleCacerts(from.clone()),
+            Step::SettleCacerts(to.clone()),
         ];
         let why = "not proved since the last change";
         plan.add(
@@ -551,7 +505,7 @@ pub(crate) fn changes<'v>(
 }
 
 /// Objects that differ, in a few words.
-fn summary(changes: &[ObjectChange]) -> String {
+pub(super) fn summary(changes: &[ObjectChange]) -> String {
     let first = changes.first().map_or("", |c| c.object.as_str());
     let (missing, all) = (changes.iter().filter(|c| c.missing).count(), changes.len());
     match (missing, all) {

@@ -57,6 +57,7 @@ pub(crate) fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Pla
             planner.unlink(&mut plan, leaver, peer);
             planner.unlink(&mut plan, peer, leaver);
         }
+        planner.stop_renewing(&mut plan, leaver);
         planner.close(&mut plan, leaver);
         planner.forget(&mut plan, leaver);
         if how.uninstall {
@@ -225,6 +226,15 @@ impl<'a> LeavePlanner<'a> {
             ]
         };
         self.others(leaver).flat_map(pair).collect()
+    }
+
+    fn stop_renewing(&self, plan: &mut Plan, leaver: &ClusterName) {
+        let deletes = self.renewer(leaver);
+        if !deletes.is_empty() {
+            let step = Step::RemoveRenewer(leaver.clone());
+            plan.add(step, self.unlinked(leaver), "it reads nobody any more");
+            plan.deleting(deletes);
+        }
     }
 
     fn close(&self, plan: &mut Plan, leaver: &ClusterName) {

@@ -220,6 +220,10 @@ pub(crate) fn unbound(mesh: &Mesh, observed: &Observed, name: &ClusterName) -> O
             claim.mesh, mesh.id
         ));
     }
+    let change = observed.succession();
+    if change.is_some_and(|change| [&change.from, &change.to].contains(&&claim.root)) {
+        return None;
+    }
     let root = root(mesh, observed).filter(|root| *root != claim.root)?;
     Some(format!(
         "is bound to root {}, and mesh {} has {}",

@@ -28,6 +28,18 @@ pub(super) fn fault<'v>(
     running.into_iter().find_map(one)
 }
 
+/// Why a peer's endpoints are away for a moment when a remote secret changes; none if they stay.
+pub(super) fn gap<'v>(
+    known: &Versions,
+    running: impl IntoIterator<Item = &'v Version>,
+) -> Option<String> {
+    let one = |v: &Version| {
+        let fault = known.faults(v).find(|f| f.effect == Effect::Gap)?;
+        Some(format!("istiod {v}: {fault}"))
+    };
+    running.into_iter().find_map(one)
+}
+
 /// What a person is told before.
 pub(super) fn note(at: &ClusterName, why: &str) -> String {
     format!("{at} runs {why}; it is restarted once its remote secrets are changed")

@@ -110,10 +110,61 @@ pub enum Step {
     },
     /// Remove the namespaces meshlink made.
     RemoveNamespaces(ClusterName),
+    /// The next token Secret of `peer`'s reader account, beside the present one.
+    MakeToken {
+        /// Where the account lives.
+        cluster: ClusterName,
+        /// Whose istiod uses it.
+        peer: ClusterName,
+    },
+    /// Until every istiod replica in `cluster` has synced with `peer` by its changed remote secret.
+    AwaitSynced {
+        /// Whose istiods are asked.
+        cluster: ClusterName,
+        /// What they read.
+        peer: ClusterName,
+    },
+    /// Delete what `peer`'s tokens came from before, and see such a token refused.
+    RetireToken {
+        /// Where the account lives.
+        cluster: ClusterName,
+        /// Whose istiod used it.
+        peer: ClusterName,
+    },
+    /// The CronJob that renews in a cluster what that cluster uses, and its rights.
+    InstallRenewer(ClusterName),
+    /// Take that away again.
+    RemoveRenewer(ClusterName),
+    /// Write `cacerts` with the newest intermediate and a throw-away root, and have istiod's pods see it at once.
+    RenewCacerts(ClusterName),
+    /// Until istiod signs with the intermediate in `cacerts`, and every proxy that follows it has a certificate of it.
+    AwaitReissue(ClusterName),
+    /// Write `cacerts` without its throw-away roots, until no proxy that follows trusts one any more.
+    SettleCacerts(ClusterName),
     /// Put the sample apps into a cluster, until they are available.
     InstallSample(ClusterName),
     /// Take the sample apps out again.
     RemoveSample(ClusterName),
+    /// Make the root that takes the place of the mesh's, and rest it in the vault.
+    CreateNextRoot,
+    /// Write down in the cluster which root takes the place of which.
+    AnnounceRoot(ClusterName),
+    /// Restart the workloads whose proxies cannot follow a change of root.
+    RestartWorkloads(ClusterName),
+    /// Both roots in `cacerts`, until everything in the cluster trusts both.
+    DistributeRoot(ClusterName),
+    /// An intermediate of the new root in `cacerts`, until no proxy shows a certificate of the old one.
+    SwitchIssuer(ClusterName),
+    /// The new root alone in `cacerts`, until nothing trusts the old one.
+    RetireRoot(ClusterName),
+    /// Bind the cluster to the new root.
+    RebindRoot(ClusterName),
+    /// An intermediate of the old root in `cacerts` again, until no proxy shows a certificate of the new one.
+    RestoreIssuer(ClusterName),
+    /// The old root alone in `cacerts`, until nothing trusts the new one.
+    WithdrawRoot(ClusterName),
+    /// Forget that one root takes the place of another.
+    CloseRotation(ClusterName),
 }
 
 impl Step {
@@ -150,8 +201,26 @@ impl Step {
             Self::RemoveCacerts(c) => ("remove-cacerts", vec![c]),
             Self::ForgetMember { cluster, leaver } => ("forget-member", vec![cluster, leaver]),
             Self::RemoveNamespaces(c) => ("remove-namespaces", vec![c]),
+            Self::MakeToken { cluster, peer } => ("make-token", vec![cluster, peer]),
+            Self::AwaitSynced { cluster, peer } => ("await-synced", vec![cluster, peer]),
+            Self::RetireToken { cluster, peer } => ("retire-token", vec![cluster, peer]),
+            Self::InstallRenewer(c) => ("install-renewer", vec![c]),
+            Self::RemoveRenewer(c) => ("remove-renewer", vec![c]),
+            Self::RenewCacerts(c) => ("renew-cacerts", vec![c]),
+            Self::AwaitReissue(c) => ("await-reissue", vec![c]),
+            Self::SettleCacerts(c) => ("settle-cacerts", vec![c]),
             Self::InstallSample(c) => ("install-sample", vec![c]),
             Self::RemoveSample(c) => ("remove-sample", vec![c]),
+            Self::CreateNextRoot => ("create-next-root", vec![]),
+            Self::AnnounceRoot(c) => ("announce-root", vec![c]),
+            Self::RestartWorkloads(c) => ("restart-workloads", vec![c]),
+            Self::DistributeRoot(c) => ("distribute-root", vec![c]),
+            Self::SwitchIssuer(c) => ("switch-issuer", vec![c]),
+            Self::RetireRoot(c) => ("retire-root", vec![c]),
+            Self::RebindRoot(c) => ("rebind-root", vec![c]),
+            Self::RestoreIssuer(c) => ("restore-issuer", vec![c]),
+            Self::WithdrawRoot(c) => ("withdraw-root", vec![c]),
+            Self::CloseRotation(c) => ("close-rotation", vec![c]),
         }
     }
 
@@ -232,8 +301,50 @@ impl Step {
                 format!("remove {leaver} from the record in {cluster}")
             }
             Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
+            Self::MakeToken { cluster, peer } => {
+                format!("make {peer}'s next token in {cluster}, beside the present one")
+            }
+            Self::AwaitSynced { cluster, peer } => {
+                format!("wait until every istiod replica in {cluster} has synced with {peer} again")
+            }
+            Self::RetireToken { cluster, peer } => {
+                format!("delete {peer}'s former token in {cluster} and check that it is refused")
+            }
+            Self::InstallRenewer(c) => format!("install the renewer in {c}"),
+            Self::RemoveRenewer(c) => format!("remove the renewer from {c}"),
+            Self::RenewCacerts(c) => {
+                format!("put the new intermediate into Secret cacerts in {c}")
+            }
+            Self::AwaitReissue(c) => {
+                format!("wait until {c}'s proxies have certificates of it")
+            }
+            Self::SettleCacerts(c) => {
+                format!("take the throw-away root out of {c} again")
+            }
             Self::InstallSample(c) => format!("install the sample apps in {c}"),
             Self::RemoveSample(c) => format!("remove the sample apps from {c}"),
+            Self::CreateNextRoot => {
+                "make the root that takes the place of the mesh's in the vault".into()
+            }
+            Self::AnnounceRoot(c) => {
+                format!("write down in {c} which root takes the place of which")
+            }
+            Self::RestartWorkloads(c) => {
+                format!("restart the workloads in {c} whose proxies cannot follow a change of root")
+            }
+            Self::DistributeRoot(c) => format!("have everything in {c} trust both roots"),
+            Self::SwitchIssuer(c) => {
+                format!("have {c} sign under the new root, and every proxy follow")
+            }
+            Self::RetireRoot(c) => format!("have nothing in {c} trust the old root"),
+            Self::RebindRoot(c) => format!("bind {c} to the new root"),
+            Self::RestoreIssuer(c) => {
+                format!("have {c} sign under the old root again, and every proxy follow")
+            }
+            Self::WithdrawRoot(c) => format!("have nothing in {c} trust the new root"),
+            Self::CloseRotation(c) => {
+                format!("write down in {c} that its root does not change any more")
+            }
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Way;
-use crate::{cluster::forward::Response, name::ClusterName, pki};
+use crate::{cluster::forward::Response, name::ClusterName};
 
 /// What came back when a probe was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -255,22 +254,6 @@ pub(crate) struct Endpoint {
 /// The endpoints of one Envoy cluster in the answer of `/clusters?format=json`.
 pub(crate) fn read_endpoints(body: &[u8], name: &str) -> Vec<Endpoint> {
     read_all(body, |cluster| cluster == name)
-}
-
-/// The roots of the bundle that a sidecar trusts, by their public keys.
-pub(super) fn read_roots(body: &[u8]) -> Vec<String> {
-    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-    let secrets = answer["configs"].as_array().into_iter().flatten();
-    let mut bundles = secrets
-        .filter(|secret| secret["name"] == "ROOTCA")
-        .map(|secret| {
-            let bundle = &secret["secret"]["validation_context"]["trusted_ca"];
-            let pem = bundle["inline_bytes"]
-                .as_str()
-                .and_then(|text| STANDARD.decode(text).ok());
-            pem.or_else(|| Some(bundle["inline_string"].as_str()?.as_bytes().to_vec()))
-        });
-    pki::roots(&bundles.next().flatten().unwrap_or_default())
 }
 
 /// The endpoints of those Envoy clusters whose name is wanted.

@@ -62,6 +62,18 @@ pub(super) fn cidr(text: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a container image: what stands in a Pod, without a tag or with one.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    match starts && text.len() <= 255 && text.chars().all(plain) {
+        true => Ok(text.into()),
+        false => Err(format!(
+            "{text:?} is not the name of an image: write \"registry.example.com/meshlink:1.0\""
+        )),
+    }
+}
+
 /// An address of an API server, for others to use.
 pub(super) fn https(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("https://").unwrap_or_default();

@@ -27,6 +27,11 @@ struct Document {
     gateway: Option<GatewayKeys>,
     /// The certificates.
     trust: Option<TrustKeys>,
+    /// The accounts by which the members' istiods read each other.
+    readers: Option<ReadersKeys>,
+    /// What renews in each member what that member uses; nothing does where this is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renewer: Option<RenewerKeys>,
     /// The members, each on a network of its own.
     #[schemars(length(min = 1))]
     clusters: Vec<ClusterKeys>,
@@ -108,6 +113,23 @@ struct TrustKeys {
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Readers")]
+struct ReadersKeys {
+    /// How old a token may become that does not end by itself, as "90d". Default: 90d.
+    #[schemars(regex(pattern = r"^\d+[ydhm]$"))]
+    max_age: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Renewer")]
+struct RenewerKeys {
+    /// The image it runs from: meshlink as a container, from a registry of yours.
+    image: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Cluster")]
 struct ClusterKeys {
     /// Its name in the mesh; derived from how it is found, where absent.
@@ -180,6 +202,12 @@ fn document(mesh: &Mesh) -> Document {
             root_lifetime: Some(lifetime::write(mesh.trust.root_lifetime)),
             intermediate_lifetime: Some(lifetime::write(mesh.trust.intermediate_lifetime)),
             dns_names: mesh.trust.dns_names.clone(),
+        }),
+        readers: Some(ReadersKeys {
+            max_age: Some(lifetime::write(mesh.readers.max_age)),
+        }),
+        renewer: mesh.renewer.as_ref().map(|renewer| RenewerKeys {
+            image: renewer.image.clone(),
         }),
         clusters: mesh.clusters.iter().map(cluster).collect(),
     }

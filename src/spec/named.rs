@@ -1,7 +1,7 @@
 //! A mesh from names on the command line.
 
 use super::members::MOST;
-use super::{Error, Gateway, Istio, Member, Mesh, Reach, Trust};
+use super::{Error, Gateway, Istio, Member, Mesh, Reach, Readers, Trust};
 use crate::name::{self, ClusterName};
 
 /// The mesh id and the trust domain where nothing else is said.
@@ -45,6 +45,8 @@ pub(super) fn mesh(names: &[String]) -> Result<Mesh, Error> {
         istio: Istio::default(),
         gateway: Gateway::default(),
         trust: Trust::default(),
+        readers: Readers::default(),
+        renewer: None,
         clusters: clusters.into_iter().map(|(member, _)| member).collect(),
     })
 }

@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Authority, Exposure, Gateway, Istio, KeyType, Mesh, OLDEST_ISTIO, Problem, Problems, Trust,
-    Values, check,
+    Authority, Exposure, Gateway, Istio, KeyType, Mesh, OLDEST_ISTIO, Problem, Problems, Readers,
+    Renewer, Trust, Values, check,
     fields::{At, Fields, Sink},
     lifetime, members,
     named::{ID, TRUST_DOMAIN},
@@ -70,6 +70,8 @@ fn document(f: &mut Fields<'_>, folder: &Path) -> Option<Mesh> {
         .get("gateway")
         .and_then(|at| at.fields(|f| gateway(f, folder)));
     let trust = f.get("trust").and_then(|at| at.fields(trust));
+    let readers = f.get("readers").and_then(|at| at.fields(readers));
+    let renewer = f.get("renewer").and_then(|at| at.fields(renewer).flatten());
     let clusters = f.get("clusters").map(|at| members::list(&at));
     if clusters.is_none() {
         f.at.wrong("has no clusters: write \"clusters:\" with one \"- name: …\" for each");
@@ -80,8 +82,27 @@ fn document(f: &mut Fields<'_>, folder: &Path) -> Option<Mesh> {
         istio: istio.unwrap_or_default(),
         gateway: gateway.unwrap_or_default(),
         trust: trust.unwrap_or_default(),
+        readers: readers.unwrap_or_default(),
+        renewer,
         clusters: clusters?,
     })
+}
+
+fn readers(f: &mut Fields<'_>) -> Readers {
+    let mut readers = Readers::default();
+    let age = f.get("maxAge").and_then(|at| at.read(lifetime::read));
+    set(&mut readers.max_age, age);
+    readers
+}
+
+fn renewer(f: &mut Fields<'_>) -> Option<Renewer> {
+    let image = f.get("image");
+    if image.is_none() {
+        f.at.wrong(
+            "has no image: write \"image:\" with the name of one that your clusters can pull",
+        );
+    }
+    image?.read(str::parse)
 }
 
 /// What was written, or else the default; none if what was written is wrong.

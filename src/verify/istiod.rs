@@ -12,10 +12,9 @@ use crate::{
     cluster::{self, Cluster},
     hint::Hint,
     name::ClusterName,
+    observe::{Ends, MONITORING},
     spec::{GATEWAY_PORT, Member},
 };
-
-const PORT: u16 = 15014;
 
 /// A cluster, as one istiod replica knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,21 +60,13 @@ pub(crate) struct Replica {
     pub unasked: Option<String>,
 }
 
-/// When the certificates end that a replica signs with, in seconds: replicas of one istiod that say different things do
-/// not run with the same certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
-    root: i64,
-    chain: i64,
-}
-
 /// Asks one replica.
 pub(crate) async fn ask(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
 ) -> Result<Replica, cluster::Error> {
-    let mut port = cluster.open_port(namespace, pod, PORT).await?;
+    let mut port = cluster.open_port(namespace, pod, MONITORING).await?;
     let clusters = port.get("/debug/clusterz").await?;
     let gateways = port.get("/debug/networkz").await?;
     Ok(Replica {
@@ -90,30 +81,12 @@ pub(crate) async fn ask(
     })
 }
 
-/// When the certificates end that a replica signs with; nothing where it does not say.
-pub(super) async fn ends(cluster: &Cluster, namespace: &str, pod: &str) -> Option<Ends> {
-    let answer = cluster.get(namespace, pod, PORT, "/metrics").await.ok()?;
-    let text = String::from_utf8_lossy(&answer.body);
-    Some(Ends {
-        root: gauge(&text, "citadel_server_root_cert_expiry_timestamp")?,
-        chain: gauge(&text, "citadel_server_cert_chain_expiry_timestamp")?,
-    })
-}
-
-/// The value of a gauge, in whole seconds; Prometheus writes large ones as `2.1e+09`.
-fn gauge(text: &str, name: &str) -> Option<i64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let value: f64 = line.trim_start_matches(|c| c != ' ').trim().parse().ok()?;
-    #[expect(clippy::cast_possible_truncation, reason = "seconds of this age")]
-    (value.is_finite() && value > 0.0).then_some(value as i64)
-}
-
 /// Whether the replicas of one istiod sign with the same certificates, by when these end; nothing where they do. The one
 /// that differs from most of the others is named; of two, the one that started first is taken to be right.
-pub(super) fn alike(from: &ClusterName, replicas: &[(&str, Option<Ends>)]) -> Option<Check> {
+pub(super) fn alike(from: &ClusterName, replicas: &[(String, Option<Ends>)]) -> Option<Check> {
     let known: Vec<_> = replicas
         .iter()
-        .filter_map(|(pod, ends)| Some((*pod, (*ends)?)))
+        .filter_map(|(pod, ends)| Some((pod.as_str(), (*ends)?)))
         .collect();
     let count = |ends: Ends| known.iter().filter(|(_, other)| *other == ends).count();
     let most = known.iter().rev().max_by_key(|(_, ends)| count(*ends))?.1;
@@ -175,7 +148,9 @@ pub(crate) async fn proxies(
     namespace: &str,
     pod: &str,
 ) -> Result<Vec<Proxy>, cluster::Error> {
-    let answer = cluster.get(namespace, pod, PORT, "/debug/syncz").await?;
+    let answer = cluster
+        .get(namespace, pod, MONITORING, "/debug/syncz")
+        .await?;
     let all = serde_json::from_slice::<Option<_>>(&answer.body);
     Ok(all.ok().flatten().unwrap_or_default())
 }
@@ -188,7 +163,7 @@ pub(crate) async fn holds_endpoints(
     of: &ClusterName,
 ) -> Result<bool, cluster::Error> {
     let shards = cluster
-        .get(namespace, pod, PORT, "/debug/endpointShardz")
+        .get(namespace, pod, MONITORING, "/debug/endpointShardz")
         .await?;
     // Shards are keyed by registry and cluster, wherever in the answer they stand.
     let key = format!("\"Kubernetes/{of}\"");
@@ -342,16 +317,14 @@ mod tests {
 
     #[test]
     fn a_replica_with_other_certificates_is_named() {
-        let text = "# HELP x\ncitadel_server_root_cert_expiry_timestamp 2.095459199e+09\ncitadel_server_root_cert_expiry_seconds 3e+08\n";
-        let read = |name| gauge(text, name);
-        assert_eq!(
-            read("citadel_server_root_cert_expiry_timestamp"),
-            Some(2_095_459_199)
-        );
-        assert_eq!(read("citadel_server_cert_chain_expiry_timestamp"), None);
         let a: ClusterName = "a".parse().unwrap();
         let ends = |root, chain| Some(Ends { root, chain });
-        let alike = |replicas: &[(&str, Option<Ends>)]| alike(&a, replicas).map(|c| c.evidence);
+        let alike = |replicas: &[(&str, Option<Ends>)]| {
+            let replicas = replicas
+                .iter()
+                .map(|(pod, ends)| ((*pod).to_owned(), *ends));
+            alike(&a, &replicas.collect::<Vec<_>>()).map(|c| c.evidence)
+        };
         assert_eq!(
             alike(&[("p1", ends(9, 5)), ("p2", ends(9, 5)), ("p3", None)]),
             None

@@ -8,7 +8,7 @@ use super::{Check, Claim, Outcome, check};
 use crate::{
     hint::Hint,
     name::ClusterName,
-    observe::{RemoteSecretSeen, Seen},
+    observe::{ReaderSeen, RemoteSecretSeen, Seen},
     probe::Endpoint,
     spec::GATEWAY_PORT,
 };
@@ -33,16 +33,15 @@ pub(crate) fn configured(
             hints,
         );
     };
-    let (outcome, evidence) = judge(
-        secret,
-        there
-            .readers
-            .get(from.as_str())
-            .and_then(|r| r.token.as_deref()),
-        now,
-    );
+    let (mut outcome, mut evidence) = judge(secret, there.readers.get(from.as_str()), now);
+    let mut hint = Hint::join_again([from, to]);
+    if let Some(why) = secret.other_authorities(&there.authorities)
+        && outcome == Outcome::Ok
+    {
+        (outcome, evidence) = (Outcome::Warning, why.to_owned());
+        hint = Hint::meshlink(["renew", "--what", "api-cas"]);
+    }
     let evidence = format!("{}: {evidence}", secret.secret);
-    let hint = Hint::join_again([from, to]);
     let hints = if outcome == Outcome::Ok {
         vec![]
     } else {
@@ -51,26 +50,45 @@ pub(crate) fn configured(
     check(Claim::Configured, from, to, outcome, evidence, hints)
 }
 
-fn judge(secret: &RemoteSecretSeen, token: Option<&str>, now: Timestamp) -> (Outcome, String) {
+fn judge(
+    secret: &RemoteSecretSeen,
+    reader: Option<&ReaderSeen>,
+    now: Timestamp,
+) -> (Outcome, String) {
     if !secret.problems.is_empty() {
         return (Outcome::Failed, secret.problems.join("; "));
     }
-    let ours = token.is_none_or(|t| Some(t) == secret.token.as_deref());
-    match secret.expires {
-        _ if !ours => (
-            Outcome::Failed,
-            "it does not hold the reader account's present token".into(),
-        ),
-        Some(at) if at <= now => (Outcome::Failed, format!("its token expired at {at}")),
-        Some(at) => (
+    let failed = |why: &str| (Outcome::Failed, why.to_owned());
+    let tokens = reader.map(|r| r.tokens.as_slice()).unwrap_or_default();
+    let held = reader.and_then(|r| r.holding(secret.token.as_ref()));
+    let known = tokens.iter().any(|t| t.token.is_some());
+    match (&secret.bound, secret.expires) {
+        (_, Some(at)) if at <= now => (Outcome::Failed, format!("its token expired at {at}")),
+        (Some(bound), _) if reader.is_some_and(|r| !r.is_anchored(bound)) => {
+            failed("its token was bound to a Secret that is gone")
+        }
+        (None, _) if known && held.is_none() => {
+            failed("it does not hold the reader account's present token")
+        }
+        (_, Some(at)) => (
             Outcome::Ok,
             format!("opens {}, token until {at}", secret.server),
         ),
-        None => (
-            Outcome::Ok,
-            format!("opens {}, token never expires", secret.server),
-        ),
+        (_, None) => {
+            let made = held.and_then(|token| token.made);
+            let age = made.map(|made| format!(", {} days old", age(made, now)));
+            let age = age.unwrap_or_default();
+            (
+                Outcome::Ok,
+                format!("opens {}, token never expires{age}", secret.server),
+            )
+        }
     }
+}
+
+/// How old something is, in whole days.
+fn age(made: Timestamp, now: Timestamp) -> i64 {
+    (now.as_second() - made.as_second()).div_euclid(24 * 3600)
 }
 
 /// The proxy holds exactly the gateway's addresses for the peer, and no pod address.
@@ -137,6 +155,7 @@ pub(crate) fn endpoints(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::{Made, TokenSeen};
 
     fn names() -> (ClusterName, ClusterName) {
         ("a".parse().unwrap(), "b".parse().unwrap())
@@ -191,9 +210,18 @@ mod tests {
         let there = |token: &str| Seen {
             readers: [(
                 "a".to_owned(),
-                crate::observe::ReaderSeen {
-                    token: Some(token.into()),
-                    ca: None,
+                ReaderSeen {
+                    tokens: vec![TokenSeen {
+                        number: 1,
+                        secret: Made {
+                            name: "x".into(),
+                            uid: "1".into(),
+                        },
+                        made: Some("2025-12-22T00:00:00Z".parse().unwrap()),
+                        until: None,
+                        token: Some(token.into()),
+                    }],
+                    anchor: None,
                 },
             )]
             .into(),
@@ -210,6 +238,21 @@ mod tests {
             Outcome::Failed
         );
         assert_eq!(outcome(secret(None), "other"), Outcome::Failed);
+        let check = configured(&a, &b, &seen(secret(None)), &there("t"), now);
+        assert!(check.evidence.ends_with("token never expires, 10 days old"));
+        let bound = RemoteSecretSeen {
+            bound: Some("2".into()),
+            ..secret(Some("2026-01-02T00:00:00Z"))
+        };
+        assert_eq!(outcome(bound.clone(), "t"), Outcome::Failed, "cut off");
+        let mut anchored = there("t");
+        let reader = anchored.readers.get_mut("a").unwrap();
+        reader.anchor = Some(Made {
+            name: "x".into(),
+            uid: "2".into(),
+        });
+        let check = configured(&a, &b, &seen(bound), &anchored, now);
+        assert_eq!(check.outcome, Outcome::Ok, "{}", check.evidence);
         assert_eq!(
             configured(&a, &b, &Seen::default(), &there("t"), now).outcome,
             Outcome::Failed

@@ -187,13 +187,14 @@ fn our_variables_are_named_at_one_place() {
 }
 
 /// The rooms, from the outside in. A room uses only those further in, and never its equals.
-const ROOMS: [&[&str]; 13] = [
+const ROOMS: [&[&str]; 14] = [
     &["cli"],
     &["link"],
     &["report"],
     &["engine"],
     &["plan"],
     &["verify"],
+    &["ends"],
     &["observe"],
     &["probe"],
     &["aws"],
@@ -288,7 +289,7 @@ fn few_items_are_public() {
             .sum::<usize>()
     };
     let counts = ["src", "crates/helm-engine/src", "crates/istio-sandbox/src"].map(count);
-    let most = [185, 85, 185];
+    let most = [188, 85, 188];
     assert!(
         counts.iter().zip(most).all(|(n, most)| *n <= most),
         "{counts:?}, not {most:?}"

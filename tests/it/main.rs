@@ -34,6 +34,9 @@ mod dead;
 mod embedded;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod ends;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
@@ -78,7 +81,13 @@ mod ownership_matrix;
 mod plan;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod readers;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod render;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod rotate;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]

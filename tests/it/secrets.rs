@@ -75,6 +75,87 @@ fn releases(world: &World) -> String {
     text
 }
 
+/// The tokens in the remote secrets, and those of readers' token Secrets.
+fn tokens(world: &World) -> Vec<(String, String)> {
+    let mut all = vec![];
+    for (cluster, peer) in [("eks-1", "eks-2"), ("eks-2", "eks-1")] {
+        let secret = world.get(
+            cluster,
+            &istio("secrets", &format!("istio-remote-secret-{peer}")),
+        );
+        let config = STANDARD
+            .decode(secret["data"][peer].as_str().unwrap())
+            .unwrap();
+        let config = String::from_utf8(config).unwrap();
+        let token = config
+            .lines()
+            .find_map(|l| l.trim().strip_prefix("token: "))
+            .unwrap();
+        let name = format!("the token by which {cluster} reads {peer}");
+        all.push((name.clone(), token.to_owned()));
+        all.extend(spellings(&name, token.as_bytes()));
+    }
+    all
+}
+
+#[test]
+fn no_token_that_is_renewed_occurs_anywhere_but_where_it_belongs() {
+    let world = World::new(2);
+    let renewer = "renewer: {image: registry.example.com/meshlink:1}\n";
+    let write = |more: &str| {
+        let mesh = format!("{more}clusters: [{{name: eks-1}}, {{name: eks-2}}]\n");
+        fs::write(world.user.here().join("mesh.yaml"), mesh).unwrap();
+    };
+    let (mut told, mut canaries) = (vec![], vec![]);
+    let mut say = |args: &str, canaries: &mut Vec<_>| {
+        let answer = world.run(args);
+        assert!(matches!(answer.code, Some(0 | 10)), "{answer}");
+        told.push((
+            args.to_owned(),
+            format!("{}{}", answer.stdout, answer.stderr),
+        ));
+        canaries.extend(tokens(&world));
+    };
+    write("");
+    say("join -f mesh.yaml -vvv", &mut canaries);
+    world.advance(91);
+    say("plan renew -f mesh.yaml -vvv -o json", &mut canaries);
+    say(
+        "renew -f mesh.yaml --what tokens -vvv -o json",
+        &mut canaries,
+    );
+    write(renewer);
+    say("join -f mesh.yaml -vvv -o json", &mut canaries);
+    world.advance_by(20 * 3600);
+    say("renew -f mesh.yaml --what tokens -vvv", &mut canaries);
+    world.advance_by(20 * 3600);
+    let answer = crate::readers::renewer(&world, "eks-1", "-vvv -o json").ends(0);
+    told.push((
+        "the renewer".into(),
+        format!("{}{}", answer.stdout, answer.stderr),
+    ));
+    canaries.extend(tokens(&world));
+    told.push(("the journal".into(), world.journal()));
+    for member in ["eks-1", "eks-2"] {
+        for path in ["configmaps", "events"] {
+            let all = world.get(member, &format!("/api/v1/namespaces/istio-system/{path}"));
+            told.push((format!("{member}'s {path}"), all.to_string()));
+        }
+    }
+    let distinct: std::collections::BTreeSet<_> = canaries.iter().map(|(_, text)| text).collect();
+    assert!(
+        distinct.len() >= 3 * 7,
+        "each was really replaced: {}",
+        distinct.len()
+    );
+    assert!(told.iter().any(|(_, text)| text.contains("DEBUG")));
+    for (name, canary) in &canaries {
+        for (place, text) in &told {
+            assert!(!text.contains(canary), "{name} is in {place}");
+        }
+    }
+}
+
 #[test]
 fn no_key_or_token_occurs_anywhere_but_where_it_belongs() {
     let world = World::new(2);

@@ -71,6 +71,19 @@ pub const VERSION: &str = "v1.36.3";
 /// How long the real control plane takes for what it does "a moment later".
 const MOMENT: Duration = Duration::from_millis(5);
 
+/// A step by which the authority of a server is changed, as EKS changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// A successor: everything in the cluster is told to trust it too, and it signs nothing yet.
+    Append,
+    /// The server's certificate is from the newest authority. Every connection ends, as when servers are replaced.
+    Sign,
+    /// It is from the oldest again.
+    RollBack,
+    /// Nothing in the cluster trusts any but the newest.
+    Retire,
+}
+
 /// A server that could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -152,12 +165,16 @@ pub(crate) struct Server {
     hooks: Arc<Hooks>,
     counters: Counters,
     faults: Faults,
-    identity: Identity,
+    identity: Mutex<Identity>,
 }
 
 impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what the control plane does a moment after a write.
@@ -201,9 +218,10 @@ impl Api {
             clock: options.clock,
             hooks: hooks.clone(),
             later: Vec::new(),
-            ca_pem: identity.ca_pem.clone(),
+            ca_pem: identity.ca_pem(),
             kubelet: options.kubelet,
             keys,
+            longest_token: None,
         };
         state.bootstrap();
         let (counters, faults) = (Counters::default(), Faults::new());
@@ -215,7 +233,7 @@ impl Api {
             hooks,
             counters,
             faults,
-            identity,
+            identity: Mutex::new(identity),
         })))
     }
 
@@ -253,7 +271,7 @@ impl Api {
     /// A kubeconfig with the admin's token for a server that listens.
     #[must_use]
     pub fn kubeconfig(&self, server: &str, cluster: &str, user: &str) -> String {
-        let ca = STANDARD.encode(&self.0.identity.ca_pem);
+        let ca = STANDARD.encode(self.ca_pem());
         let token = self.admin_token();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\n\
@@ -269,10 +287,37 @@ impl Api {
         self.0.state().keys.admin().to_owned()
     }
 
-    /// The certificate authority of the server, as PEM.
+    /// The certificate authorities of the server, as PEM: two while one takes the place of the other.
     #[must_use]
-    pub fn ca_pem(&self) -> &str {
-        &self.0.identity.ca_pem
+    pub fn ca_pem(&self) -> String {
+        self.0.identity().ca_pem()
+    }
+
+    /// Goes on with a change of the server's authority.
+    ///
+    /// # Errors
+    /// If a certificate cannot be made.
+    pub fn change_authority(&self, step: Authority) -> Result<(), Error> {
+        let mut identity = self.0.identity();
+        match step {
+            Authority::Append => identity.append()?,
+            Authority::Sign => identity.sign_with(true)?,
+            Authority::RollBack => identity.sign_with(false)?,
+            Authority::Retire => identity.retire(),
+        }
+        drop(identity);
+        self.publish_authorities();
+        Ok(())
+    }
+
+    fn publish_authorities(&self) {
+        let bundle = self.ca_pem();
+        self.0.state().publish_authorities(bundle);
+    }
+
+    /// Tokens are granted for no longer than this from now on, whatever is asked for: 24 h on EKS and AKS.
+    pub fn grant_at_most(&self, seconds: i64) {
+        self.0.state().longest_token = Some(seconds);
     }
 
     /// Requests so far, by verb and resource.

@@ -8,6 +8,7 @@ use super::environment::variable;
 use crate::{
     hint::word,
     name::{ClusterName, MeshId},
+    spec::Renewer,
 };
 
 /// Which mesh, and how to get at its clusters.
@@ -56,6 +57,9 @@ pub(crate) struct Sources {
     /// Values for the gateway chart
     #[arg(long, value_name = "FILE", env = variable::GATEWAY_VALUES, hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) gateway_values: Vec<PathBuf>,
+    /// Run a renewer in every member, from this image of meshlink: tokens then live for a day. As renewer: in a mesh file; without either, there is none
+    #[arg(long, value_name = "IMAGE", help_heading = "Mesh")]
+    pub(crate) renewer: Option<Renewer>,
 }
 
 /// How a command that changes clusters goes about it.
@@ -135,7 +139,7 @@ fn flag(name: &str, value: &Option<String>) -> Option<String> {
 }
 
 /// A time as people write it: `90s`, `15m`, `1h 30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()
         .map_err(|_| "write it like 15m or 1h30m".to_owned())?;

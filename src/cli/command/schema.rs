@@ -32,6 +32,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<super::sample::Calls>(),
         schema::<super::ca::Made>(),
         schema::<super::ca::Certificates>(),
+        schema::<crate::link::within::Renewed>(),
+        schema::<super::rotate::Shown>(),
         #[cfg(feature = "sandbox")]
         schema::<super::sandbox::Running>(),
         super::terraform::schema(),

@@ -17,7 +17,7 @@ use crate::{
 
 /// What is agreed to with the account of a peer.
 const READERS: &str = "a reader account reads every Secret of its cluster, cacerts with its CA key included, and its \
-    token does not expire: whoever reads a member's remote secrets has the keys of its peers (see SECURITY.md)";
+    token does not expire unless a renewer runs: whoever reads a member's remote secrets has the keys of its peers (see SECURITY.md)";
 
 /// What a plan would do. With `verbose`, why, and every field of what is missing.
 pub(crate) fn render(plan: &Plan, verbose: bool, style: Style) -> String {

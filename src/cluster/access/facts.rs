@@ -7,6 +7,7 @@ use base64::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Link;
 use crate::{cluster::Token, digest::sha256_hex};
 
 /// One cluster in a remote secret, without its token.
@@ -21,6 +22,9 @@ pub(crate) struct RemoteSecretFacts {
     pub(crate) server: Option<String>,
     /// SHA-256 of the CA bundle, in hex.
     pub(crate) ca_sha256: Option<String>,
+    /// The CA bundle, as PEM.
+    #[serde(skip)]
+    pub(crate) ca: Vec<u8>,
     /// What the token says of itself.
     pub(crate) token: Option<TokenFacts>,
     /// SHA-256 of the token, in hex: equal tokens can be told, and nothing else.
@@ -37,6 +41,10 @@ pub(crate) struct TokenFacts {
     pub(crate) subject: Option<String>,
     /// When it ends, in seconds since 1970; a token without this date never does.
     pub(crate) expires: Option<i64>,
+    /// When it was made, in seconds since 1970.
+    pub(crate) issued: Option<i64>,
+    /// The UID of the Secret that it hangs on.
+    pub(crate) bound: Option<String>,
 }
 
 /// What is wrong with a remote secret as it stands.
@@ -104,6 +112,27 @@ pub(crate) fn tokens(secret: &Value) -> Vec<(String, Token)> {
     data.into_iter().flatten().filter_map(token).collect()
 }
 
+/// Each cluster in a remote secret, with everything that is needed to reach it as istiod does; those that are not whole
+/// are left out.
+pub(crate) fn links(secret: &Value) -> Vec<Link> {
+    let link = |(cluster, data): (&String, &Value)| {
+        let bytes = zeroize::Zeroizing::new(STANDARD.decode(data.as_str()?).ok()?);
+        let config: Value = serde_saphyr::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
+        let entry = &config["clusters"][0]["cluster"];
+        Some(Link {
+            cluster: cluster.parse().ok()?,
+            server: entry["server"].as_str()?.to_owned(),
+            ca: STANDARD
+                .decode(entry["certificate-authority-data"].as_str()?)
+                .ok()?,
+            token: Token::new(config["users"][0]["user"]["token"].as_str()?.to_owned()),
+            tls_server_name: entry["tls-server-name"].as_str().map(str::to_owned),
+        })
+    };
+    let data = secret["data"].as_object();
+    data.into_iter().flatten().filter_map(link).collect()
+}
+
 fn facts(secret: &str, cluster: &str, data: &str) -> RemoteSecretFacts {
     let bytes = zeroize::Zeroizing::new(STANDARD.decode(data).unwrap_or_default());
     let config = std::str::from_utf8(&bytes)
@@ -114,6 +143,7 @@ fn facts(secret: &str, cluster: &str, data: &str) -> RemoteSecretFacts {
         cluster: cluster.into(),
         server: None,
         ca_sha256: None,
+        ca: Vec::new(),
         token: None,
         token_sha256: None,
         problems: Vec::new(),
@@ -129,8 +159,10 @@ fn facts(secret: &str, cluster: &str, data: &str) -> RemoteSecretFacts {
     facts.server = entry["server"].as_str().map(str::to_owned);
     let ca = entry["certificate-authority-data"]
         .as_str()
-        .and_then(|ca| STANDARD.decode(ca).ok());
-    facts.ca_sha256 = ca.filter(|ca| !ca.is_empty()).map(|ca| sha256_hex(&ca));
+        .and_then(|ca| STANDARD.decode(ca).ok())
+        .unwrap_or_default();
+    facts.ca_sha256 = (!ca.is_empty()).then(|| sha256_hex(&ca));
+    facts.ca = ca;
     if let Some(token) = user["token"].as_str() {
         facts.token = Some(token_facts(token));
         facts.token_sha256 = Some(sha256_hex(token.as_bytes()));
@@ -205,6 +237,10 @@ pub(crate) fn token_facts(token: &str) -> TokenFacts {
     TokenFacts {
         subject: claims["sub"].as_str().map(str::to_owned),
         expires: claims["exp"].as_i64(),
+        issued: claims["iat"].as_i64(),
+        bound: claims["kubernetes.io"]["secret"]["uid"]
+            .as_str()
+            .map(str::to_owned),
     }
 }
 
@@ -256,7 +292,9 @@ mod tests {
             token_facts("opaque"),
             TokenFacts {
                 subject: None,
-                expires: None
+                expires: None,
+                issued: None,
+                bound: None,
             }
         );
     }

@@ -59,8 +59,24 @@ fn list(missing: &[Access]) -> String {
         .join(", ")
 }
 
+/// How much of what a remote secret is for is tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trial {
+    /// That it opens the API server. What its account may do is what it might do before.
+    Opens,
+    /// And that its account may read what istiod and istioctl read.
+    Reads {
+        /// Secrets too.
+        secrets: bool,
+    },
+}
+
 /// What istiod does with a remote secret, from here: exactly its server, CA and token.
-pub(crate) async fn try_kubeconfig(link: &Link, options: &ConnectOptions) -> Result<(), Refused> {
+pub(crate) async fn try_kubeconfig(
+    link: &Link,
+    trial: Trial,
+    options: &ConnectOptions,
+) -> Result<(), Refused> {
     let other = |source| Refused::Other {
         server: link.server.clone(),
         source: Box::new(source),
@@ -87,8 +103,11 @@ pub(crate) async fn try_kubeconfig(link: &Link, options: &ConnectOptions) -> Res
         Ok(()) | Err(Refused::Forbidden { .. }) => {}
         Err(refused) => return Err(refused),
     }
+    let Trial::Reads { secrets } = trial else {
+        return Ok(());
+    };
     let missing = cluster
-        .review(&wanted())
+        .review(&wanted(secrets))
         .await
         .map_err(|error| sort(link, error))?;
     if missing.is_empty() {
@@ -128,9 +147,9 @@ fn sort(link: &Link, error: Error) -> Refused {
 }
 
 /// The rights of [`super::roles`], as questions.
-fn wanted() -> Vec<Access> {
+fn wanted(secrets: bool) -> Vec<Access> {
     let mut wanted = Vec::new();
-    for role in super::roles() {
+    for role in super::roles(secrets) {
         let namespace = role["metadata"]["namespace"].as_str();
         for rule in role["rules"].as_array().into_iter().flatten() {
             let words = |key: &str| {
@@ -161,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_rule_is_asked_for() {
-        let wanted: Vec<_> = wanted().iter().map(ToString::to_string).collect();
+        let wanted: Vec<_> = wanted(true).iter().map(ToString::to_string).collect();
         assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 5 + 1));
         for one in [
             "watch secrets",

@@ -2,17 +2,21 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Evidence, StepContext, release::deletion, seen};
+use super::{
+    Evidence, StepContext,
+    readers::{self, token_in},
+    release::deletion,
+    seen,
+};
 use crate::{
     aws::{call, remains::Former},
     cluster::{
-        self, Cluster, Delete, Deleted, Kind, Ref, Token,
+        self, Cluster, Delete, Deleted, Kind, Ref,
         access::{self, ISTIO_SYSTEM},
-        connect, object, wait,
+        object, wait,
     },
     engine::Error,
     hint::Hint,
@@ -181,13 +185,10 @@ impl StepContext<'_> {
     /// Deletes the account, and sees its token refused.
     pub(super) async fn revoke_reader(&self, name: &ClusterName, peer: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
-        let place = access::token_secret(peer);
-        let token = cluster
-            .find(&place)
-            .await?
-            .and_then(|secret| token(&secret));
+        let secrets = self.token_secrets(cluster, peer).await?;
+        let token = secrets.last().and_then(|(_, secret)| token_in(secret));
         let mut stays = vec![];
-        for reference in access::account_names(peer) {
+        for reference in readers::names(peer, &secrets) {
             stays.extend(self.remove(cluster, &reference).await?);
         }
         self.drop_roles(cluster).await?;
@@ -214,37 +215,13 @@ impl StepContext<'_> {
             .await?;
         let owner = self.owner(cluster)?;
         if !accounts.iter().any(|a| owner.whose(a).is_none()) {
-            for role in access::roles() {
+            for role in access::roles(true) {
                 if let Some(reference) = Ref::of(&role) {
                     self.remove(cluster, &reference).await?;
                 }
             }
         }
         Ok(())
-    }
-
-    async fn until_refused(&self, cluster: &Cluster, token: Token) -> Result<(), Error> {
-        let ca = cluster.ca().map(<[u8]>::to_vec);
-        let with_it = connect::from_parts(
-            cluster.name(),
-            cluster.server(),
-            ca.as_deref(),
-            None,
-            connect::fixed(token),
-            &self.run.connect,
-        )?;
-        let with_it = &with_it;
-        self.until("the deleted account's token is refused", || async move {
-            let code = |e: &cluster::Error| e.failure().and_then(cluster::Failure::code);
-            match with_it.identity().await {
-                Err(error) if code(&error) == Some(401) => Ok(Progress::Done(())),
-                Err(error) if code(&error) != Some(403) => Err(error.into()),
-                _ => Ok(Progress::NotYet(
-                    "the API server still accepts the token".into(),
-                )),
-            }
-        })
-        .await
     }
 
     /// Until the Service is gone, and with it the load balancer its finalizer stands for.
@@ -538,11 +515,6 @@ fn released(service: Option<&Value>) -> Progress<()> {
         }
         progress => progress,
     }
-}
-
-fn token(secret: &Value) -> Option<Token> {
-    let bytes = STANDARD.decode(secret["data"]["token"].as_str()?).ok()?;
-    String::from_utf8(bytes).ok().map(Token::new)
 }
 
 /// AWS was not asked about the load balancer: that its Service is gone is all that is known.

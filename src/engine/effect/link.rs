@@ -1,20 +1,14 @@
-//! Reader accounts and remote secrets.
+//! The way from one member to another, as it is used.
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio::sync::Mutex;
 
-use super::{Evidence, StepContext, seen};
+use super::{Evidence, StepContext};
 use crate::{
-    cluster::{
-        Cluster, Kind, Ref, Token,
-        access::{self, Link},
-        wait,
-    },
+    cluster::{Cluster, Kind, Ref, wait},
     engine::Error,
     name::ClusterName,
-    observe::Layout,
     probe::{Absence, Dialed, Probe},
     spec::GATEWAY_PORT,
     wait::{Progress, Reason},
@@ -24,92 +18,6 @@ use crate::{
 const GREETING: Duration = Duration::from_secs(1);
 
 impl StepContext<'_> {
-    pub(super) async fn grant_reader(&self, name: &ClusterName, peer: &ClusterName) -> Evidence {
-        let cluster = self.cluster(name)?;
-        let objects = self
-            .run
-            .wanted(name)?
-            .readers
-            .get(peer)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        for object in objects {
-            self.write(cluster, object).await?;
-        }
-        let secret = access::token_secret(peer);
-        wait::until(
-            cluster,
-            &secret,
-            self.deadline,
-            wait::secret_has_token,
-            self.say,
-        )
-        .await?;
-        seen(format!(
-            "ServiceAccount for {peer}'s istiod, its token does not expire"
-        ))
-    }
-
-    /// Tried with exactly what is to be written, from here and from the cluster that will use it:
-    /// an istiod that ever saw a secret fail keeps its endpoints for good.
-    pub(super) async fn share_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
-        let link = self.link(from, to).await?;
-        access::try_kubeconfig(&link, &self.run.connect)
-            .await
-            .map_err(|source| Error::Untrusted {
-                from: from.clone(),
-                to: to.clone(),
-                source: Box::new(source),
-            })?;
-        let cluster = self.cluster(to)?;
-        let place = match self.run.layout {
-            Layout::PerPeer => {
-                self.write(cluster, &access::remote_secret(&link)).await?;
-                access::remote_name(from)
-            }
-            Layout::Packed => {
-                let (shards, owner) = (self.run.readings.shards(to), self.owner(cluster)?);
-                match shards.pack(cluster, owner, &link).await? {
-                    access::Packed::In(place) => place,
-                    access::Packed::Foreign { secret, whose } => {
-                        return Err(super::own::foreign(cluster, &secret, &whose).into());
-                    }
-                }
-            }
-        };
-        seen(format!("{place} opens {}", link.server))
-    }
-
-    /// What `to`'s istiod needs to read `from`.
-    pub(super) async fn link(&self, from: &ClusterName, to: &ClusterName) -> Result<Link, Error> {
-        let cluster = self.cluster(from)?;
-        let place = access::token_secret(to);
-        let secret = cluster.find(&place).await?.ok_or_else(|| Error::Missing {
-            cluster: from.clone(),
-            what: format!("{place} is gone"),
-        })?;
-        let read = |key: &str| {
-            let bytes = secret["data"][key]
-                .as_str()
-                .and_then(|data| STANDARD.decode(data).ok());
-            bytes.ok_or_else(|| Error::Missing {
-                cluster: from.clone(),
-                what: format!("{place} has no {key}"),
-            })
-        };
-        let token = String::from_utf8(read("token")?).map_err(|_| Error::Missing {
-            cluster: from.clone(),
-            what: format!("{place} holds no token"),
-        })?;
-        Ok(Link {
-            cluster: from.clone(),
-            server: self.server(from)?.to_owned(),
-            ca: read("ca.crt")?,
-            token: Token::new(token),
-            tls_server_name: None,
-        })
-    }
-
     /// The API server's address as the peers must use it.
     pub(super) fn server(&self, name: &ClusterName) -> Result<&str, Error> {
         match &self.run.member(name)?.peer_server {

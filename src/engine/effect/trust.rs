@@ -1,6 +1,6 @@
 //! The root, who is bound to it, and the certificates istiod signs with.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Evidence, StepContext, seen};
 use crate::{
@@ -9,24 +9,17 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Claim, claim},
-    pki::{self, NewIntermediate, NewRoot, Profile},
+    pki::{self, Cacerts, NewIntermediate, NewRoot, Profile},
     plan::Refusal,
 };
 
 impl StepContext<'_> {
     pub(super) fn create_root(&self) -> Evidence {
-        let (mesh, trust) = (&self.run.mesh.id, &self.run.mesh.trust);
+        let profile = Profile::root()?;
         let root = match self.run.vault.root()? {
             // Another run, or this one before it died, has made it meanwhile.
             Some(root) => root,
-            None => self.run.vault.create_root(&NewRoot {
-                mesh,
-                key: trust.key,
-                lifetime: trust.root_lifetime,
-                embedded: self.run.embedded,
-                profile: &Profile::root()?,
-                now: self.run.now(),
-            })?,
+            None => self.run.vault.create_root(&self.new_root(&profile))?,
         };
         let facts = root.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
@@ -34,6 +27,18 @@ impl StepContext<'_> {
             "root {}, valid until {until}",
             pki::short(&facts.spki_sha256)
         ))
+    }
+
+    pub(super) fn new_root<'a>(&'a self, profile: &'a Profile) -> NewRoot<'a> {
+        let (mesh, trust) = (&self.run.mesh.id, &self.run.mesh.trust);
+        NewRoot {
+            mesh,
+            key: trust.key,
+            lifetime: trust.root_lifetime,
+            embedded: self.run.embedded,
+            profile,
+            now: self.run.now(),
+        }
     }
 
     /// Creating is the vote: whoever comes second finds the first one's root and must agree.
@@ -81,23 +86,23 @@ impl StepContext<'_> {
     }
 
     pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
-        let (mesh, trust) = (&self.run.mesh, &self.run.mesh.trust);
-        let held = self.run.vault.issue_intermediate(&NewIntermediate {
-            mesh: &mesh.id,
-            cluster: name,
-            namespace: &mesh.istio.namespace,
-            names: &trust.dns_names,
-            key: trust.key,
-            lifetime: trust.intermediate_lifetime,
-            profile: &Profile::intermediate()?,
-            now: self.run.now(),
-        })?;
+        let profile = Profile::intermediate()?;
+        let new = self.new_intermediate(name, &profile);
+        let held = self.run.vault.issue_intermediate(&new)?;
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
             "intermediate {}, valid until {until}",
             pki::short(&facts.spki_sha256)
         ))
+    }
+
+    pub(super) fn new_intermediate<'a>(
+        &'a self,
+        name: &'a ClusterName,
+        profile: &'a Profile,
+    ) -> NewIntermediate<'a> {
+        NewIntermediate::of(&self.run.mesh, name, profile, self.run.now())
     }
 
     /// All keys of the Secret in one write: the kubelet swaps them as one.
@@ -110,23 +115,37 @@ impl StepContext<'_> {
                 cluster: name.clone(),
                 what: "the vault has lost its intermediate".into(),
             })?;
-        let cacerts = held.cacerts()?;
-        let data: serde_json::Map<String, Value> = cacerts
-            .secret_data()
-            .iter()
-            .map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
-            .collect();
+        self.write_cacerts(name, &held.cacerts()?).await?;
+        let signer = pki::short(&held.facts().spki_sha256);
+        seen(format!(
+            "Secret {}/cacerts signs with {signer}",
+            self.istio()
+        ))
+    }
+
+    pub(super) async fn write_cacerts(
+        &self,
+        name: &ClusterName,
+        cacerts: &Cacerts,
+    ) -> Result<(), Error> {
+        let data = cacerts.secret_data();
+        let data = data.iter();
+        let data = data.map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())));
+        self.write_cacerts_data(name, data.collect()).await
+    }
+
+    pub(super) async fn write_cacerts_data(
+        &self,
+        name: &ClusterName,
+        data: Map<String, Value>,
+    ) -> Result<(), Error> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {"name": "cacerts", "namespace": self.istio()},
             "data": data,
         });
         self.write(self.cluster(name)?, &secret).await?;
-        let signer = pki::short(&held.facts().spki_sha256);
-        seen(format!(
-            "Secret {}/cacerts signs with {signer}",
-            self.istio()
-        ))
+        Ok(())
     }
 
     /// Pods are deleted one by one by the Deployment's own rollout.

@@ -426,7 +426,7 @@ fn status_proves_who_trusts_whom() {
         (east.clone(), cacerts(&ours, "east")),
         (west.clone(), cacerts(&ours, "west")),
     ];
-    let found = status(Some(ours.facts()), &same, NOW);
+    let found = status(Some(ours.facts()), &[], &same, NOW);
     assert_eq!(found.same_root, Some(true));
     assert_eq!(found.proofs.len(), 2);
     assert_eq!(found.proofs[0].way.len(), 2);
@@ -439,7 +439,7 @@ fn status_proves_who_trusts_whom() {
         (west, cacerts(&theirs, "west")),
         (north, None),
     ];
-    let found = status(Some(ours.facts()), &mixed, NOW);
+    let found = status(Some(ours.facts()), &[], &mixed, NOW);
     assert_eq!(found.same_root, Some(false));
     assert!(
         found
@@ -452,7 +452,7 @@ fn status_proves_who_trusts_whom() {
     let text = serde_json::to_string(&found).unwrap();
     assert!(text.contains("\"same_root\":false") && !text.contains("PRIVATE"));
 
-    assert_eq!(status(None, &[(east, None)], NOW).same_root, None);
+    assert_eq!(status(None, &[], &[(east, None)], NOW).same_root, None);
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn while_roots_change_clusters_of_both_trust_one_another() {
         ("east".parse().unwrap(), set(&old, "east")),
         ("west".parse().unwrap(), set(&new, "west")),
     ];
-    let found = status(None, &clusters, NOW);
+    let found = status(None, &[], &clusters, NOW);
     assert_eq!(found.same_root, Some(true));
     assert_eq!(found.clusters[0].roots.len(), 2);
 }

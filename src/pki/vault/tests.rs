@@ -143,7 +143,7 @@ fn a_root_is_never_overwritten_and_further_ones_are_kept_apart() {
     let old = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
         .unwrap();
-    let second = vault.add_root(&kit.new_root(NOW)).unwrap();
+    let second = vault.add_root(&kit.new_root(NOW), None).unwrap();
     assert_ne!(second.facts().subject, first.facts().subject);
     assert_eq!(vault.root().unwrap().unwrap().facts(), second.facts());
     let numbers: Vec<_> = vault
@@ -167,6 +167,57 @@ fn a_root_is_never_overwritten_and_further_ones_are_kept_apart() {
 }
 
 #[test]
+fn the_root_is_the_one_that_the_members_are_bound_to() {
+    let kit = Kit::new();
+    let vault = kit.vault();
+    let first = kit.create(&vault, NOW).unwrap();
+    let old = vault
+        .issue_intermediate(&kit.new_intermediate(NOW))
+        .unwrap();
+    let key = first.facts().spki_sha256.clone();
+    vault.follow(&key);
+    assert!(vault.next_root().unwrap().is_none(), "there is no other");
+    let second = vault.add_root(&kit.new_root(NOW), None).unwrap();
+    let next = vault.next_root().unwrap().unwrap();
+    assert_eq!(next.facts(), second.facts());
+    let spare = vault.spare(&second.facts().spki_sha256).unwrap().unwrap();
+    assert_ne!(&spare, second.cert());
+    assert!(vault.spare(&key).unwrap().is_none());
+
+    // While one takes the place of the other, both can be signed under, and neither hides the other.
+    let new = vault
+        .issue_under(&kit.new_intermediate(NOW), &second)
+        .unwrap();
+    assert_eq!(new.root(), second.cert());
+    assert_eq!(vault.root().unwrap().unwrap().facts(), first.facts());
+    let held = vault.intermediate(&kit.cluster).unwrap().unwrap();
+    assert_eq!(held.facts(), old.facts());
+    let again = vault
+        .issue_intermediate(&kit.new_intermediate(NOW))
+        .unwrap();
+    assert_eq!(again.facts(), old.facts(), "nothing is made over and over");
+
+    vault.follow(&second.facts().spki_sha256);
+    let held = vault.intermediate(&kit.cluster).unwrap().unwrap();
+    assert_eq!(held.facts(), new.facts());
+    // A root that is not here is not followed: whoever asks is told which one is.
+    vault.follow("00");
+    assert_eq!(vault.root().unwrap().unwrap().facts(), second.facts());
+}
+
+#[test]
+fn a_root_of_somebody_else_is_taken_up_as_it_is() {
+    let (kit, other) = (Kit::new(), Kit::new());
+    let vault = kit.vault();
+    kit.create(&vault, NOW).unwrap();
+    let given = other.create(&other.vault(), NOW).unwrap();
+    let taken = vault.add_root(&kit.new_root(NOW), Some(&given)).unwrap();
+    assert_eq!(taken.facts(), given.facts());
+    let key = &given.facts().spki_sha256;
+    assert_eq!(vault.root_of(key).unwrap().unwrap().facts(), given.facts());
+}
+
+#[test]
 fn an_intermediate_is_reused_until_something_changes() {
     let kit = Kit::new();
     let vault = kit.vault();
@@ -181,11 +232,14 @@ fn an_intermediate_is_reused_until_something_changes() {
     };
     let first = issue(&kit.new_intermediate(NOW));
     let before = kit.all();
-    assert_eq!(issue(&kit.new_intermediate("2026-11-01T00:00:00Z")), first);
+    assert_eq!(issue(&kit.new_intermediate("2026-07-01T00:00:00Z")), first);
     assert_eq!(kit.all(), before, "a second run changes no byte");
 
     let late = issue(&kit.new_intermediate("2026-12-15T00:00:00Z"));
-    assert_ne!(late, first, "within thirty days of its end it is made anew");
+    assert_ne!(
+        late, first,
+        "with less than a third of its life left it is made anew"
+    );
     let wider = ["istiod.example.com".to_owned()];
     let asked = NewIntermediate {
         names: &wider,
@@ -323,7 +377,7 @@ fn a_key_of_another_root_is_damage() {
     let kit = Kit::new();
     let vault = kit.vault();
     kit.create(&vault, NOW).unwrap();
-    vault.add_root(&kit.new_root(NOW)).unwrap();
+    vault.add_root(&kit.new_root(NOW), None).unwrap();
     let path = |number: u32| kit.path().join(format!("roots/{number}/key.pem"));
     fs::copy(path(1), path(2)).unwrap();
     let found = vault.root();

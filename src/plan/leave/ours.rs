@@ -7,7 +7,7 @@ use crate::{
     cluster::{Kind, Ref, access},
     name::ClusterName,
     observe::{CLAIM, Observed, RECORD, Seen},
-    plan::{Deletion, ownership},
+    plan::{Deletion, ownership, readers},
     probe,
     spec::{Mesh, OPENER},
 };
@@ -27,6 +27,8 @@ pub(crate) fn refs(mesh: &Mesh) -> BTreeMap<ClusterName, Vec<Ref>> {
         refs.push(Ref::namespaced(&Kind::SECRET, istio, "cacerts"));
         let peers = mesh.clusters.iter().map(|m| &m.name).filter(|n| *n != name);
         refs.extend(peers.flat_map(access::account_names));
+        let renewer = readers::renewer_names().into_iter();
+        refs.extend(renewer.filter(|name| name.kind != Kind::CRON_JOB));
         refs
     };
     let names = mesh.clusters.iter().map(|m| &m.name);
@@ -96,7 +98,20 @@ impl LeavePlanner<'_> {
     /// The account of `peer` in a member.
     pub(super) fn account(&self, at: &ClusterName, peer: &ClusterName) -> Vec<Deletion> {
         let names = access::account_names(peer).into_iter();
-        names.filter_map(|object| self.ours(at, object)).collect()
+        let mut all: Vec<_> = names.filter_map(|object| self.ours(at, object)).collect();
+        let seen = self.seen(at).and_then(|s| s.readers.get(peer.as_str()));
+        let tokens = seen.map(|r| r.tokens.as_slice()).unwrap_or_default();
+        let tokens = tokens.iter().map(|token| readers::deletion(&token.secret));
+        let more: Vec<_> = tokens.filter(|token| !all.contains(token)).collect();
+        all.extend(more);
+        all
+    }
+
+    /// What renews in a member what it uses.
+    pub(super) fn renewer(&self, at: &ClusterName) -> Vec<Deletion> {
+        let seen = self.seen(at);
+        seen.map(|seen| readers::renewer_made(self.mesh, seen, at))
+            .unwrap_or_default()
     }
 
     pub(super) fn record(&self, at: &ClusterName) -> Option<Deletion> {

@@ -5,12 +5,16 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen},
-    plan::{Refusal, ownership},
+    plan::{Refusal, ownership, rotate},
     spec::Mesh,
 };
 
 /// Every reason against the leave.
 pub(super) fn refusals(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Refusal> {
+    // One that is gone for good would hold the change of root for ever.
+    if let Some(refusal) = rotate::under_way(observed).filter(|_| !how.dead) {
+        return vec![refusal];
+    }
     let one = |leaver: &ClusterName| {
         if !mesh.clusters.iter().any(|m| m.name == *leaver) {
             return vec![stranger(mesh, leaver)];

@@ -145,6 +145,18 @@ impl World {
         self.sandbox.api(cluster).unwrap()
     }
 
+    /// Moves the clock of the clusters on, and of the commands that attach to them.
+    pub(crate) fn advance(&self, days: i64) {
+        let _inside = self.runtime.enter();
+        let by = jiff::SignedDuration::from_hours(24 * days);
+        self.sandbox.advance(by).unwrap();
+    }
+
+    /// What time it is there.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.sandbox.clock().now()
+    }
+
     /// Where everything is.
     pub(crate) fn endpoints(&self) -> &Endpoints {
         self.sandbox.endpoints()
@@ -171,6 +183,13 @@ impl World {
         change(&mut environment);
         let mesh = Mesh::named(&names).unwrap();
         self.block_on(Meshlink::open(mesh, environment)).unwrap()
+    }
+
+    /// The same by seconds.
+    pub(crate) fn advance_by(&self, seconds: i64) {
+        let _inside = self.runtime.enter();
+        let by = jiff::SignedDuration::from_secs(seconds);
+        self.sandbox.advance(by).unwrap();
     }
 
     /// Waits for what the library does.
@@ -221,6 +240,29 @@ impl World {
         let request = Request::post(path).header("content-type", "application/json");
         let made = self.ask(cluster, request.body(object.to_string().into()).unwrap());
         made.unwrap_or_else(|e| panic!("{cluster} {path}: {e}"))
+    }
+
+    /// Posts something to an API server with a token, over its TLS front; the status that came back.
+    pub(crate) fn as_bearer(&self, cluster: &str, token: &str, path: &str, body: &Value) -> u16 {
+        let index = self.endpoints().clusters.iter().position(|c| c == cluster);
+        let server = self.endpoints().servers[index.unwrap()];
+        let config = self
+            .api(cluster)
+            .kubeconfig(&format!("https://{server}"), cluster, "x");
+        let config = config.replace(&self.api(cluster).admin_token(), token);
+        let config = kube::config::Kubeconfig::from_yaml(&config).unwrap();
+        self.runtime.block_on(async {
+            let options = kube::config::KubeConfigOptions::default();
+            let config = kube::Config::from_custom_kubeconfig(config, &options).await;
+            let client = kube::Client::try_from(config.unwrap()).unwrap();
+            let request = Request::post(path).header("content-type", "application/json");
+            let request = request.body(body.to_string().into_bytes()).unwrap();
+            match client.request::<Value>(request).await {
+                Ok(_) => 201,
+                Err(kube::Error::Api(status)) => status.code,
+                Err(other) => panic!("{cluster} {path}: {other}"),
+            }
+        })
     }
 
     /// Merges a patch into an object.

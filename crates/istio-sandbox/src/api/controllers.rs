@@ -79,6 +79,25 @@ impl State {
             "data": {"ca.crt": self.ca_pem}})
     }
 
+    /// Hands other authorities to everybody who trusts the server: in every namespace, and with every account's token.
+    pub(crate) fn publish_authorities(&mut self, bundle: String) {
+        self.ca_pem = bundle;
+        let maps = self.objects.list("configmaps", None);
+        let maps = maps.filter(|map| map["metadata"]["name"] == "kube-root-ca.crt");
+        for map in maps.cloned().collect::<Vec<_>>() {
+            let mut map = (*map).clone();
+            map["data"]["ca.crt"] = self.ca_pem.as_str().into();
+            self.objects.put("configmaps", map);
+        }
+        let secrets = self.objects.list("secrets", None);
+        let filled = secrets.filter(|s| account_of(s).is_some() && s["data"]["token"].is_string());
+        for secret in filled.cloned().collect::<Vec<_>>() {
+            let mut secret = (*secret).clone();
+            secret["data"]["ca.crt"] = STANDARD.encode(&self.ca_pem).into();
+            self.objects.put("secrets", secret);
+        }
+    }
+
     pub(crate) fn after_remove(&mut self, kind: &Kind, object: &Value) {
         let (namespace, name) = key(object);
         match kind.kind.as_str() {

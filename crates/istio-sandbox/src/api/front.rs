@@ -23,65 +23,115 @@ use super::{
     serve::{Door, handle},
 };
 
-/// The authority of a cluster and the certificate its server shows.
+/// The names the server is reached by.
+const NAMES: [&str; 7] = [
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "10.96.0.1",
+];
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// The authorities of a cluster, oldest first, and the certificate its server shows.
 pub(crate) struct Identity {
-    pub(crate) ca_pem: String,
+    cluster: String,
+    authorities: Vec<Authority>,
     config: Arc<ServerConfig>,
+    /// Counts the servers there were: connections end with theirs.
+    replaced: watch::Sender<usize>,
 }
 
 impl Identity {
-    pub(crate) fn new(name: &str) -> Result<Self, Error> {
-        let certificates = |source: rcgen::Error| Error::Certificates {
-            cluster: name.to_owned(),
-            source,
-        };
-        let mut authority = CertificateParams::new(Vec::new()).map_err(certificates)?;
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "kubernetes");
-        let issuer =
-            CertifiedIssuer::self_signed(authority, KeyPair::generate().map_err(certificates)?)
-                .map_err(certificates)?;
-        let names = [
-            "localhost",
-            "127.0.0.1",
-            "::1",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "10.96.0.1",
-        ];
-        let mut leaf =
-            CertificateParams::new(names.map(Into::into).to_vec()).map_err(certificates)?;
-        leaf.distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
-        let key = KeyPair::generate().map_err(certificates)?;
-        let leaf = leaf.signed_by(&key, &issuer).map_err(certificates)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let tls = |source: rustls::Error| Error::Tls {
-            cluster: name.to_owned(),
-            source,
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(tls)?;
-        let mut config = builder
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
-            .map_err(tls)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    pub(crate) fn new(cluster: &str) -> Result<Self, Error> {
+        let authority = authority(cluster)?;
         Ok(Self {
-            ca_pem: issuer.pem(),
-            config: Arc::new(config),
+            cluster: cluster.to_owned(),
+            config: serving(cluster, &authority)?,
+            authorities: vec![authority],
+            replaced: watch::Sender::new(0),
         })
     }
+
+    /// What clients are told to trust.
+    pub(crate) fn ca_pem(&self) -> String {
+        self.authorities.iter().map(|a| a.pem()).collect()
+    }
+
+    /// A successor, which signs nothing yet.
+    pub(crate) fn append(&mut self) -> Result<(), Error> {
+        self.authorities.push(authority(&self.cluster)?);
+        Ok(())
+    }
+
+    /// The newest signs from now on, or again the oldest. Every server is replaced for that, as EKS does it.
+    pub(crate) fn sign_with(&mut self, newest: bool) -> Result<(), Error> {
+        let by = match newest {
+            true => self.authorities.last(),
+            false => self.authorities.first(),
+        };
+        if let Some(by) = by {
+            self.config = serving(&self.cluster, by)?;
+            self.replaced.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+
+    /// Only the newest is left.
+    pub(crate) fn retire(&mut self) {
+        let all = self.authorities.len();
+        self.authorities.drain(..all.saturating_sub(1));
+    }
+}
+
+fn certificates(cluster: &str) -> impl Fn(rcgen::Error) -> Error + Copy {
+    move |source| Error::Certificates {
+        cluster: cluster.to_owned(),
+        source,
+    }
+}
+
+fn authority(cluster: &str) -> Result<Authority, Error> {
+    let failed = certificates(cluster);
+    let mut params = CertificateParams::new(Vec::new()).map_err(failed)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "kubernetes");
+    let key = KeyPair::generate().map_err(failed)?;
+    CertifiedIssuer::self_signed(params, key).map_err(failed)
+}
+
+fn serving(cluster: &str, issuer: &Authority) -> Result<Arc<ServerConfig>, Error> {
+    let failed = certificates(cluster);
+    let mut leaf = CertificateParams::new(NAMES.map(Into::into).to_vec()).map_err(failed)?;
+    leaf.distinguished_name
+        .push(DnType::CommonName, "kube-apiserver");
+    let key = KeyPair::generate().map_err(failed)?;
+    let leaf = leaf.signed_by(&key, issuer).map_err(failed)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let tls = |source: rustls::Error| Error::Tls {
+        cluster: cluster.to_owned(),
+        source,
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(tls)?;
+    let mut config = builder
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .map_err(tls)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// A server that listens; it stops when this is dropped.
@@ -116,14 +166,13 @@ pub(crate) async fn listen(server: &Arc<Server>, address: SocketAddr) -> io::Res
     tokio::spawn(accept(server.clone(), listener, stopped));
     Ok(Served {
         url: format!("https://{address}"),
-        ca_pem: server.identity.ca_pem.clone(),
+        ca_pem: server.identity().ca_pem(),
         address,
         stop,
     })
 }
 
 async fn accept(server: Arc<Server>, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
-    let acceptor = TlsAcceptor::from(server.identity.config.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -131,11 +180,17 @@ async fn accept(server: Arc<Server>, listener: TcpListener, mut stopped: watch::
         };
         // A connection that breaks while it is accepted is the client's to try again.
         let Ok((stream, _)) = accepted else { continue };
-        let (server, acceptor, mut stopped) = (server.clone(), acceptor.clone(), stopped.clone());
+        let (acceptor, mut replaced) = {
+            let identity = server.identity();
+            let acceptor = TlsAcceptor::from(identity.config.clone());
+            (acceptor, identity.replaced.subscribe())
+        };
+        let (server, mut stopped) = (server.clone(), stopped.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = serve(server, acceptor, stream) => {}
                 _ = stopped.changed() => {}
+                _ = replaced.changed() => {}
             }
         });
     }

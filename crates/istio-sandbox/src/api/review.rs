@@ -84,6 +84,8 @@ impl State {
         if spec["audiences"].as_array().is_none_or(Vec::is_empty) {
             spec["audiences"] = json!([ISSUER]);
         }
+        // A real server grants less than was asked for without a word, but for what it answers.
+        let seconds = self.longest_token.map_or(seconds, |most| seconds.min(most));
         spec["expirationSeconds"] = seconds.into();
         let bound = self.bound_to(target, &spec["boundObjectRef"])?;
         let now = (self.clock)();

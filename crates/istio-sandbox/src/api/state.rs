@@ -33,12 +33,20 @@ pub(super) struct State {
     pub(crate) ca_pem: String,
     pub(crate) kubelet: bool,
     pub(crate) keys: super::token::Keys,
+    /// The longest that a requested token may live, in seconds.
+    pub(crate) longest_token: Option<i64>,
 }
 
 impl State {
     /// Now, as objects write it.
     pub(crate) fn now(&self) -> String {
         stamp((self.clock)())
+    }
+
+    /// Now, as answers write it.
+    pub(crate) fn date(&self) -> String {
+        let now = (self.clock)();
+        now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
 
     /// Gives a Service its address and node ports.

@@ -15,6 +15,10 @@ pub(super) fn action(method: &str, path: &str) -> Option<&'static str> {
         ("GET", ["clusters", _]) => Some("DescribeCluster"),
         ("GET", ["clusters", _, "access-entries"]) => Some("ListAccessEntries"),
         ("GET", ["clusters", _, "addons"]) => Some("ListAddons"),
+        ("GET", ["clusters", _, "certificate-authorities"]) => Some("ListCertificateAuthorities"),
+        ("GET", ["clusters", _, "certificate-authorities", _]) => {
+            Some("DescribeCertificateAuthority")
+        }
         _ => None,
     }
 }
@@ -54,9 +58,51 @@ pub(super) fn answer(state: &State, ask: &Ask) -> Answer<Value> {
             let (entries, next) = ask.page(cluster.entries.clone(), "nextToken", "maxResults", 100)?;
             Ok(json!({ "accessEntries": entries, "nextToken": next }))
         }
+        "ListCertificateAuthorities" => {
+            let all = authorities(cluster).into_iter().map(summary).collect();
+            let (all, next) = ask.page(all, "nextToken", "maxResults", 100)?;
+            Ok(json!({ "certificateAuthorities": all, "nextToken": next }))
+        }
+        "DescribeCertificateAuthority" => {
+            let id = ask.path.trim_matches('/').rsplit('/').next();
+            let id = id.unwrap_or_default();
+            let found = authorities(cluster).into_iter().find(|ca| ca["id"] == id);
+            let missing = format!("No certificate authority found for id: {id}.");
+            let missing = || Refusal(404, "ResourceNotFoundException", missing);
+            Ok(json!({ "certificateAuthority": found.ok_or_else(missing)? }))
+        }
         "ListAddons" => Ok(json!({ "addons": ["coredns", "kube-proxy", "vpc-cni"] })),
         other => Err(Refusal(404, "UnknownOperationException", other.into())),
     }
+}
+
+/// The authorities of a cluster: those it was given, or the one it was born with.
+fn authorities(cluster: &Cluster) -> Vec<Value> {
+    if !cluster.authorities.is_empty() {
+        return cluster.authorities.clone();
+    }
+    vec![json!({
+        "id": "ca-1",
+        "createdAt": 1_767_225_600.0,
+        "createdBy": "EKS",
+        "activatedAt": 1_767_225_600.0,
+        "activatedBy": "EKS",
+        "signingStatus": "IN_USE",
+        "distributionStatus": "COMPLETE",
+        "validity": { "notBefore": 1_767_225_600.0, "notAfter": 2_082_758_400.0 },
+        "rollbackAvailable": false,
+        "data": cluster.ca,
+    })]
+}
+
+/// What a list says of an authority.
+fn summary(mut authority: Value) -> Value {
+    if let Some(all) = authority.as_object_mut() {
+        for key in ["validity", "scheduledEvents", "rollbackAvailable", "data"] {
+            all.remove(key);
+        }
+    }
+    authority
 }
 
 fn describe(cluster: &Cluster) -> Value {

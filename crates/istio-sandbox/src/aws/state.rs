@@ -113,6 +113,8 @@ pub struct Cluster {
     pub endpoint: String,
     /// Certificate authority, base64 of PEM.
     pub ca: String,
+    /// What EKS says of each authority, as its API has it; empty: the one it was born with.
+    pub authorities: Vec<serde_json::Value>,
     /// Kubernetes version.
     pub version: String,
     /// VPC.
@@ -145,6 +147,7 @@ impl Cluster {
             status: "ACTIVE".into(),
             endpoint: endpoint.into(),
             ca: ca.into(),
+            authorities: Vec::new(),
             version: "1.36".into(),
             vpc: "vpc-0a000000000000001".into(),
             subnets: Vec::new(),

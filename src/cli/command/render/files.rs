@@ -48,7 +48,7 @@ fn add(
             readers.push(object.clone());
         }
     }
-    let contents: [(&str, usize, Vec<Value>); 6] = [
+    let mut contents = vec![
         ("namespaces", 0, wanted.namespaces.clone()),
         ("istio-base", 0, released(&wanted.base)),
         ("readers", 0, readers),
@@ -56,6 +56,9 @@ fn add(
         ("gateway", 2, released(&wanted.gateway)),
         ("expose", 2, wanted.expose.clone()),
     ];
+    if !wanted.renewer.is_empty() {
+        contents.push(("renewer", 1, wanted.renewer.clone()));
+    }
     let mut resources = STAGES.map(|_| vec![]);
     for (name, stage, objects) in contents {
         let file = format!("{name}.yaml");

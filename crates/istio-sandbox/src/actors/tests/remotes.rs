@@ -49,7 +49,7 @@ async fn a_bad_update_keeps_the_old_client_and_says_timeout() {
     let lab = Lab::joined().await;
     lab.until_endpoints("eks-1", "eks-2", &lab.gateway("eks-2"))
         .await;
-    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem().to_owned();
+    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem();
     let bad = lab.remote_secret_with("eks-2", "https://127.0.0.1:1", "x", &ca);
     lab.apply("eks-1", &bad).await;
     lab.until("it is tried", || {
@@ -67,7 +67,7 @@ async fn a_bad_update_keeps_the_old_client_and_says_timeout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_authority_never_syncs() {
     let lab = unlinked().await;
-    let other = lab.sandbox.api("eks-1").unwrap().ca_pem().to_owned();
+    let other = lab.sandbox.api("eks-1").unwrap().ca_pem();
     let bad = lab.remote_secret_with("eks-2", &lab.server("eks-2"), "x", &other);
     lab.apply("eks-1", &bad).await;
     lab.until("it is given up", || {
@@ -87,7 +87,7 @@ async fn a_wrong_authority_never_syncs() {
 async fn endpoints_outlive_a_secret_whose_first_try_failed() {
     let lab = unlinked().await;
     let good = lab.remote_secret("eks-2").await;
-    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem().to_owned();
+    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem();
     let bad = lab.remote_secret_with(
         "eks-2",
         &lab.server("eks-2"),
@@ -239,7 +239,7 @@ async fn a_cluster_with_our_own_name_is_ignored() {
 async fn one_secret_may_hold_good_and_bad_clusters() {
     let lab = unlinked().await;
     let mut secret = lab.remote_secret("eks-2").await;
-    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem().to_owned();
+    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem();
     secret["data"]["dead"] =
         lab.remote_secret_with("dead", "https://127.0.0.1:1", "x", &ca)["data"]["dead"].clone();
     secret["data"]["broken"] = "AAAA".into();
@@ -314,7 +314,7 @@ async fn a_renewed_token_in_place_never_takes_the_endpoint_away() {
     let request = http::Request::post(at).header("content-type", "application/json");
     let request = request.body(account.to_string().into_bytes()).unwrap();
     let token: serde_json::Value = client.request(request).await.unwrap();
-    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem().to_owned();
+    let ca = lab.sandbox.api("eks-2").unwrap().ca_pem();
     let secret = lab.remote_secret_with(
         "eks-2",
         &lab.server("eks-2"),

@@ -308,3 +308,82 @@ async fn a_rule_for_a_name_allows_a_list_of_that_name() {
         403
     );
 }
+
+#[tokio::test]
+async fn a_server_that_changes_its_authority_is_known_by_both_in_between() {
+    let api = api();
+    let served = api.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let old = api.kubeconfig(&served.url, "one", "admin");
+    let answers = |config: String| async move {
+        let config = Kubeconfig::from_yaml(&config).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default())
+            .await
+            .unwrap();
+        let client = Client::try_from(config).unwrap();
+        client.apiserver_version().await.is_ok()
+    };
+    let told = |api: &Api| {
+        let map = api.store().get("configmaps", "default", "kube-root-ca.crt");
+        map.unwrap()["data"]["ca.crt"].as_str().unwrap().to_owned()
+    };
+    assert!(answers(old.clone()).await);
+    api.change_authority(Authority::Append).unwrap();
+    let both = api.kubeconfig(&served.url, "one", "admin");
+    assert!(answers(old.clone()).await && answers(both.clone()).await);
+    assert_eq!(told(&api), api.ca_pem());
+    assert_eq!(told(&api).matches("BEGIN").count(), 2);
+    api.change_authority(Authority::Sign).unwrap();
+    assert!(!answers(old.clone()).await, "it signs with the newest");
+    assert!(answers(both.clone()).await);
+    api.change_authority(Authority::RollBack).unwrap();
+    assert!(answers(old.clone()).await, "and back");
+    api.change_authority(Authority::Sign).unwrap();
+    api.change_authority(Authority::Retire).unwrap();
+    let new = api.kubeconfig(&served.url, "one", "admin");
+    assert!(answers(new).await && answers(both).await && !answers(old).await);
+    assert_eq!(told(&api).matches("BEGIN").count(), 1);
+}
+
+#[tokio::test]
+async fn a_bound_token_ends_with_its_secret_and_is_granted_for_no_longer_than_allowed() {
+    let api = api();
+    let admin = api.client();
+    reader(&admin).await;
+    make(
+        &admin,
+        "/api/v1/namespaces/default/secrets",
+        json!({"metadata": {"name": "anchor"}}),
+    )
+    .await;
+    let accounts: kube::Api<ServiceAccount> = spaced(&admin, "default");
+    api.grant_at_most(7200);
+    let ask = |name: &str| {
+        of::<TokenRequest>(
+            json!({"spec": {"audiences": [], "expirationSeconds": 86_400,
+            "boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": name}}}),
+        )
+    };
+    let posted = PostParams::default();
+    let [none, anchor] = ["none", "anchor"].map(ask);
+    let missing = accounts.create_token_request("reader", &posted, &none);
+    assert_eq!(code(missing.await.unwrap_err()).0, 404);
+    let granted = accounts.create_token_request("reader", &posted, &anchor);
+    let granted = granted.await.unwrap();
+    assert_eq!(granted.spec.unwrap().expiration_seconds, Some(7200));
+    let token = granted.status.unwrap().token.unwrap();
+    let accepted = || api.0.state().user_of(&token).is_some();
+    assert!(accepted());
+    let secrets: kube::Api<Secret> = spaced(&admin, "default");
+    secrets
+        .delete("anchor", &DeleteParams::default())
+        .await
+        .unwrap();
+    assert!(!accepted(), "what it was bound to is gone");
+    make(
+        &admin,
+        "/api/v1/namespaces/default/secrets",
+        json!({"metadata": {"name": "anchor"}}),
+    )
+    .await;
+    assert!(!accepted(), "another of the same name is another");
+}

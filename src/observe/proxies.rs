@@ -1,0 +1,330 @@
+//! Whom the proxies of a member trust and what they show, each read at its own admin port; and where else istiod's roots
+//! must arrive: ConfigMaps, webhooks, replicas of istiod.
+//!
+//! A proxy that cannot be read is never counted among those that are as they should be. What a kubelet has projected into
+//! a running pod cannot be read without running something in it; see [`Published::changed`] for what can be said of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    facts,
+    replicas::{self, Replica},
+};
+use crate::{
+    causes,
+    cluster::{self, Cluster, Kind, Ref},
+    pki::{self, Cert},
+    probe,
+};
+
+/// How many proxies are asked at once.
+const ABREAST: usize = 16;
+/// How long one may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The container a proxy runs in.
+const CONTAINER: &str = "istio-proxy";
+/// What injection leaves on a pod.
+const INJECTED: &str = "sidecar.istio.io/status";
+/// What makes a proxy's agent take changed roots from istiod at once; without it a proxy has them with its next
+/// certificate, half a day later.
+const FOLLOWS: &str = "PROXY_CONFIG_XDS_AGENT";
+/// The label of the ConfigMaps that istiod writes.
+const WRITTEN: &str = "istio.io/config=true";
+
+/// Where the roots of a member's istiod are, and what it signs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct TrustSeen {
+    /// Every proxy that runs.
+    pub proxies: Vec<Proxy>,
+    /// ConfigMap `istio-ca-root-cert` of each namespace; none where there is none.
+    pub published: BTreeMap<String, Published>,
+    /// What API servers judge istiod's webhooks by, by the configuration's name.
+    pub webhooks: BTreeMap<String, Vec<String>>,
+    /// The replicas of istiod that run.
+    pub replicas: Vec<Replica>,
+}
+
+/// One sidecar or gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Proxy {
+    /// Its pod.
+    pub pod: Ref,
+    /// The pod's UID.
+    pub uid: String,
+    /// The object that made the pod.
+    pub owner: Option<Ref>,
+    /// It is a gateway and no sidecar.
+    pub is_gateway: bool,
+    /// When its pod started.
+    pub started: Option<Timestamp>,
+    /// It takes changed roots from istiod as they change.
+    pub follows: bool,
+    /// What it holds, or why that could not be read.
+    pub held: Result<Held, String>,
+}
+
+/// What a proxy holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Held {
+    /// What it shows its peers.
+    pub leaf: Leaf,
+    /// The roots it trusts.
+    pub roots: Vec<Cert>,
+}
+
+/// A workload's certificate.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Leaf {
+    /// Its serial number in hex.
+    pub serial: String,
+    /// The end of its life.
+    pub until: Timestamp,
+    /// The certificate in its chain that signed it, by key and not by name; none if none did.
+    pub issuer: Option<Cert>,
+}
+
+/// A ConfigMap of roots.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Published {
+    /// The roots in it, by their public keys.
+    pub roots: Vec<String>,
+    /// When it was last written. A pod that started later has been given what it holds; one that ran already is brought
+    /// up to date by its kubelet's next sync.
+    pub changed: Option<Timestamp>,
+}
+
+impl Proxy {
+    /// `namespace/name` of its pod.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.namespace(), self.pod.name)
+    }
+
+    /// Its pod's namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        self.pod.namespace.as_deref().unwrap_or_default()
+    }
+}
+
+impl Held {
+    /// The roots it trusts, by their public keys.
+    pub(crate) fn trusts(&self) -> Vec<&str> {
+        let keys = self.roots.iter();
+        keys.map(|root| root.facts().spki_sha256.as_str()).collect()
+    }
+}
+
+impl Leaf {
+    /// Whether the authority that signed it was signed by this root, or is it: by signature, since old and new have one
+    /// name.
+    pub(crate) fn is_under(&self, root: &Cert) -> bool {
+        let issuer = self.issuer.as_ref();
+        issuer.is_some_and(|issuer| issuer == root || issuer.signed_by(root))
+    }
+}
+
+impl TrustSeen {
+    /// Reads a member. `istio` is the namespace of its control plane.
+    pub(crate) async fn read(cluster: &Cluster, istio: &str) -> Result<Self, cluster::Error> {
+        let (pods, maps, mutating, validating) = tokio::try_join!(
+            cluster.list(&Kind::POD, None, None),
+            cluster.list(&Kind::CONFIG_MAP, None, Some(WRITTEN)),
+            cluster.list(&Kind::MUTATING_WEBHOOK_CONFIGURATION, None, None),
+            cluster.list(&Kind::VALIDATING_WEBHOOK_CONFIGURATION, None, None),
+        )?;
+        let found: Vec<_> = pods
+            .iter()
+            .filter(|pod| runs(pod))
+            .filter_map(proxy)
+            .collect();
+        let proxies = stream::iter(found)
+            .map(|(proxy, place)| asked(cluster, proxy, place))
+            .buffer_unordered(ABREAST);
+        let replicas = replicas::read(cluster, istio, replicas::among(&pods, istio));
+        let (mut proxies, replicas): (Vec<_>, _) = futures::join!(proxies.collect(), replicas);
+        proxies.sort_by(|a: &Proxy, b: &Proxy| a.pod.cmp(&b.pod));
+        Ok(Self {
+            proxies,
+            published: published(&maps),
+            webhooks: mutating
+                .iter()
+                .chain(&validating)
+                .flat_map(|hooks| webhooks(hooks, istio))
+                .collect(),
+            replicas,
+        })
+    }
+}
+
+/// Whether a pod's proxy runs: a pod that has not come so far is given what holds when it does, and one that has ended
+/// needs nothing.
+fn runs(pod: &Value) -> bool {
+    let status = &pod["status"];
+    let is_over = ["Succeeded", "Failed"]
+        .iter()
+        .any(|p| status["phase"] == *p);
+    let of = |key: &str| status[key].as_array().into_iter().flatten();
+    // A sidecar may be an init container that goes on.
+    let mut all = of("containerStatuses").chain(of("initContainerStatuses"));
+    !is_over && all.any(|c| c["name"] == CONTAINER && c["state"]["running"].is_object())
+}
+
+/// A pod's proxy before it is asked, with the names it is asked by; none if it has no proxy of Istio's.
+fn proxy(pod: &Value) -> Option<(Proxy, (String, String))> {
+    let metadata = &pod["metadata"];
+    metadata["annotations"][INJECTED].as_str()?;
+    let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+    let owner = { owners }.find(|owner| owner["controller"] == true);
+    let owner = owner.and_then(|owner| {
+        let text = |key: &str| owner[key].as_str().map(str::to_owned);
+        let kind = Kind::new(text("apiVersion")?, text("kind")?);
+        Some(Ref::namespaced(&kind, namespace.as_str(), text("name")?))
+    });
+    let proxy = Proxy {
+        pod: Ref::namespaced(&Kind::POD, namespace.as_str(), name.as_str()),
+        uid: text("uid"),
+        owner,
+        is_gateway: metadata["annotations"]["inject.istio.io/templates"] == "gateway",
+        started: facts::time(&pod["status"]["startTime"]),
+        follows: facts::variable(pod, Some(CONTAINER), FOLLOWS) == Some("true"),
+        held: Err("not asked".into()),
+    };
+    Some((proxy, (namespace, name)))
+}
+
+async fn asked(cluster: &Cluster, proxy: Proxy, (namespace, pod): (String, String)) -> Proxy {
+    let page = cluster.get(&namespace, &pod, probe::ADMIN, probe::SECRETS);
+    let held = match tokio::time::timeout(LIMIT, page).await {
+        Err(_) => Err(format!("does not answer within {} s", LIMIT.as_secs())),
+        Ok(Err(error)) => Err(causes::line(&error)),
+        Ok(Ok(answer)) => held(&answer.body),
+    };
+    Proxy { held, ..proxy }
+}
+
+fn held(body: &[u8]) -> Result<Held, String> {
+    let certificates = probe::read_certificates(body).map_err(|e| causes::line(&e))?;
+    let mut chain = certificates.chain.into_iter();
+    let Some(leaf) = chain.next() else {
+        return Err("has no certificate yet".into());
+    };
+    let facts = leaf.facts();
+    let mut issuers = chain.chain(certificates.roots.iter().cloned());
+    Ok(Held {
+        leaf: Leaf {
+            serial: facts.serial.clone(),
+            until: facts.not_after,
+            issuer: issuers.find(|issuer| leaf.signed_by(issuer)),
+        },
+        roots: certificates.roots,
+    })
+}
+
+fn published(maps: &[Value]) -> BTreeMap<String, Published> {
+    let maps = maps
+        .iter()
+        .filter(|m| m["metadata"]["name"] == facts::ROOTS);
+    let one = |map: &Value| {
+        let space = map["metadata"]["namespace"].as_str()?.to_owned();
+        let published = Published {
+            roots: facts::published_roots(map),
+            changed: facts::written(map),
+        };
+        Some((space, published))
+    };
+    maps.filter_map(one).collect()
+}
+
+/// The bundles of a webhook configuration that leads to istiod.
+fn webhooks(hooks: &Value, istio: &str) -> Option<(String, Vec<String>)> {
+    let name = hooks["metadata"]["name"].as_str()?;
+    let all = hooks["webhooks"].as_array().into_iter().flatten();
+    let ours = all
+        .map(|hook| &hook["clientConfig"])
+        .filter(|client| client["service"]["namespace"] == istio);
+    let bundles: Vec<_> = ours
+        .map(|client| {
+            let pem = client["caBundle"].as_str();
+            let pem = pem.and_then(|text| STANDARD.decode(text).ok());
+            pki::roots(&pem.unwrap_or_default())
+        })
+        .collect();
+    // All of one configuration are written together; where they are not alike, only what all hold counts.
+    let mut roots = bundles.first()?.clone();
+    roots.retain(|root| bundles.iter().all(|bundle| bundle.contains(root)));
+    let kind = hooks["kind"].as_str().unwrap_or_default();
+    Some((format!("{kind} {name}"), roots))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(change: impl FnOnce(&mut Value)) -> Value {
+        let mut pod = json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "1",
+                "annotations": {INJECTED: "{}"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "controller": true}]},
+            "spec": {"containers": [{"name": "app"},
+                {"name": CONTAINER, "env": [{"name": FOLLOWS, "value": "true"}]}]},
+            "status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z",
+                "containerStatuses": [{"name": CONTAINER, "state": {"running": {}}}]},
+        });
+        change(&mut pod);
+        pod
+    }
+
+    #[test]
+    fn whatever_has_a_proxy_that_runs_is_found() {
+        let found = |pod: &Value| Some(proxy(pod)?.0).filter(|_| runs(pod));
+        let plain = found(&pod(|_| {})).unwrap();
+        assert!(plain.follows && !plain.is_gateway && plain.held.is_err());
+        assert_eq!(plain.owner.unwrap().to_string(), "ReplicaSet n/r");
+        let native = pod(|p| {
+            p["spec"]["initContainers"] = p["spec"]["containers"].take();
+            let statuses = p["status"]["containerStatuses"].take();
+            p["status"] = json!({"phase": "Pending", "initContainerStatuses": statuses});
+        });
+        assert!(found(&native).is_some_and(|p| p.follows));
+        assert!(found(&pod(|p| p["status"]["phase"] = "Succeeded".into())).is_none());
+        let waits = json!([{"name": CONTAINER, "state": {"waiting": {}}}]);
+        assert!(found(&pod(|p| p["status"]["containerStatuses"] = waits)).is_none());
+        assert!(found(&pod(|p| p["metadata"]["annotations"] = Value::Null)).is_none());
+        // One that is on its way out carries traffic as long as it runs.
+        let ending = pod(|p| p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
+        assert!(found(&ending).is_some());
+        let deaf = pod(|p| p["spec"]["containers"][1]["env"] = json!([]));
+        assert!(found(&deaf).is_some_and(|p| !p.follows));
+    }
+
+    #[test]
+    fn of_webhooks_only_istiods_count_and_what_all_of_them_hold() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let root = rcgen::CertificateParams::default()
+            .self_signed(&key)
+            .unwrap();
+        let full = STANDARD.encode(root.pem());
+        let hook = |namespace: &str, bundle: &str| json!({"clientConfig": {"caBundle": bundle, "service": {"namespace": namespace}}});
+        let hooks = |list: Value| json!({"kind": "K", "metadata": {"name": "h"}, "webhooks": list});
+        let of = |list: Value| webhooks(&hooks(list), "istio-system");
+        assert_eq!(of(json!([hook("kube-system", &full)])), None);
+        let both = of(json!([
+            hook("istio-system", &full),
+            hook("istio-system", &full)
+        ]));
+        assert_eq!(both.unwrap().1.len(), 1);
+        let half = of(json!([
+            hook("istio-system", &full),
+            hook("istio-system", "")
+        ]));
+        assert_eq!(half.unwrap(), ("K h".into(), vec![]));
+    }
+}
