@@ -78,6 +78,11 @@ impl Frame {
         Arc::new(now)
     }
 
+    /// The same of somebody whose clock is ahead of this machine's.
+    pub(crate) fn clock_ahead(&self, by: jiff::SignedDuration) -> Clock {
+        Arc::new(move || now().saturating_add(by).unwrap_or(jiff::Timestamp::MAX))
+    }
+
     /// Where the things of all meshes are.
     pub(crate) fn folders(&self, sandbox: bool) -> Result<Folders, Failure> {
         let folders = self.environment.folders(sandbox);

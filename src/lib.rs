@@ -16,7 +16,7 @@
 //! | `spec` | `mesh.yaml` to a checked [`spec::Mesh`] |
 //! | `manifest` | our own objects, as text people can override |
 //! | `pki`, `chart`, `cluster`, `aws`, `resolve` | one craft each, knowing nothing of plans |
-//! | `observe`, `verify`, `probe` | what is there, and what is proved |
+//! | `observe`, `ends`, `verify`, `probe` | what is there, when it ends, and what is proved |
 //! | `plan` | the steps that are missing; pure |
 //! | `engine` | the only place that causes effects |
 //! | `report` | what happened, for people and machines |
@@ -41,6 +41,7 @@ use helm_engine as chart;
 pub mod cli;
 mod cluster;
 mod digest;
+mod ends;
 mod engine;
 mod file;
 #[cfg(fuzzing)]
@@ -78,6 +79,12 @@ pub use manifest::Texts;
 pub use name::{ClusterName, MeshId};
 pub use net::{Network, Proxies};
 pub use observe::Unreachable;
-pub use plan::{Plan, Planned, leave::Leave, rotate::Rotate, step::Step};
+pub use plan::{
+    Plan, Planned,
+    leave::Leave,
+    renew::{Renew, What as RenewWhat},
+    rotate::Rotate,
+    step::Step,
+};
 pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};

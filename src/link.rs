@@ -10,6 +10,7 @@
 //! | `selection` | which mesh and which members a command means |
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
+//! | `renewal` | what is read for a renewal, and the table of what ends |
 //! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
 //! | `caution` | how members are spoken to, and what time it is there |
@@ -46,6 +47,7 @@ mod look;
 mod membership;
 pub(crate) mod reach;
 pub(crate) mod record;
+mod renewal;
 #[cfg(feature = "cli")]
 pub(crate) mod rotation;
 #[cfg(feature = "cli")]

@@ -15,6 +15,7 @@ use crate::{
     cluster::Ref,
     name::{ClusterName, MeshId},
     owner::Owner,
+    pki::{CertFacts, is_throw_away},
     spec::Mesh,
 };
 
@@ -28,7 +29,7 @@ mod unreachable;
 pub(crate) use facts::{
     CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REPLACES, REVISION_LABEL, ROOTS, VERSION_LABEL,
     cacerts, claim, held, istio_version, keepers, label_digest, published_roots, record,
-    succession,
+    succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 #[cfg(test)]
@@ -47,6 +48,8 @@ pub(crate) struct Observed {
     pub clusters: BTreeMap<ClusterName, Seen>,
     /// Each member that could not be read, by name.
     pub unreachable: BTreeMap<ClusterName, Unreachable>,
+    /// When it was read.
+    pub now: Timestamp,
 }
 
 /// What the vault on this machine holds for the mesh.
@@ -58,10 +61,10 @@ pub(crate) struct VaultSeen {
     pub roots: Vec<String>,
     /// The root that can take its place.
     pub next: Option<String>,
-    /// Fingerprint of the intermediate held for each member.
-    pub intermediates: BTreeMap<ClusterName, String>,
-    /// Until when each of these is valid.
-    pub until: BTreeMap<ClusterName, Timestamp>,
+    /// What stands in the certificate of the mesh's root.
+    pub certificate: Option<CertFacts>,
+    /// The intermediate held for each member.
+    pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
 }
@@ -89,6 +92,8 @@ pub(crate) struct Seen {
     pub cacerts: Option<CacertsSeen>,
     /// The roots istiod publishes, by their public keys; it is what istiod really runs with.
     pub published_roots: Vec<String>,
+    /// Those of them that sign nothing and are to be gone again.
+    pub throw_aways: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
@@ -219,16 +224,24 @@ impl Layout {
 pub(crate) struct CacertsSeen {
     /// The roots, by their public keys: one, unless somebody has put others beside it.
     pub roots: Vec<String>,
+    /// What stands in these roots' certificates.
+    pub bundle: Vec<CertFacts>,
     /// The one of them that has signed the signing certificate.
     pub under: Option<String>,
-    /// Fingerprint of the signing certificate.
-    pub signer: Option<String>,
-    /// Until when the signing certificate is valid.
-    pub not_after: Option<Timestamp>,
+    /// The signing certificate.
+    pub signer: Option<CertFacts>,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
     /// Written by meshlink.
     pub ours: bool,
+}
+
+impl CacertsSeen {
+    /// The roots that sign nothing and are to be taken out again, by their public keys.
+    pub(crate) fn throw_aways(&self) -> impl Iterator<Item = &str> {
+        let found = self.bundle.iter().filter(|root| is_throw_away(root));
+        found.map(|root| root.spki_sha256.as_str())
+    }
 }
 
 /// The newest record of a Helm release.
@@ -324,6 +337,8 @@ pub(crate) struct ReaderSeen {
     pub token: Option<String>,
     /// Hash of the CA certificates handed out with it.
     pub ca: Option<String>,
+    /// When the Secret that holds it was made.
+    pub made: Option<Timestamp>,
 }
 
 /// A remote secret's entry for one cluster.
@@ -341,6 +356,10 @@ pub(crate) struct RemoteSecretSeen {
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
     pub expires: Option<Timestamp>,
+    /// When the token was issued, where it says so.
+    pub issued: Option<Timestamp>,
+    /// The certificates in it, as far as they can be read.
+    pub authorities: Vec<CertFacts>,
     /// The Secret's UID.
     pub uid: String,
     /// Whose the Secret is, where it is not ours.

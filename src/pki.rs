@@ -12,10 +12,13 @@ mod authority;
 pub(crate) mod chain;
 mod check;
 mod key;
+pub(crate) mod life;
 mod pem;
 mod profile;
 mod read;
+pub(crate) mod renewal;
 mod status;
+mod throwaway;
 pub(crate) mod vault;
 
 use jiff::Timestamp;
@@ -25,9 +28,11 @@ pub(crate) use self::{
     authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
     check::{Files, Problem, Severity, check_cacerts, secret_files},
     key::Key,
+    life::Life,
     profile::Profile,
     read::{Algorithm, Cert, CertFacts, roots, short},
     status::{Row, Status, status},
+    throwaway::{is_throw_away, throw_away},
     vault::Vault,
 };
 

@@ -22,6 +22,7 @@ pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod ownership;
 mod refresh;
+pub(crate) mod renew;
 pub(crate) mod rotate;
 pub(crate) mod step;
 

@@ -15,6 +15,7 @@ use crate::{
     spec::Mesh,
 };
 
+mod expiry;
 pub(crate) mod istiod;
 mod mesh;
 pub(crate) mod pair;
@@ -60,6 +61,17 @@ pub enum Claim {
     Reachable,
     /// The members' istiods publish one and the same root.
     SameRoot,
+    /// A root that the member trusts is valid, and goes on for a while. This claim and the four below are said only where
+    /// that is not so.
+    RootValid,
+    /// The intermediate in the member's `cacerts` is.
+    IntermediateValid,
+    /// What the member's istiod signs with is what is in `cacerts`.
+    SigningValid,
+    /// The token by which `from` reads `to` is valid, and not too old.
+    TokenValid,
+    /// The CA by which `from` knows `to`'s API server is valid.
+    ApiCaValid,
     /// istiod is available.
     IstiodReady,
     /// The gateway is available, has an address, and 15443 is opened by a `Gateway` object.
@@ -146,6 +158,11 @@ impl Claim {
             Self::Peers => "peers",
             Self::Reachable => "reachable",
             Self::SameRoot => "same-root",
+            Self::RootValid => "root-valid",
+            Self::IntermediateValid => "intermediate-valid",
+            Self::SigningValid => "signing-valid",
+            Self::TokenValid => "token-valid",
+            Self::ApiCaValid => "api-ca-valid",
             Self::IstiodReady => "istiod-ready",
             Self::GatewayReady => "gateway-ready",
             Self::OwnNetwork => "own-network",
@@ -374,7 +391,7 @@ impl Verdict {
             tried.max().unwrap_or(Outcome::NotTried)
         };
         Cell {
-            configured: worst(&[Claim::Configured]),
+            configured: worst(&[Claim::Configured, Claim::TokenValid, Claim::ApiCaValid]),
             synced: worst(&[Claim::Synced, Claim::GatewayKnown]),
             endpoints: worst(&[Claim::Endpoints]),
             proved: worst(&Claim::TRAFFIC),

@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Join(Join),
     /// Remove clusters from the mesh
     Leave(Leave),
+    /// Renew what ends: intermediates, tokens and API server CAs, with no request lost
+    Renew(Renew),
     /// Show what a join or a leave would change, and change nothing
     Plan(Plan),
     /// Show the state of every cluster, and of every pair of clusters
@@ -208,6 +210,54 @@ pub(crate) struct Leaving {
     pub(crate) target: Target,
 }
 
+/// `meshlink renew`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Renew {
+    #[command(flatten)]
+    pub(crate) how: Renewing,
+    #[command(flatten)]
+    pub(crate) changing: Changing,
+}
+
+/// Whose, and what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Renewing {
+    /// The members; all of the mesh if none is named
+    #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
+    pub(crate) clusters: Vec<String>,
+    /// What to renew, where it is due
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub(crate) what: Renewed,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// What can be renewed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Renewed {
+    /// What istiods sign with.
+    Intermediates,
+    /// The tokens in remote secrets.
+    Tokens,
+    /// The CAs of API servers in remote secrets.
+    ApiCas,
+    /// All of it.
+    #[default]
+    All,
+}
+
+impl Renewed {
+    /// As it is typed.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Intermediates => "intermediates",
+            Self::Tokens => "tokens",
+            Self::ApiCas => "api-cas",
+            Self::All => "all",
+        }
+    }
+}
+
 /// `meshlink plan`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -231,6 +281,8 @@ pub(crate) struct Plan {
 pub(crate) enum PlanChange {
     /// Show what a leave would change, and change nothing
     Leave(Leaving),
+    /// Show what a renewal would change, and change nothing
+    Renew(Renewing),
 }
 
 /// `meshlink status`.
@@ -242,6 +294,9 @@ pub(crate) struct Status {
     /// Wait until the mesh is joined and synced
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Also write what ends to a file as Prometheus reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -373,7 +428,7 @@ pub(crate) struct AwsPolicy {
 pub(crate) enum Ca {
     /// Create the root key and certificate in the vault
     Init(CaInit),
-    /// Show the root and every intermediate: issuer, fingerprint, expiry
+    /// Show the root, every intermediate, and all that ends: until when, and who renews it
     Status(CaStatus),
 }
 
@@ -390,6 +445,9 @@ pub(crate) struct CaStatus {
     /// Clusters whose certificates are compared with the vault's
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
+    /// Also write what ends to a file as Prometheus reads it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -15,6 +15,7 @@ mod leave;
 mod man;
 mod plan;
 mod render;
+mod renew;
 mod rotate;
 mod sample;
 #[cfg(feature = "sandbox")]
@@ -30,6 +31,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
     match command {
         Command::Join(args) => join::run(args, frame).await,
         Command::Leave(args) => leave::run(args, frame).await,
+        Command::Renew(args) => renew::run(args, frame).await,
         Command::Plan(args) => plan::run(args, frame).await,
         Command::Status(args) => status::run(args, frame).await,
         Command::Verify(args) => verify::run(args, frame).await,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     aws::eks,
+    ends::Ends,
     hint::{About, Hint, InCluster, Meshlink, word},
     link::{Environment, reach::Finder, record, selection::DEFAULT},
     report::Report,
@@ -129,6 +130,13 @@ impl Hints {
     pub(crate) fn settle_verdict(&self, verdict: &mut Verdict) {
         let all = verdict.checks.iter_mut();
         all.for_each(|check| self.settle(&mut check.hints));
+    }
+
+    /// The hints of what ends.
+    pub(crate) fn settle_ends(&self, ends: &mut Ends) {
+        for row in &mut ends.rows {
+            self.settle(&mut row.hints);
+        }
     }
 
     /// The hints of a run.
@@ -289,6 +297,15 @@ fn preview(command: &Command) -> Option<Hint> {
                 .chain(flags)
                 .collect::<Vec<_>>()
         }
+        Command::Renew(renew) => {
+            let names = renew.how.clusters.iter().map(String::as_str);
+            let what = ["--what", renew.how.what.as_str()];
+            ["plan", "renew"]
+                .into_iter()
+                .chain(names)
+                .chain(what)
+                .collect()
+        }
         _ => return None,
     };
     Some(Hint::meshlink(words).remark("shows what would be changed"))
@@ -299,8 +316,10 @@ fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
         Command::Leave(args) => Some(&args.how.target),
+        Command::Renew(args) => Some(&args.how.target),
         Command::Plan(args) => Some(match &args.change {
             Some(PlanChange::Leave(leave)) => &leave.target,
+            Some(PlanChange::Renew(renew)) => &renew.target,
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),

@@ -2,6 +2,8 @@
 
 use std::{any::Any, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
+
 pub(crate) use crate::link::selection::{Selection, typed};
 use crate::{
     aws::{Aws, Env},
@@ -69,6 +71,8 @@ pub(crate) struct Endpoints {
     pub(crate) dns: SocketAddr,
     /// A file with the environment that their AWS is used with.
     pub(crate) aws: PathBuf,
+    /// How far their clock is ahead of this machine's.
+    pub(crate) ahead: SignedDuration,
 }
 
 /// A mesh whose members are not connected to yet.
@@ -305,7 +309,13 @@ fn environment(
         None => machine.kubeconfig(target.kubeconfig.as_deref()),
     };
     let folders = frame.folders(endpoints.is_some())?;
-    let (screen, clock) = (frame.screen.clone(), frame.clock());
+    let screen = frame.screen.clone();
+    // Embedded clusters have a clock of their own, and who works on them has the same.
+    let clock = match endpoints.map(|e| e.ahead).filter(|a| !a.is_zero()) {
+        Some(ahead) => frame.clock_ahead(ahead),
+        None => frame.clock(),
+    };
+    let now = Now(clock.clone());
     let environment = Environment::new(folders, vec![], move || clock());
     let real = Real {
         folders: frame.folders(false)?,
@@ -324,7 +334,7 @@ fn environment(
             interactive: frame.screen.interactive,
             timeout: REQUEST.min(target.timeout),
             plugin_limit: PLUGIN.min(target.timeout),
-            now: Now(frame.clock()),
+            now,
             insecure: target.insecure_cluster.iter().cloned().collect(),
             network: frame.network.clone(),
             ..ConnectOptions::default()

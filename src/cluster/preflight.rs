@@ -9,6 +9,8 @@ pub(crate) enum Purpose {
     Join,
     /// Unlink; with the uninstallation.
     Leave,
+    /// Put new certificates and tokens in the place of old ones.
+    Renew,
     /// Look at proxies and istiod, and bring the probe.
     Verify,
     /// Change the root: look at every proxy, write certificates, and bring the probe.
@@ -55,6 +57,7 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str) -> Vec<Access> {
     }
     match purpose {
         Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
+        Purpose::Renew => all.extend(renewals()),
         Purpose::Verify | Purpose::Sample | Purpose::Rotate => {
             all.extend(everywhere(
                 &["create", "patch", "delete"],
@@ -120,23 +123,32 @@ fn writes(gateways: &str) -> Vec<Access> {
     all
 }
 
-/// What a change of root needs besides: proxies are in every namespace.
+/// A renewal writes Secrets and the Leases, restarts istiod where it must, and has the kubelet look at istiod's pods.
+fn renewals() -> Vec<Access> {
+    let mut all = within(
+        ISTIO_SYSTEM,
+        WRITE,
+        &[("", "secrets"), ("coordination.k8s.io", "leases")],
+    );
+    let changed = [("", "pods"), ("apps", "deployments")];
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &changed));
+    // Who follows a new certificate is asked of every proxy.
+    all.extend(everywhere(READ, &[("", "pods")]));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    all
+}
+
+/// What a change of root needs besides what a renewal does: roots are in every namespace.
 fn rotates() -> Vec<Access> {
     let hooks = [
         "mutatingwebhookconfigurations",
         "validatingwebhookconfigurations",
     ];
     let hooks = hooks.map(|hooks| ("admissionregistration.k8s.io", hooks));
-    let mut all = everywhere(READ, &[("", "pods"), ("", "configmaps")]);
+    let mut all = renewals();
+    all.extend(everywhere(READ, &[("", "configmaps")]));
     all.extend(everywhere(READ, &hooks));
-    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
-    let written = [
-        ("", "secrets"),
-        ("", "configmaps"),
-        ("coordination.k8s.io", "leases"),
-    ];
-    all.extend(within(ISTIO_SYSTEM, WRITE, &written));
-    all.extend(within(ISTIO_SYSTEM, &["patch"], &[("", "pods")]));
+    all.extend(within(ISTIO_SYSTEM, WRITE, &[("", "configmaps")]));
     all
 }
 

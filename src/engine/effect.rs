@@ -21,6 +21,7 @@ mod link;
 pub(crate) mod own;
 mod prove;
 mod release;
+mod renew;
 mod rotate;
 mod sample;
 mod trust;
@@ -91,6 +92,9 @@ pub(super) async fn perform(
         Step::RemoveCacerts(c) => context.remove_cacerts(c).await,
         Step::ForgetMember { cluster, leaver } => context.forget_member(cluster, leaver).await,
         Step::RemoveNamespaces(c) => context.remove_namespaces(c).await,
+        Step::RenewCacerts(c) => context.renew_cacerts(c).await,
+        Step::AwaitReissue(c) => context.await_reissue(c).await,
+        Step::SettleCacerts(c) => context.settle_cacerts(c).await,
         Step::InstallSample(c) => context.install_sample(c).await,
         Step::RemoveSample(c) => context.remove_sample(c).await,
         Step::CreateNextRoot => context.create_next_root(),

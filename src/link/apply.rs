@@ -111,7 +111,9 @@ impl PlannedChange<'_> {
             return Ok(report);
         }
         link.refuse_insecure(true)?;
-        link.check_rights(self.change.purpose()).await?;
+        for purpose in self.change.purposes(&self.look.plan) {
+            link.check_rights(purpose).await?;
+        }
         link.agree(consent, &self.look.plan, false, None)?;
         let _changing = Changing::begin(&link.environment.changing);
         let lock = link.lock(consent, &self.look).await?;
@@ -165,7 +167,9 @@ impl PlannedChange<'_> {
             }
             Change::Leave(leave) => link.forget(&self.gone(leave))?,
             // What stands is told, as after a join.
-            Change::Rotate(_) => report.verdict = Some(link.judge(&self.look.reading).await),
+            Change::Renew(_) | Change::Rotate(_) => {
+                report.verdict = Some(link.judge(&self.look.reading).await);
+            }
             Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
         }
         Ok(report)
@@ -186,7 +190,9 @@ impl PlannedChange<'_> {
     async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
         let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
         let verdict = match &self.change {
-            Change::Join | Change::Rotate(_) => self.link.final_verdict(report).await,
+            Change::Join | Change::Renew(_) | Change::Rotate(_) => {
+                self.link.final_verdict(report).await
+            }
             Change::Leave(leave) if finished => {
                 let gone = self.gone(leave);
                 self.link.forget(&gone)?;

@@ -6,7 +6,7 @@ use crate::{
     engine::{Rotation, sample::Sample},
     name::MeshId,
     observe::Observed,
-    plan::{Plan, leave::Leave, rotate::Rotate},
+    plan::{Plan, Planned, Step, leave::Leave, renew::Renew, rotate::Rotate},
 };
 
 /// Something to do to a mesh.
@@ -17,6 +17,8 @@ pub enum Change {
     Join,
     /// Take members out.
     Leave(Leave),
+    /// Put new ones in the place of what ends, before it does.
+    Renew(Renew),
     /// Ask from every member to every other, through their proxies. Brings a probe to each and takes it away again.
     Verify,
     /// Let one root take the place of another in every member, with no request lost.
@@ -28,14 +30,21 @@ pub enum Change {
 }
 
 impl Change {
-    /// The rights it needs.
-    pub(super) fn purpose(&self) -> Purpose {
-        match self {
+    /// The rights it needs, where it comes to this plan.
+    pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
+        let own = match self {
             Self::Join => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
+            Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,
             Self::Rotate(_) => Purpose::Rotate,
             Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
+        };
+        let renews = |p: &Planned| matches!(p.step, Step::SettleCacerts(_));
+        match own {
+            // A join renews what is due.
+            Purpose::Join if plan.steps.iter().any(renews) => vec![own, Purpose::Renew],
+            _ => vec![own],
         }
     }
 

@@ -139,6 +139,7 @@ impl Meshlink {
         match change {
             Change::Join => self.look_to_join(inputs).await,
             Change::Leave(leave) => self.look_to_leave(leave).await,
+            Change::Renew(renew) => self.look_to_renew(renew).await,
             Change::Verify => {
                 let (reading, desired) = self.survey(inputs).await?;
                 self.refuse_other_meshes(&reading.observed)?;
@@ -180,7 +181,7 @@ impl Meshlink {
     }
 
     /// Refuses to write to a cluster that does not say itself that it is a member: who is one was read from another.
-    fn refuse_strangers(&self, reading: &Reading) -> Result<(), Failure> {
+    pub(super) fn refuse_strangers(&self, reading: &Reading) -> Result<(), Failure> {
         let strangers = plan::ownership::strangers(&self.mesh, &reading.observed);
         match strangers.is_empty() {
             true => Ok(()),
@@ -494,7 +495,7 @@ impl Meshlink {
 }
 
 /// What a join does without, and how to go on.
-fn passed_over(member: &Unreachable) -> Note {
+pub(super) fn passed_over(member: &Unreachable) -> Note {
     let mut hints = vec![Hint::join_again([&member.cluster]).remark("once it answers again")];
     hints.extend(member.hints.clone());
     let text = format!("nothing is done in {}: {}", member.cluster, member.line());

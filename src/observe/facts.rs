@@ -100,6 +100,17 @@ pub(crate) fn published_roots(map: &Value) -> Vec<String> {
     pki::roots(pem.as_bytes())
 }
 
+/// Those of them that sign nothing and are to be gone again.
+pub(crate) fn throw_aways(map: &Value) -> Vec<String> {
+    let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();
+    let certs = Cert::from_pem(pem.as_bytes()).unwrap_or_default();
+    let found = certs
+        .iter()
+        .map(Cert::facts)
+        .filter(|c| pki::is_throw_away(c));
+    found.map(|c| c.spki_sha256.clone()).collect()
+}
+
 pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsSeen {
     let ours = owner.whose(secret).is_none();
     let files = match pki::secret_files(&secret["data"]) {
@@ -120,8 +131,9 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     let roots = ["root-cert.pem", "ca.crt"].into_iter();
     let roots = roots.filter_map(|name| files.get(name)).next();
     let bundle = roots.and_then(|pem| Cert::from_pem(pem).ok());
+    let bundle = bundle.unwrap_or_default();
     let under = signer.as_ref().and_then(|signer| {
-        let mut all = bundle.iter().flatten();
+        let mut all = bundle.iter();
         all.find(|root| *root == signer || signer.signed_by(root))
     });
     let refused = pki::check_cacerts(&files, now)
@@ -131,9 +143,9 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     CacertsSeen {
         problems: refused.collect(),
         roots: roots.map(|pem| pki::roots(pem)).unwrap_or_default(),
+        bundle: bundle.iter().map(|c| c.facts().clone()).collect(),
         under: under.map(|root| root.facts().spki_sha256.clone()),
-        not_after: signer.as_ref().map(|c| c.facts().not_after),
-        signer: signer.map(|c| c.facts().sha256.clone()),
+        signer: signer.map(|c| c.facts().clone()),
         ours,
     }
 }
@@ -309,6 +321,7 @@ pub(super) fn readers(secrets: &[Value], owner: &Owner) -> BTreeMap<String, Read
             let seen = ReaderSeen {
                 token: hash(secret, "token"),
                 ca: hash(secret, "ca.crt"),
+                made: time(&secret["metadata"]["creationTimestamp"]),
             };
             Some((peer.to_owned(), seen))
         })
@@ -342,7 +355,9 @@ pub(crate) fn remote_secrets(
                 .problems
                 .iter()
                 .filter(|p| !(embedded && **p == Problem::LoopbackServer));
-            let expires = e.token.as_ref().and_then(|t| t.expires);
+            let token = e.token.as_ref();
+            let second = |at: Option<i64>| at.and_then(|s| Timestamp::from_second(s).ok());
+            let authorities = Cert::from_pem(&e.ca).unwrap_or_default();
             let seen = RemoteSecretSeen {
                 digest,
                 problems: problems.map(ToString::to_string).collect(),
@@ -353,7 +368,9 @@ pub(crate) fn remote_secrets(
                 changed,
                 foreign,
                 uid,
-                expires: expires.and_then(|s| Timestamp::from_second(s).ok()),
+                expires: second(token.and_then(|t| t.expires)),
+                issued: second(token.and_then(|t| t.issued)),
+                authorities: authorities.iter().map(|c| c.facts().clone()).collect(),
             };
             (e.cluster, seen)
         })

@@ -124,7 +124,10 @@ impl<'a> Lens<'a> {
     pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
         // A vault that cannot be read is told before anything is asked for.
         self.vault.root().map_err(Unseen::Vault)?;
-        let mut observed = Observed::default();
+        let mut observed = Observed {
+            now: self.now,
+            ..Observed::default()
+        };
         let looks = self
             .clusters
             .values()
@@ -315,11 +318,9 @@ impl<'a> Lens<'a> {
     fn vault(&self) -> Result<VaultSeen, vault::Error> {
         let root = self.vault.root()?;
         let mut intermediates = BTreeMap::new();
-        let mut until = BTreeMap::new();
         for member in &self.mesh.clusters {
             if let Some(held) = self.vault.usable_intermediate(&member.name)? {
-                intermediates.insert(member.name.clone(), held.facts().sha256.clone());
-                until.insert(member.name.clone(), held.facts().not_after);
+                intermediates.insert(member.name.clone(), held.facts().clone());
             }
         }
         let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
@@ -328,9 +329,9 @@ impl<'a> Lens<'a> {
         Ok(VaultSeen {
             roots: roots.iter().map(|(_, root)| key(root)).collect(),
             next: self.vault.next_root()?.map(|root| key(root.cert())),
-            root: root.map(|root| key(root.cert())),
+            root: root.as_ref().map(|root| key(root.cert())),
+            certificate: root.as_ref().map(|root| root.facts().clone()),
             intermediates,
-            until,
             embedded,
         })
     }
@@ -401,6 +402,9 @@ impl<'a> Lens<'a> {
             cacerts: cacerts.map(|secret| facts::cacerts(&secret, self.now, &owner)),
             published_roots: facts::named(&maps, facts::ROOTS)
                 .map(facts::published_roots)
+                .unwrap_or_default(),
+            throw_aways: facts::named(&maps, facts::ROOTS)
+                .map(facts::throw_aways)
                 .unwrap_or_default(),
             istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
             gateway: GatewaySeen {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     digest::sha256_hex,
     name::{ClusterName, MeshId},
-    spec::KeyType,
+    spec::{KeyType, Mesh},
 };
 
 /// A root with less than this left signs no more intermediates.
@@ -61,13 +61,32 @@ pub(crate) struct NewIntermediate<'a> {
     pub now: Timestamp,
 }
 
-impl NewIntermediate<'_> {
+impl<'a> NewIntermediate<'a> {
+    /// As a mesh file asks for it.
+    pub(crate) fn of(
+        mesh: &'a Mesh,
+        cluster: &'a ClusterName,
+        profile: &'a Profile,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            mesh: &mesh.id,
+            cluster,
+            namespace: &mesh.istio.namespace,
+            names: &mesh.trust.dns_names,
+            key: mesh.trust.key,
+            lifetime: mesh.trust.intermediate_lifetime,
+            profile,
+            now,
+        }
+    }
+
     /// The DNS names it will permit.
     pub(crate) fn permitted(&self) -> Vec<String> {
         self.profile.permitted(self.fill(""), self.names).collect()
     }
 
-    fn fill<'a>(&'a self, tag: &'a str) -> Fill<'a> {
+    fn fill<'f>(&'f self, tag: &'f str) -> Fill<'f> {
         let (mesh, cluster) = (self.mesh.as_str(), self.cluster.as_str());
         Fill {
             mesh,

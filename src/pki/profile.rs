@@ -81,6 +81,14 @@ impl Profile {
         )
     }
 
+    /// The profile of roots that sign nothing.
+    pub(crate) fn throw_away() -> Result<Self, Error> {
+        Self::read(
+            "certs/throw-away.toml",
+            include_str!("../../certs/throw-away.toml"),
+        )
+    }
+
     /// Reads a profile; `file` is what errors call it.
     pub(crate) fn read(file: &str, text: &str) -> Result<Self, Error> {
         let profile: Self = toml::from_str(text).map_err(|source| Error::Profile {
@@ -185,6 +193,7 @@ mod tests {
         assert_eq!(Profile::root().unwrap().constraints.path_length, 1);
         assert_eq!(Profile::root().unwrap().backdate_seconds(), Some(24 * 3600));
         assert_eq!(Profile::intermediate().unwrap().constraints.path_length, 0);
+        assert_eq!(Profile::throw_away().unwrap().constraints.path_length, 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Name},
 };
 
-use super::{Error, pem, profile::EMBEDDED};
+use super::{Error, Life, pem, profile::EMBEDDED};
 use crate::spec::KeyType;
 
 /// A kind of key.
@@ -129,6 +129,11 @@ impl CertFacts {
     /// Whether it is its own issuer by name.
     pub(crate) fn self_issued(&self) -> bool {
         self.subject == self.issuer
+    }
+
+    /// From when until when it is valid.
+    pub(crate) fn life(&self) -> Life {
+        Life::new(self.not_before, self.not_after)
     }
 
     /// Whole days until it expires; negative once it has.

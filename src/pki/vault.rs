@@ -4,7 +4,7 @@
 //! <data>/<mesh>/           0700, as every folder below it
 //!   lock                   held by who writes; says who that is
 //!   roots/1/               cert.pem, key.pem (0600)
-//!   roots/2/               the same, and spare.pem: a root of no key, by which proxies are made to ask for certificates
+//!   roots/2/               the same, and spare.pem: a throw-away root, by which proxies are made to ask for certificates
 //!   clusters/east/1/       cert.pem, key.pem
 //! ```
 //!
@@ -24,16 +24,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
-
-use super::{Cert, CertFacts, Intermediate, NewIntermediate, NewRoot, Root};
+use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated, throw_away};
 use crate::{hint::Hint, name::ClusterName};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
 const SPARE: &str = "spare.pem";
-/// An intermediate is made anew when less than this is left of it, or a third of its lifetime.
-const RENEW: i64 = 30 * 24 * 3600;
 
 /// What went wrong with the vault.
 #[derive(Debug, thiserror::Error)]
@@ -281,14 +277,13 @@ impl Vault {
     /// it stay.
     pub(crate) fn add_root(&self, new: &NewRoot<'_>, given: Option<&Root>) -> Result<Root, Error> {
         self.write_lock()?;
-        let create = || Root::create(new).map_err(|source| self.unmade(source));
-        // Its key is forgotten here and now.
-        let spare = create()?;
+        let unmade = |source| self.unmade(source);
+        let spare = throw_away(new.mesh, new.embedded, new.now).map_err(unmade)?;
         let root = match given {
-            Some(given) => given.copy().map_err(|source| self.unmade(source))?,
-            None => create()?,
+            Some(given) => given.copy().map_err(unmade)?,
+            None => Root::create(new).map_err(unmade)?,
         };
-        self.put_root(&root, Some(spare.cert()))?;
+        self.put_root(&root, Some(&spare))?;
         Ok(root)
     }
 
@@ -500,32 +495,7 @@ fn only(path: &Path, pem: &[u8]) -> Result<Cert, Error> {
 
 /// Whether an intermediate is still what would be asked for now.
 fn serves(found: &Intermediate, root: &Root, new: &NewIntermediate<'_>) -> bool {
-    let facts = found.facts();
-    found.root() == root.cert() && same_kind(facts, new) && lasts(facts, root.facts(), new.now)
-}
-
-fn same_kind(facts: &CertFacts, new: &NewIntermediate<'_>) -> bool {
-    let permitted = facts
-        .name_constraints
-        .iter()
-        .flat_map(|names| &names.permitted);
-    let wanted = new
-        .permitted()
-        .into_iter()
-        .map(|name| format!("DNS:{name}"));
-    facts.algorithm == new.key.into() && wanted.eq(permitted.cloned())
-}
-
-fn lasts(facts: &CertFacts, root: &CertFacts, now: Timestamp) -> bool {
-    let (from, until) = (facts.not_before.as_second(), facts.not_after.as_second());
-    let left = until - now.as_second();
-    // One that ends with the root cannot be made to last longer.
-    let wanted = if facts.not_after >= root.not_after {
-        0
-    } else {
-        RENEW.min((until - from) / 3)
-    };
-    from <= now.as_second() && left > wanted
+    found.root() == root.cert() && outdated(found.facts(), root.facts(), new).is_none()
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@ use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
     desire::{Release, reference},
     refresh,
+    renew::{intermediates::Intermediates, pressing},
 };
 use crate::{
     chart,
     cluster::{Ref, subset},
+    ends::Signing,
     name::ClusterName,
     observe::{Observed, Seen, proof_digest},
     pki,
@@ -47,7 +49,14 @@ pub(crate) fn join(
     }
     planner.link(&mut plan);
     planner.prove(&mut plan);
-    Ok(plan.finished())
+    let refusals = refuse::without_the_key(mesh, observed, &plan);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let mut plan = plan.finished();
+    let pressing = pressing(observed, &Signing::new(), &plan);
+    plan.notes.extend(pressing);
+    Ok(plan)
 }
 
 /// The steps of a proof alone, for a mesh that stands: brought, asked, taken away.
@@ -120,7 +129,8 @@ impl<'a> JoinPlanner<'a> {
 
     /// Namespaces, the one root, and a `cacerts` in every member.
     fn trust(&self, plan: &mut Plan) {
-        if self.observed.vault.root.is_none() {
+        let bound = |name| self.seen(name).claim.is_some();
+        if self.observed.vault.root.is_none() && !self.names().all(bound) {
             plan.add(
                 Step::CreateRoot,
                 vec![],
@@ -153,6 +163,17 @@ impl<'a> JoinPlanner<'a> {
         for name in self.names() {
             self.cacerts(plan, name);
         }
+        self.renewals().plan(plan);
+    }
+
+    /// What is renewed in place, in members that have a `cacerts` of ours already.
+    fn renewals(&self) -> Intermediates<'a> {
+        static UNASKED: Signing = Signing::new();
+        Intermediates {
+            mesh: self.mesh,
+            observed: self.observed,
+            signing: &UNASKED,
+        }
     }
 
     fn cacerts(&self, plan: &mut Plan, name: &ClusterName) {
@@ -160,6 +181,7 @@ impl<'a> JoinPlanner<'a> {
         let claims = self.names().map(|n| Step::ClaimRoot(n.clone()));
         let why = match &seen.cacerts {
             None => "no cacerts".to_owned(),
+            Some(_) if self.renewals().is_due(name) => return,
             Some(c) if !c.problems.is_empty() => c.problems.join("; "),
             Some(c) if c.ours && c.roots.len() > 1 => self.other_roots(&c.roots),
             Some(_) => return self.stale_istiod(plan, name),
@@ -190,9 +212,15 @@ impl<'a> JoinPlanner<'a> {
         }
     }
 
+    /// The root of the mesh: the one in the vault or, where that is elsewhere, the one its members are bound to.
+    fn root(&self) -> Option<&str> {
+        let vault = self.observed.vault.root.as_deref();
+        vault.or_else(|| self.observed.root(&self.mesh.id))
+    }
+
     fn other_roots(&self, roots: &[String]) -> String {
-        let mesh = self.observed.vault.root.as_ref();
-        let others = roots.iter().filter(|root| Some(*root) != mesh);
+        let mesh = self.root();
+        let others = roots.iter().filter(|root| Some(root.as_str()) != mesh);
         let others: Vec<_> = others.map(|root| pki::short(root)).collect();
         format!(
             "cacerts holds root {} beside the mesh's, and what it signs is trusted",
@@ -486,6 +514,8 @@ impl<'a> JoinPlanner<'a> {
             Step::StartProbe(to.clone()),
             Step::AwaitNlb(to.clone()),
             Step::RefreshIstiod(from.clone()),
+            Step::SettleCacerts(from.clone()),
+            Step::SettleCacerts(to.clone()),
         ];
         let why = "not proved since the last change";
         plan.add(

@@ -110,6 +110,12 @@ pub enum Step {
     },
     /// Remove the namespaces meshlink made.
     RemoveNamespaces(ClusterName),
+    /// Write `cacerts` with the newest intermediate and a throw-away root, and have istiod's pods see it at once.
+    RenewCacerts(ClusterName),
+    /// Until istiod signs with the intermediate in `cacerts`, and every proxy that follows it has a certificate of it.
+    AwaitReissue(ClusterName),
+    /// Write `cacerts` without its throw-away roots, until no proxy that follows trusts one any more.
+    SettleCacerts(ClusterName),
     /// Put the sample apps into a cluster, until they are available.
     InstallSample(ClusterName),
     /// Take the sample apps out again.
@@ -170,6 +176,9 @@ impl Step {
             Self::RemoveCacerts(c) => ("remove-cacerts", vec![c]),
             Self::ForgetMember { cluster, leaver } => ("forget-member", vec![cluster, leaver]),
             Self::RemoveNamespaces(c) => ("remove-namespaces", vec![c]),
+            Self::RenewCacerts(c) => ("renew-cacerts", vec![c]),
+            Self::AwaitReissue(c) => ("await-reissue", vec![c]),
+            Self::SettleCacerts(c) => ("settle-cacerts", vec![c]),
             Self::InstallSample(c) => ("install-sample", vec![c]),
             Self::RemoveSample(c) => ("remove-sample", vec![c]),
             Self::CreateNextRoot => ("create-next-root", vec![]),
@@ -262,6 +271,15 @@ impl Step {
                 format!("remove {leaver} from the record in {cluster}")
             }
             Self::RemoveNamespaces(c) => format!("remove the namespaces meshlink made in {c}"),
+            Self::RenewCacerts(c) => {
+                format!("put the new intermediate into Secret cacerts in {c}")
+            }
+            Self::AwaitReissue(c) => {
+                format!("wait until {c}'s proxies have certificates of it")
+            }
+            Self::SettleCacerts(c) => {
+                format!("take the throw-away root out of {c} again")
+            }
             Self::InstallSample(c) => format!("install the sample apps in {c}"),
             Self::RemoveSample(c) => format!("remove the sample apps from {c}"),
             Self::CreateNextRoot => {

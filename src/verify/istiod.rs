@@ -83,10 +83,10 @@ pub(crate) async fn ask(
 
 /// Whether the replicas of one istiod sign with the same certificates, by when these end; nothing where they do. The one
 /// that differs from most of the others is named; of two, the one that started first is taken to be right.
-pub(super) fn alike(from: &ClusterName, replicas: &[(&str, Option<Ends>)]) -> Option<Check> {
+pub(super) fn alike(from: &ClusterName, replicas: &[(String, Option<Ends>)]) -> Option<Check> {
     let known: Vec<_> = replicas
         .iter()
-        .filter_map(|(pod, ends)| Some((*pod, (*ends)?)))
+        .filter_map(|(pod, ends)| Some((pod.as_str(), (*ends)?)))
         .collect();
     let count = |ends: Ends| known.iter().filter(|(_, other)| *other == ends).count();
     let most = known.iter().rev().max_by_key(|(_, ends)| count(*ends))?.1;
@@ -319,7 +319,12 @@ mod tests {
     fn a_replica_with_other_certificates_is_named() {
         let a: ClusterName = "a".parse().unwrap();
         let ends = |root, chain| Some(Ends { root, chain });
-        let alike = |replicas: &[(&str, Option<Ends>)]| alike(&a, replicas).map(|c| c.evidence);
+        let alike = |replicas: &[(&str, Option<Ends>)]| {
+            let replicas = replicas
+                .iter()
+                .map(|(pod, ends)| ((*pod).to_owned(), *ends));
+            alike(&a, &replicas.collect::<Vec<_>>()).map(|c| c.evidence)
+        };
         assert_eq!(
             alike(&[("p1", ends(9, 5)), ("p2", ends(9, 5)), ("p3", None)]),
             None

@@ -8,10 +8,13 @@ use std::{
 use futures::future;
 use jiff::Timestamp;
 
-use super::{Asked, Check, Claim, Outcome, Verdict, check, istiod, pair, roots, traffic::Traffic};
+use super::{
+    Asked, Check, Claim, Outcome, Verdict, check, expiry, istiod, pair, roots, traffic::Traffic,
+};
 use crate::{
     causes,
     cluster::{self, Cluster, ConnectOptions, Token},
+    ends::Ends,
     hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen, Tokens, Unreachable, proof_digest},
@@ -76,8 +79,16 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     checks.extend(verifier.networks(&all));
     checks.extend(names.iter().flat_map(|name| verifier.member(name)));
     let from = names.iter().map(|from| verifier.from(from, depth));
+    let (from, replicas) = futures::join!(future::join_all(from), verifier.replicas_signing());
+    checks.extend(
+        replicas
+            .iter()
+            .filter_map(|(name, said)| istiod::alike(name, said)),
+    );
+    let ends = Ends::of(verifier.observed, &expiry::signing(&replicas));
+    checks.extend(expiry::checks(&ends));
     let mut traffic = vec![];
-    for found in future::join_all(from).await {
+    for found in from {
         checks.extend(found.checks);
         traffic.extend(found.traffic);
     }
@@ -264,7 +275,6 @@ impl Verifier<'_> {
         let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
         let pairs = others.map(|to| self.look(from, to, &view));
         let mut all = Verdict::default();
-        all.checks.extend(self.alike(cluster, seen).await);
         for found in future::join_all(pairs).await {
             all.checks.extend(found.checks);
             all.traffic.extend(found.traffic);
@@ -383,20 +393,6 @@ impl Verifier<'_> {
             Some(error) if replicas.iter().all(|r| r.unasked.is_some()) => Err(error),
             _ => Ok(replicas),
         }
-    }
-
-    /// What tells the replicas of a member's istiod apart by the certificates they sign with.
-    async fn alike(&self, cluster: &Cluster, seen: &Seen) -> Option<Check> {
-        let pods = &seen.istiod.pods;
-        if pods.len() < 2 {
-            return None;
-        }
-        let namespace = self.mesh.istio.namespace.as_str();
-        let ask = |pod| async move { crate::observe::ends(cluster, namespace, pod).await };
-        let all = pods
-            .iter()
-            .map(|pod| async move { (pod.as_str(), ask(pod).await) });
-        istiod::alike(cluster.name(), &future::join_all(all).await)
     }
 
     fn configured(&self, from: &ClusterName, to: &ClusterName) -> Vec<Check> {

@@ -193,7 +193,7 @@ mod tests {
                 "a".to_owned(),
                 crate::observe::ReaderSeen {
                     token: Some(token.into()),
-                    ca: None,
+                    ..Default::default()
                 },
             )]
             .into(),

@@ -34,6 +34,9 @@ mod dead;
 mod embedded;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod ends;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod faults;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

@@ -94,7 +94,12 @@ impl Cluster {
         inject::install(&cluster);
         process::install(&cluster);
         tasks.spawn(follow(cluster.objects.events(), Arc::downgrade(&cluster)));
-        for source in [cluster.world.balancers.watch(), cluster.faults.watch()] {
+        let sources = [
+            cluster.world.balancers.watch(),
+            cluster.world.clock.watch(),
+            cluster.faults.watch(),
+        ];
+        for source in sources {
             tasks.spawn(forward(source, Arc::downgrade(&cluster)));
         }
         tasks.spawn(drive(cluster.clone(), workloads::Workloads::default()));

@@ -12,13 +12,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, WorldClock};
 
 /// The file in the state folder that says so.
 const FILE: &str = "sandbox.json";
 /// The file that is locked by the process that runs the clusters, for as long as it lives: whether clusters run is told by
 /// this lock alone, not by what a file says or by how soon a server answers.
 const LOCK: &str = "sandbox.lock";
+/// The file that says by how many seconds their clock was moved on, once it was.
+const CLOCK: &str = "clock";
 /// How long clusters may take to be raised, and how often it is looked meanwhile.
 const RAISING: Duration = Duration::from_secs(20);
 const PACE: Duration = Duration::from_millis(20);
@@ -44,6 +46,9 @@ pub struct Endpoints {
     pub aws: PathBuf,
     /// The process that runs them.
     pub pid: u32,
+    /// How many seconds their clock is ahead of this machine's.
+    #[serde(skip)]
+    pub ahead: i64,
 }
 
 impl Endpoints {
@@ -63,7 +68,10 @@ pub fn attach(state_dir: &Path) -> Result<Option<Endpoints>, Error> {
             return Ok(None);
         }
         match read(state_dir) {
-            Ok(found) => return Ok(Some(found)),
+            Ok(found) => {
+                let ahead = ahead(state_dir);
+                return Ok(Some(Endpoints { ahead, ..found }));
+            }
             // They are being raised.
             Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < until => {
                 thread::sleep(PACE);
@@ -74,6 +82,12 @@ pub fn attach(state_dir: &Path) -> Result<Option<Endpoints>, Error> {
             }
         }
     }
+}
+
+/// How far their clock was moved on.
+fn ahead(state_dir: &Path) -> i64 {
+    let text = fs::read_to_string(state_dir.join(CLOCK)).unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
 }
 
 fn read(state_dir: &Path) -> io::Result<Endpoints> {
@@ -128,6 +142,8 @@ pub(crate) fn own(state_dir: &Path) -> Result<File, Error> {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
     }
+    // What is not there need not go.
+    let _ = fs::remove_file(state_dir.join(CLOCK));
     match fs::remove_file(state_dir.join(FILE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write(error)),
         _ => Ok(file),
@@ -140,6 +156,11 @@ pub(crate) fn announce(endpoints: &Endpoints) -> std::io::Result<()> {
     write(&endpoints.state_dir.join(FILE), &text)
 }
 
+/// Says how far the clock was moved on.
+pub(crate) fn announce_clock(state_dir: &Path, clock: &WorldClock) -> io::Result<()> {
+    write(&state_dir.join(CLOCK), clock.ahead().to_string().as_bytes())
+}
+
 /// Takes that back. What another process has put there in the meantime stays.
 pub(crate) fn retract(endpoints: &Endpoints) {
     if read(&endpoints.state_dir).ok().as_ref() != Some(endpoints) {
@@ -147,6 +168,7 @@ pub(crate) fn retract(endpoints: &Endpoints) {
     }
     let files = [
         endpoints.state_dir.join(FILE),
+        endpoints.state_dir.join(CLOCK),
         endpoints.kubeconfig.clone(),
         endpoints.aws.clone(),
     ];
@@ -201,6 +223,7 @@ mod tests {
             servers: vec![([127, 0, 0, 1], 1).into()],
             aws: folder.path().join("aws.env"),
             pid: std::process::id(),
+            ahead: 0,
         };
         announce(&endpoints).unwrap();
         let mode = fs::metadata(folder.path().join(FILE))

@@ -11,6 +11,7 @@ pub mod api;
 mod attach;
 pub mod aws;
 mod charts;
+mod clock;
 pub mod dns;
 mod faults;
 mod timeline;
@@ -36,6 +37,7 @@ use self::{
 };
 pub use self::{
     attach::{Endpoints, attach},
+    clock::WorldClock,
     faults::{Fault, Faults},
     timeline::Timeline,
 };
@@ -158,7 +160,6 @@ impl Options {
 pub struct Sandbox {
     endpoints: Endpoints,
     clusters: Vec<Arc<Cluster>>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "lives as long as the clusters"))]
     world: World,
     faults: Faults,
     aws: aws::Embedded,
@@ -200,7 +201,7 @@ impl Sandbox {
             } else {
                 options.ports + u16::try_from(index).unwrap_or(0)
             };
-            let (api, front) = raise(name, loopback(port)).await?;
+            let (api, front) = raise(name, loopback(port), &world.clock).await?;
             configs.push(api.kubeconfig(&front.url, name, &format!("{name}-admin")));
             let timeline = options.timeline.clone();
             clusters.push(Cluster::start(
@@ -229,6 +230,7 @@ impl Sandbox {
             clusters: options.clusters,
             servers: fronts.iter().map(|f| f.address).collect(),
             pid: std::process::id(),
+            ahead: 0,
         };
         publish(&endpoints, &configs, &aws)?;
         Ok(Self {
@@ -241,6 +243,20 @@ impl Sandbox {
             _tasks: tasks,
             _lock: lock,
         })
+    }
+
+    /// Moves the clock of all clusters on, and of the commands that attach to them.
+    pub fn advance(&self, by: jiff::SignedDuration) -> Result<(), Error> {
+        self.world.clock.advance(by);
+        attach::announce_clock(&self.endpoints.state_dir, &self.world.clock).map_err(|source| {
+            let path = self.endpoints.state_dir.clone();
+            Error::Write { path, source }
+        })
+    }
+
+    /// The clock of all clusters.
+    pub fn clock(&self) -> &WorldClock {
+        &self.world.clock
     }
 
     /// Where everything is.
@@ -283,7 +299,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// The time of everything embedded.
+/// The time of this machine.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where time enters the embedded clusters"
@@ -292,14 +308,15 @@ pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-async fn raise(name: &str, at: SocketAddr) -> Result<(Api, Served), Error> {
+async fn raise(name: &str, at: SocketAddr, clock: &WorldClock) -> Result<(Api, Served), Error> {
     let failed = |source| Error::Api {
         cluster: name.into(),
         source,
     };
+    let clock = clock.clone();
     let options = ApiOptions {
         kubelet: true,
-        ..ApiOptions::new(name, Arc::new(now))
+        ..ApiOptions::new(name, Arc::new(move || clock.now()))
     };
     let api = Api::new(options).map_err(failed)?;
     let front = api.serve(at).await.map_err(failed)?;

@@ -13,7 +13,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{BalancerStatus, actors::Cluster};
+use super::{BalancerStatus, WorldClock, actors::Cluster};
 
 /// The region all embedded clusters are in.
 pub const REGION: &str = "us-west-2";
@@ -315,6 +315,8 @@ pub struct World {
     pub balancers: LoadBalancers,
     /// What the cloud writes into the status of Services.
     pub(crate) status: BalancerStatus,
+    /// What time it is everywhere.
+    pub clock: WorldClock,
     homes: BTreeMap<String, Home>,
     clusters: Arc<Mutex<BTreeMap<String, Weak<Cluster>>>>,
 }

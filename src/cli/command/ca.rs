@@ -12,14 +12,15 @@ use crate::{
         Frame,
         args::{CaInit, CaStatus},
         error::{Exit, Failure, hinted},
-        output::{Style, json::Document, table::Table},
+        output::{Style, ends, json::Document, table::Table},
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
+    ends::{Ends, Signing},
     hint::Hint,
-    link::{not_reached, selection},
+    link::{Meshlink, not_reached, selection},
     name::ClusterName,
-    observe::{Succession, Unreachable},
+    observe::{Observed, Succession, Unreachable, VaultSeen},
     pki::{self, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
@@ -48,6 +49,8 @@ type Held = Vec<(ClusterName, Option<pki::Files>)>;
 pub(crate) struct Certificates {
     #[serde(flatten)]
     status: pki::Status,
+    /// Everything that ends, and who renews it.
+    ends: Ends,
     /// Members that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreachable: Vec<Unreachable>,
@@ -120,23 +123,38 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         let places = folders.places(&mesh.id);
         let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
         if let Some(root) = vault.root().map_err(|e| Failure::failed(&e))? {
+            let now = frame.now();
+            let alone = Observed {
+                vault: VaultSeen {
+                    certificate: Some(root.facts().clone()),
+                    ..VaultSeen::default()
+                },
+                now,
+                ..Observed::default()
+            };
             let status = Certificates {
-                status: pki::status(Some(root.facts()), &[], &[], frame.now()),
+                status: pki::status(Some(root.facts()), &[], &[], now),
+                ends: Ends::of(&alone, &Signing::new()),
                 unreachable: vec![],
                 change: None,
             };
-            let shown = |style| text(&status.status, style);
-            frame.screen.show(&status, shown)?;
-            return Ok(Exit::Done);
+            return shown(&status, &args, &mesh, frame);
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let change = session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
-    let (held, unreachable) = held(&session).await?;
+    let (held, ends) = futures::join!(held(&session), table(&session.link));
+    let (held, unreachable) = held?;
     let root = root.as_ref().map(pki::Root::facts);
     let mut status = Certificates {
-        status: pki::status(root, &expected(change.as_ref()), &held, frame.now()),
+        status: pki::status(
+            root,
+            &expected(change.as_ref()),
+            &held,
+            (session.link.environment.clock)(),
+        ),
+        ends: ends?,
         unreachable,
         change,
     };
@@ -148,7 +166,27 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
             .clusters
             .push(pki::Row::of_stranger(name, why));
     }
-    frame.screen.show(&status, |style| {
+    frame.hints.settle_ends(&mut status.ends);
+    let exit = shown(&status, &args, mesh, frame)?;
+    Ok(match session.strangers.is_empty() {
+        true => exit,
+        false => Exit::NotInTime,
+    })
+}
+
+/// Everything that ends, as far as members can be read.
+async fn table(link: &Meshlink) -> Result<Ends, Failure> {
+    Ok(link.ends(&link.read().await?).await)
+}
+
+/// Shows it, and says how it is.
+fn shown(
+    status: &Certificates,
+    args: &CaStatus,
+    mesh: &Mesh,
+    frame: &Frame,
+) -> Result<Exit, Failure> {
+    frame.screen.show(status, |style| {
         let mut text = text(&status.status, style);
         if let Some(change) = &status.change {
             let (from, to) = (pki::short(&change.from), pki::short(&change.to));
@@ -159,6 +197,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
                 .iter()
                 .for_each(|hint| hinted(&mut text, style, "  ", hint));
         }
+        let _ = write!(text, "\n{}", ends::render(&status.ends, style));
         for unread in &status.unreachable {
             let _ = writeln!(text, "\n{} {}", style.red("!"), unread.line());
             for hint in &unread.hints {
@@ -167,14 +206,15 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         }
         text
     })?;
-    Ok(
-        match (status.unreachable.is_empty(), status.status.is_well()) {
-            _ if !session.strangers.is_empty() => Exit::NotInTime,
-            (false, _) => Exit::PartlyDone,
-            (true, true) => Exit::Done,
-            (true, false) => Exit::Ill,
-        },
-    )
+    ends::export(args.metrics.as_deref(), &status.ends, mesh)?;
+    // Before there is a mesh there is nothing to compare.
+    let is_alone = status.status.clusters.is_empty() && status.unreachable.is_empty();
+    let is_well = status.ends.is_well() && (is_alone || status.status.is_well());
+    Ok(match (status.unreachable.is_empty(), is_well) {
+        (false, _) => Exit::PartlyDone,
+        (true, true) => Exit::Done,
+        (true, false) => Exit::Ill,
+    })
 }
 
 /// What each member signs with; and the members that could not be read, as long as one could.

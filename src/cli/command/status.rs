@@ -9,7 +9,7 @@ use crate::{
         Frame,
         args::Status,
         error::{Exit, Failure},
-        output::matrix,
+        output::{ends, matrix},
         session::{Selection, Session},
     },
     verify::{Claim, Verdict},
@@ -66,6 +66,10 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
         exit => exit,
     };
     frame.hints.settle_verdict(&mut verdict);
+    if let Some(path) = &args.metrics {
+        let ends = link.ends(&link.read().await?).await;
+        ends::export(Some(path), &ends, link.mesh())?;
+    }
     frame
         .screen
         .show(&*verdict, |style| matrix::render(&verdict, verbose, style))?;

@@ -1,6 +1,7 @@
 //! Which embedded clusters a command means: running ones, or some of its own.
 
 use istio_sandbox::{Error, Options, Sandbox, attach};
+use jiff::SignedDuration;
 
 use super::{Embedded, Endpoints};
 use crate::{
@@ -20,6 +21,7 @@ impl From<istio_sandbox::Endpoints> for Endpoints {
             charts: found.charts,
             dns: found.dns,
             aws: found.aws,
+            ahead: SignedDuration::from_secs(found.ahead),
         }
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct RemoteSecretFacts {
     pub(crate) server: Option<String>,
     /// SHA-256 of the CA bundle, in hex.
     pub(crate) ca_sha256: Option<String>,
+    /// The CA bundle, as PEM.
+    #[serde(skip)]
+    pub(crate) ca: Vec<u8>,
     /// What the token says of itself.
     pub(crate) token: Option<TokenFacts>,
     /// SHA-256 of the token, in hex: equal tokens can be told, and nothing else.
@@ -37,6 +40,8 @@ pub(crate) struct TokenFacts {
     pub(crate) subject: Option<String>,
     /// When it ends, in seconds since 1970; a token without this date never does.
     pub(crate) expires: Option<i64>,
+    /// When it was issued, in seconds since 1970, where it says so.
+    pub(crate) issued: Option<i64>,
 }
 
 /// What is wrong with a remote secret as it stands.
@@ -114,6 +119,7 @@ fn facts(secret: &str, cluster: &str, data: &str) -> RemoteSecretFacts {
         cluster: cluster.into(),
         server: None,
         ca_sha256: None,
+        ca: Vec::new(),
         token: None,
         token_sha256: None,
         problems: Vec::new(),
@@ -129,8 +135,10 @@ fn facts(secret: &str, cluster: &str, data: &str) -> RemoteSecretFacts {
     facts.server = entry["server"].as_str().map(str::to_owned);
     let ca = entry["certificate-authority-data"]
         .as_str()
-        .and_then(|ca| STANDARD.decode(ca).ok());
-    facts.ca_sha256 = ca.filter(|ca| !ca.is_empty()).map(|ca| sha256_hex(&ca));
+        .and_then(|ca| STANDARD.decode(ca).ok())
+        .unwrap_or_default();
+    facts.ca_sha256 = (!ca.is_empty()).then(|| sha256_hex(&ca));
+    facts.ca = ca;
     if let Some(token) = user["token"].as_str() {
         facts.token = Some(token_facts(token));
         facts.token_sha256 = Some(sha256_hex(token.as_bytes()));
@@ -205,6 +213,7 @@ pub(crate) fn token_facts(token: &str) -> TokenFacts {
     TokenFacts {
         subject: claims["sub"].as_str().map(str::to_owned),
         expires: claims["exp"].as_i64(),
+        issued: claims["iat"].as_i64(),
     }
 }
 
@@ -256,7 +265,8 @@ mod tests {
             token_facts("opaque"),
             TokenFacts {
                 subject: None,
-                expires: None
+                expires: None,
+                issued: None,
             }
         );
     }

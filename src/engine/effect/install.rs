@@ -7,7 +7,7 @@ use crate::{
     cluster::{Kind, Manager, Ref, wait},
     engine::Error,
     name::ClusterName,
-    observe::{ROOTS, published_roots},
+    observe::{ROOTS, published_roots, throw_aways},
     plan::{Step, desire::reference},
     wait::Progress,
 };
@@ -84,8 +84,10 @@ impl StepContext<'_> {
         let want = root.facts().spki_sha256.clone();
         let map = self.in_istio(&Kind::CONFIG_MAP, ROOTS);
         let publishes = |map: Option<&Value>| {
-            let roots = map.map(published_roots);
-            match roots.unwrap_or_default().as_slice() {
+            let mut roots = map.map(published_roots).unwrap_or_default();
+            let renewing = map.map(throw_aways).unwrap_or_default();
+            roots.retain(|root| !renewing.contains(root));
+            match roots.as_slice() {
                 [root] if *root == want => Progress::Done(()),
                 [] => Progress::NotYet("istiod has not published its root yet".into()),
                 _ => Progress::NotYet("istiod still publishes another root".into()),

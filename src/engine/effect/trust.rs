@@ -1,6 +1,6 @@
 //! The root, who is bound to it, and the certificates istiod signs with.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Evidence, StepContext, seen};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Claim, claim},
-    pki::{self, Cacerts, NewIntermediate, NewRoot, Profile},
+    pki::{self, NewIntermediate, NewRoot, Profile},
     plan::Refusal,
 };
 
@@ -87,7 +87,7 @@ impl StepContext<'_> {
 
     pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
         let profile = Profile::intermediate()?;
-        let new = self.new_intermediate(name, &profile);
+        let new = NewIntermediate::of(&self.run.mesh, name, &profile, self.run.now());
         let held = self.run.vault.issue_intermediate(&new)?;
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
@@ -95,24 +95,6 @@ impl StepContext<'_> {
             "intermediate {}, valid until {until}",
             pki::short(&facts.spki_sha256)
         ))
-    }
-
-    pub(super) fn new_intermediate<'a>(
-        &'a self,
-        name: &'a ClusterName,
-        profile: &'a Profile,
-    ) -> NewIntermediate<'a> {
-        let (mesh, trust) = (&self.run.mesh, &self.run.mesh.trust);
-        NewIntermediate {
-            mesh: &mesh.id,
-            cluster: name,
-            namespace: &mesh.istio.namespace,
-            names: &trust.dns_names,
-            key: trust.key,
-            lifetime: trust.intermediate_lifetime,
-            profile,
-            now: self.run.now(),
-        }
     }
 
     /// All keys of the Secret in one write: the kubelet swaps them as one.
@@ -125,7 +107,7 @@ impl StepContext<'_> {
                 cluster: name.clone(),
                 what: "the vault has lost its intermediate".into(),
             })?;
-        self.write_cacerts(name, &held.cacerts()?).await?;
+        self.write_cacerts(name, data(&held.cacerts()?)).await?;
         let signer = pki::short(&held.facts().spki_sha256);
         seen(format!(
             "Secret {}/cacerts signs with {signer}",
@@ -136,13 +118,8 @@ impl StepContext<'_> {
     pub(super) async fn write_cacerts(
         &self,
         name: &ClusterName,
-        cacerts: &Cacerts,
+        data: Map<String, Value>,
     ) -> Result<(), Error> {
-        let data: serde_json::Map<String, Value> = cacerts
-            .secret_data()
-            .iter()
-            .map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
-            .collect();
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {"name": "cacerts", "namespace": self.istio()},
@@ -170,4 +147,12 @@ impl StepContext<'_> {
         wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
         seen(format!("Deployment {}/istiod was restarted", self.istio()))
     }
+}
+
+/// The `data` of a Secret `cacerts`: with the key, not for logs.
+pub(super) fn data(cacerts: &pki::Cacerts) -> Map<String, Value> {
+    let data = cacerts.secret_data();
+    let data = data.iter();
+    data.map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
+        .collect()
 }

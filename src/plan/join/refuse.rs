@@ -9,7 +9,7 @@ use crate::{
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
     pki,
-    plan::{Desired, Refusal, ownership, rotate},
+    plan::{Desired, Plan, Refusal, Step, ownership, rotate},
     spec::{Mesh, OLDEST_ISTIO, OLDEST_KUBERNETES},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> V
             .claimed_by_another_mesh()
             .or_else(|| member.members_left_out())
             .or_else(|| member.embedded_root())
-            .or_else(|| member.root_not_here())
+            .or_else(|| member.root_is_another())
             .or_else(|| member.foreign_root())
             .or_else(|| member.old_kubernetes())
             .or_else(|| member.foreign_istio())
@@ -50,6 +50,35 @@ pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> V
         ownership::refusal(mesh, &member.name, wanted, seen)
     }));
     refusals
+}
+
+/// Every member whose root's key is not here, where a plan needs it. One that does not is anybody's to carry out.
+pub(super) fn without_the_key(mesh: &Mesh, observed: &Observed, plan: &Plan) -> Vec<Refusal> {
+    let needs = |step: &Step| {
+        matches!(
+            step,
+            Step::CreateRoot
+                | Step::ClaimRoot(_)
+                | Step::IssueIntermediate(_)
+                | Step::InstallCacerts(_)
+                | Step::RenewCacerts(_)
+        )
+    };
+    if !plan.steps.iter().any(|planned| needs(&planned.step)) {
+        return vec![];
+    }
+    let members = mesh.clusters.iter();
+    let members = members.filter_map(|m| {
+        let (name, seen) = (&m.name, observed.clusters.get(&m.name)?);
+        Member {
+            mesh,
+            name,
+            seen,
+            observed,
+        }
+        .root_not_here()
+    });
+    members.collect()
 }
 
 struct Member<'a> {
@@ -111,6 +140,11 @@ impl Member<'_> {
         self.refuse(reason, Hint::note(own))
     }
 
+    fn root_is_another(&self) -> Option<Refusal> {
+        self.observed.vault.root.as_ref()?;
+        self.root_not_here()
+    }
+
     fn root_not_here(&self) -> Option<Refusal> {
         let claim = self.seen.claim.as_ref()?;
         if self.observed.vault.root.as_ref() == Some(&claim.root) {
@@ -144,10 +178,11 @@ impl Member<'_> {
             );
             return self.refuse(reason, self.look_at_cacerts());
         }
-        let mesh = self.observed.vault.root.as_ref();
+        let vault = self.observed.vault.root.as_deref();
+        let mesh = vault.or_else(|| self.observed.root(&self.mesh.id));
         // What somebody has put beside the mesh's root in a Secret of ours is taken out again.
-        let is_ours = *ours && roots.iter().any(|root| Some(root) == mesh);
-        let root = roots.iter().find(|root| Some(*root) != mesh)?;
+        let is_ours = *ours && roots.iter().any(|root| Some(root.as_str()) == mesh);
+        let root = roots.iter().find(|root| Some(root.as_str()) != mesh)?;
         if is_ours || !problems.is_empty() {
             return None;
         }

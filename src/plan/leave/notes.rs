@@ -106,8 +106,11 @@ impl LeavePlanner<'_> {
     fn trusted(&self, leaver: &ClusterName) -> Option<String> {
         let cacerts = self.seen(leaver).and_then(|s| s.cacerts.as_ref());
         let until = match cacerts {
-            Some(cacerts) => cacerts.not_after,
-            None if self.how.dead => self.observed.vault.until.get(leaver).copied(),
+            Some(cacerts) => cacerts.signer.as_ref().map(|c| c.not_after),
+            None if self.how.dead => {
+                let held = self.observed.vault.intermediates.get(leaver);
+                held.map(|c| c.not_after)
+            }
             None => return None,
         };
         if self.rest().is_empty() {

@@ -145,6 +145,18 @@ impl World {
         self.sandbox.api(cluster).unwrap()
     }
 
+    /// Moves the clock of the clusters on, and of the commands that attach to them.
+    pub(crate) fn advance(&self, days: i64) {
+        let _inside = self.runtime.enter();
+        let by = jiff::SignedDuration::from_hours(24 * days);
+        self.sandbox.advance(by).unwrap();
+    }
+
+    /// What time it is there.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.sandbox.clock().now()
+    }
+
     /// Where everything is.
     pub(crate) fn endpoints(&self) -> &Endpoints {
         self.sandbox.endpoints()

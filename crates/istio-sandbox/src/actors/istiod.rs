@@ -148,13 +148,14 @@ pub(crate) struct Istiod {
 pub(crate) fn start(cluster: &Arc<Cluster>, pod: &Value) -> Result<Arc<Istiod>, String> {
     let mounted = cluster.objects.get("secrets", pod.ns(), "cacerts");
     let kept = cluster.objects.get("secrets", pod.ns(), "istio-ca-secret");
+    let now = cluster.world.clock.second();
     let (authority, own) = match (&mounted, kept) {
-        (Some(secret), _) => (Authority::plugged(secret)?, None),
-        (None, Some(secret)) => (Authority::own(&secret)?, None),
+        (Some(secret), _) => (Authority::plugged(secret, now)?, None),
+        (None, Some(secret)) => (Authority::own(&secret, now)?, None),
         (None, None) => {
             let secret =
                 authority::own_secret(pod.ns(), "cluster.local").map_err(|e| e.to_string())?;
-            (Authority::own(&secret)?, Some(secret))
+            (Authority::own(&secret, now)?, Some(secret))
         }
     };
     let istiod = Arc::new(Istiod {
@@ -316,7 +317,7 @@ impl Run {
             return;
         }
         self.mounted.taken = true;
-        match old.reload(&secret, istiod.multiroot) {
+        match old.reload(&secret, istiod.multiroot, cluster.world.clock.second()) {
             Reload::Taken(new) => {
                 istiod.log.say("info Update Istiod cacerts".into());
                 *istiod

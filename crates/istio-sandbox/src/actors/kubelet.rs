@@ -172,10 +172,16 @@ fn waiting(pod: &Value, container: &str, reason: &str, message: &str) -> Value {
     status
 }
 
+/// No earlier than it was made by the clock of the cluster, which may have been moved on.
 fn started(pod: &Value) -> Value {
-    pod.pointer("/status/startTime")
-        .cloned()
-        .unwrap_or_else(now)
+    let known = pod.pointer("/status/startTime").cloned();
+    known.unwrap_or_else(|| {
+        let (now, made) = (now(), &pod["metadata"]["creationTimestamp"]);
+        match now.as_str() < made.as_str() {
+            true => made.clone(),
+            false => now,
+        }
+    })
 }
 
 fn restarts(pod: &Value) -> u64 {

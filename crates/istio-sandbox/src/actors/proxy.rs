@@ -208,7 +208,7 @@ impl Actor for Run {
         let was_ready = proxy.ready();
         self.project(cluster, &proxy);
         if let Some(istiod) = upstream(cluster, &proxy) {
-            self.certify(&proxy, &istiod);
+            self.certify(&proxy, &istiod, cluster.world.clock.second());
             let view = istiod.view();
             let serial = Arc::as_ptr(&view) as usize;
             if self
@@ -243,15 +243,20 @@ impl Run {
         }
     }
 
-    /// A certificate at first, and again only when the set of trusted roots changes.
-    fn certify(&self, proxy: &Proxy, istiod: &Istiod) {
+    /// A certificate at first, when half of its life is over, and when the set of trusted roots changes. An istiod whose
+    /// own certificate does not verify is not spoken to anew.
+    fn certify(&self, proxy: &Proxy, istiod: &Istiod, now: i64) {
         let authority = istiod.authority();
         let mut state = proxy.state();
-        let renew = match &state.leaf {
-            None => self.projected.as_ref().is_some_and(|p| {
+        let reached = || {
+            self.projected.as_ref().is_some_and(|p| {
                 let trusted = certificates(p).unwrap_or_default().into_iter().collect();
-                authority.serves(&trusted)
-            }),
+                authority.serves(&trusted, now)
+            })
+        };
+        let renew = match &state.leaf {
+            None => reached(),
+            Some(leaf) if now >= leaf.renewal => reached(),
             Some(_) => {
                 proxy.follows_bundle && istiod.view().multiroot && authority.roots != state.roots
             }
@@ -259,7 +264,7 @@ impl Run {
         if !renew {
             return;
         }
-        if let Ok(leaf) = authority.issue(&proxy.identity) {
+        if let Ok(leaf) = authority.issue(&proxy.identity, now) {
             state.leaf = Some(leaf);
             state.roots.clone_from(&authority.roots);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use serde_json::{Value, json};
@@ -47,11 +47,25 @@ struct Asked {
     user: UserInfo,
 }
 
+/// An answer, with the time it was given at: clients tell by it whether their clocks are right.
 pub(crate) async fn handle<B>(
     server: Arc<Server>,
     door: Door,
     request: Request<B>,
 ) -> Result<Reply, BoxError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut reply = respond(server.clone(), door, request).await?;
+    let date = server.state().date();
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        reply.headers_mut().insert(header::DATE, date);
+    }
+    Ok(reply)
+}
+
+async fn respond<B>(server: Arc<Server>, door: Door, request: Request<B>) -> Result<Reply, BoxError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,

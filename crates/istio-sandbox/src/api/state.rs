@@ -41,6 +41,12 @@ impl State {
         stamp((self.clock)())
     }
 
+    /// Now, as answers write it.
+    pub(crate) fn date(&self) -> String {
+        let now = (self.clock)();
+        now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     /// Gives a Service its address and node ports.
     pub(crate) fn allocate(&mut self, kind: &Kind, live: Option<&Value>, new: &mut Value) {
         if kind.kind != "Service" || new["spec"]["type"] == "ExternalName" {

@@ -9,11 +9,13 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 /// A certificate as bytes.
 pub(crate) type Der = Vec<u8>;
 
+/// How long a workload's certificate lives.
+const LIFETIME: time::Duration = time::Duration::hours(24);
 /// The keys of `cacerts`, all of which must be there or none.
 const FILES: [&str; 4] = [
     "ca-cert.pem",
@@ -26,6 +28,8 @@ const FILES: [&str; 4] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leaf {
     pub(crate) chain: Vec<Der>,
+    /// When its agent asks for the next one, in seconds since 1970.
+    pub(crate) renewal: i64,
 }
 
 /// What one istiod signs with.
@@ -48,8 +52,8 @@ pub(crate) enum Reload {
 }
 
 impl Authority {
-    /// From the Secret `cacerts`; refuses what istiod refuses.
-    pub(crate) fn plugged(secret: &Value) -> Result<Self, String> {
+    /// From the Secret `cacerts`; refuses what istiod refuses, which is also what has ended by `now`.
+    pub(crate) fn plugged(secret: &Value, now: i64) -> Result<Self, String> {
         let files: Vec<Option<String>> = FILES.iter().map(|f| file(secret, f)).collect();
         let [Some(cert), Some(key), Some(chain), Some(root)] = files.as_slice() else {
             let missing: Vec<&str> = FILES
@@ -63,22 +67,20 @@ impl Authority {
                 missing.join(", ")
             ));
         };
-        Self::new(cert, key, chain, root, true)
+        Self::new((cert, key, chain, root), true, now)
     }
 
     /// From the Secret istiod keeps its own root in.
-    pub(crate) fn own(secret: &Value) -> Result<Self, String> {
+    pub(crate) fn own(secret: &Value, now: i64) -> Result<Self, String> {
         let cert = file(secret, "ca-cert.pem").ok_or("istio-ca-secret has no ca-cert.pem")?;
         let key = file(secret, "ca-key.pem").ok_or("istio-ca-secret has no ca-key.pem")?;
-        Self::new(&cert, &key, "", &cert, false)
+        Self::new((&cert, &key, "", &cert), false, now)
     }
 
     fn new(
-        cert: &str,
-        key: &str,
-        chain: &str,
-        roots_pem: &str,
+        (cert, key, chain, roots_pem): (&str, &str, &str, &str),
         plugged: bool,
+        now: i64,
     ) -> Result<Self, String> {
         let key =
             KeyPair::from_pem(key).map_err(|e| format!("failed to parse private key PEM: {e}"))?;
@@ -107,15 +109,15 @@ impl Authority {
             issuer,
             plugged,
         };
-        if !verifies(&new.chain, &new.roots) {
+        if !verifies(&new.chain, &new.roots, now) {
             return Err("cannot verify the cert with the provided root chain and cert pool".into());
         }
         Ok(new)
     }
 
     /// What istiod does when `cacerts` changes under it.
-    pub(crate) fn reload(&self, secret: &Value, multiroot: bool) -> Reload {
-        let new = match Self::plugged(secret) {
+    pub(crate) fn reload(&self, secret: &Value, multiroot: bool, now: i64) -> Reload {
+        let new = match Self::plugged(secret, now) {
             Ok(new) => new,
             Err(why) => {
                 return Reload::Refused(format!("Failed to update new Plug-in CA certs: {why}"));
@@ -144,12 +146,12 @@ impl Authority {
     }
 
     /// Whether clients with these roots accept istiod's own serving certificate.
-    pub(crate) fn serves(&self, roots: &BTreeSet<Der>) -> bool {
-        verifies(&self.chain, roots)
+    pub(crate) fn serves(&self, roots: &BTreeSet<Der>, now: i64) -> bool {
+        verifies(&self.chain, roots, now)
     }
 
-    /// A workload certificate for a SPIFFE identity.
-    pub(crate) fn issue(&self, identity: &str) -> Result<Leaf, rcgen::Error> {
+    /// A workload certificate for a SPIFFE identity. istiod signs also with what has ended since it started.
+    pub(crate) fn issue(&self, identity: &str, at: i64) -> Result<Leaf, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(identity.try_into()?)];
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -161,14 +163,16 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let now = time::OffsetDateTime::from_unix_timestamp(crate::now().as_second())
+        let now = time::OffsetDateTime::from_unix_timestamp(at)
             .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
         params.not_before = now - time::Duration::minutes(2);
-        params.not_after = now + time::Duration::hours(24);
+        params.not_after = now + LIFETIME;
         let leaf = params.signed_by(&KeyPair::generate()?, &self.issuer)?;
         let mut chain = vec![leaf.der().to_vec()];
         chain.extend(self.chain.iter().cloned());
-        Ok(Leaf { chain })
+        // An agent asks again when half of it is over.
+        let renewal = at + LIFETIME.whole_seconds() / 2;
+        Ok(Leaf { chain, renewal })
     }
 }
 
@@ -206,8 +210,8 @@ pub(crate) fn certificates(pem: &str) -> Result<Vec<Der>, String> {
         .collect()
 }
 
-/// Whether the first certificate of a chain leads to one of the roots, as Envoy judges it.
-pub(crate) fn verifies(chain: &[Der], roots: &BTreeSet<Der>) -> bool {
+/// Whether the first certificate of a chain leads to one of the roots, as Envoy judges it at this time.
+pub(crate) fn verifies(chain: &[Der], roots: &BTreeSet<Der>, now: i64) -> bool {
     let Some(mut current) = chain.first() else {
         return false;
     };
@@ -217,12 +221,12 @@ pub(crate) fn verifies(chain: &[Der], roots: &BTreeSet<Der>) -> bool {
     // How many certificates of authorities are below the next one.
     let mut below = 0;
     loop {
-        if roots.iter().any(|root| signed(current, root, below)) {
+        if roots.iter().any(|root| signed(current, root, (below, now))) {
             return true;
         }
         let Some(next) = chain
             .iter()
-            .find(|c| *c != current && signed(current, c, below))
+            .find(|c| *c != current && signed(current, c, (below, now)))
         else {
             return false;
         };
@@ -233,7 +237,7 @@ pub(crate) fn verifies(chain: &[Der], roots: &BTreeSet<Der>) -> bool {
     }
 }
 
-fn signed(child: &Der, parent: &Der, below: usize) -> bool {
+fn signed(child: &Der, parent: &Der, (below, now): (usize, i64)) -> bool {
     let (Ok((_, child)), Ok((_, parent))) = (
         X509Certificate::from_der(child),
         X509Certificate::from_der(parent),
@@ -251,7 +255,11 @@ fn signed(child: &Der, parent: &Der, below: usize) -> bool {
         .ok()
         .flatten()
         .is_none_or(|u| u.value.key_cert_sign());
-    let in_time = child.validity().is_valid() && parent.validity().is_valid();
+    let is_valid = |cert: &X509Certificate<'_>| {
+        let at = ASN1Time::from_timestamp(now);
+        at.is_ok_and(|at| cert.validity().is_valid_at(at))
+    };
+    let in_time = is_valid(&child) && is_valid(&parent);
     let named = child.issuer().as_raw() == parent.subject().as_raw();
     named
         && room

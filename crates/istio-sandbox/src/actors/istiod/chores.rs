@@ -33,7 +33,7 @@ pub(crate) async fn keep_own_root(cluster: &Cluster, istiod: &Istiod) {
     let objects = cluster.objects.as_manager("pilot-discovery");
     if objects.create("secrets", &own).await.is_err() {
         let kept = objects.get("secrets", &istiod.namespace, "istio-ca-secret");
-        let Some(Ok(other)) = kept.map(|k| Authority::own(&k)) else {
+        let Some(Ok(other)) = kept.map(|k| Authority::own(&k, cluster.world.clock.second())) else {
             return;
         };
         *istiod

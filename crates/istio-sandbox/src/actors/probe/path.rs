@@ -245,7 +245,7 @@ async fn reach(
         None => behind_gateway(from, service, address, port).ok_or(Missed::HungUp)?,
     };
     match cluster.processes.proxy(pod.uid()) {
-        Some(server) if !trust(proxy, &server) => Err(Missed::Untrusted),
+        Some(server) if !trust(proxy, &server, from.world.clock.second()) => Err(Missed::Untrusted),
         _ => Ok((cluster, pod, port)),
     }
 }
@@ -288,11 +288,11 @@ fn covers(pattern: &str, host: &str) -> bool {
 }
 
 /// Both ends must accept the other's certificate.
-fn trust(client: &Proxy, server: &Proxy) -> bool {
+fn trust(client: &Proxy, server: &Proxy, now: i64) -> bool {
     let (Some(ours), Some(theirs)) = (client.leaf(), server.leaf()) else {
         return false;
     };
-    verifies(&theirs.chain, &client.roots()) && verifies(&ours.chain, &server.roots())
+    verifies(&theirs.chain, &client.roots(), now) && verifies(&ours.chain, &server.roots(), now)
 }
 
 /// Opens a connection from inside a cluster to an address, to see who is there.
