@@ -138,17 +138,23 @@ fn renewals() -> Vec<Access> {
     all
 }
 
-/// What a change of root needs besides what a renewal does: roots are in every namespace.
+/// What a change of root needs besides: proxies are in every namespace.
 fn rotates() -> Vec<Access> {
     let hooks = [
         "mutatingwebhookconfigurations",
         "validatingwebhookconfigurations",
     ];
     let hooks = hooks.map(|hooks| ("admissionregistration.k8s.io", hooks));
-    let mut all = renewals();
-    all.extend(everywhere(READ, &[("", "configmaps")]));
+    let mut all = everywhere(READ, &[("", "pods"), ("", "configmaps")]);
     all.extend(everywhere(READ, &hooks));
-    all.extend(within(ISTIO_SYSTEM, WRITE, &[("", "configmaps")]));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    let written = [
+        ("", "secrets"),
+        ("", "configmaps"),
+        ("coordination.k8s.io", "leases"),
+    ];
+    all.extend(within(ISTIO_SYSTEM, WRITE, &written));
+    all.extend(within(ISTIO_SYSTEM, &["patch"], &[("", "pods")]));
     all
 }
 

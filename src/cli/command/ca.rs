@@ -144,16 +144,12 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let change = session.link.ensure_this_mesh().await?;
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
+    let now = (session.link.environment.clock)();
     let (held, ends) = futures::join!(held(&session), table(&session.link));
     let (held, unreachable) = held?;
     let root = root.as_ref().map(pki::Root::facts);
     let mut status = Certificates {
-        status: pki::status(
-            root,
-            &expected(change.as_ref()),
-            &held,
-            (session.link.environment.clock)(),
-        ),
+        status: pki::status(root, &expected(change.as_ref()), &held, now),
         ends: ends?,
         unreachable,
         change,

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{Evidence, StepContext, seen, trust::data};
+use super::{Evidence, StepContext, seen};
 use crate::{
-    cluster::{Failure, Kind, wait},
+    cluster::{Kind, wait},
     engine::Error,
     name::ClusterName,
     observe::{ROOTS, TrustSeen, published_roots},
@@ -20,8 +20,6 @@ mod follow;
 
 use follow::{Wanted, followed};
 
-/// On istiod's pods: a changed annotation makes the kubelet look at the pod at once, and not within a minute.
-const LOOK: &str = "meshlink/cacerts-written-at";
 /// How long a proxy may take that follows. One that takes longer is named, and not waited for: it goes on with what it has.
 const LINGER: Duration = Duration::from_secs(60);
 /// The roots in `cacerts`.
@@ -44,9 +42,9 @@ impl StepContext<'_> {
             let mesh = &self.run.mesh.id;
             roots.push(pki::throw_away(mesh, self.run.embedded, self.run.now())?);
             let cacerts = held.cacerts_trusting(&roots)?;
-            self.write_cacerts(name, data(&cacerts)).await?;
+            self.write_cacerts(name, &cacerts).await?;
         }
-        self.nudge(name).await?;
+        self.nudge(self.cluster(name)?).await?;
         let signer = pki::short(&held.facts().spki_sha256);
         seen(format!(
             "Secret {}/cacerts signs with {signer}, beside a throw-away root",
@@ -58,7 +56,7 @@ impl StepContext<'_> {
     pub(super) async fn await_reissue(&self, name: &ClusterName) -> Evidence {
         let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
         wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
-        self.nudge(name).await?;
+        self.nudge(self.cluster(name)?).await?;
         self.until_followed(name).await
     }
 
@@ -74,9 +72,9 @@ impl StepContext<'_> {
             let bundle: String = keep.into_iter().map(Cert::to_pem).collect();
             live.data
                 .insert(ROOT.to_owned(), STANDARD.encode(bundle).into());
-            self.write_cacerts(name, live.data).await?;
+            self.write_cacerts_data(name, live.data).await?;
         }
-        self.nudge(name).await?;
+        self.nudge(self.cluster(name)?).await?;
         self.until_followed(name).await
     }
 
@@ -111,29 +109,6 @@ impl StepContext<'_> {
             }),
             _ => Err(missing("is empty")),
         }
-    }
-
-    /// Has the kubelets look at istiod's pods now.
-    pub(super) async fn nudge(&self, name: &ClusterName) -> Result<(), Error> {
-        let cluster = self.cluster(name)?;
-        let pods = cluster.list(&Kind::POD, Some(self.istio()), Some("app=istiod"));
-        let at = self.run.now().to_string();
-        let patch = json!({"metadata": {"annotations": {LOOK: at}}});
-        for pod in pods
-            .await?
-            .iter()
-            .filter_map(|pod| pod["metadata"]["name"].as_str())
-        {
-            let place = self.in_istio(&Kind::POD, pod);
-            match cluster.merge(&place, &patch).await {
-                Err(error) if error.failure().and_then(Failure::code) != Some(404) => {
-                    return Err(error.into());
-                }
-                // One that has gone meanwhile has nothing to look at.
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Until istiod publishes the roots that are in `cacerts`, which it does when it has taken all of that, and until every

@@ -8,17 +8,17 @@ use std::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Evidence, StepContext, own::foreign, seen, trust::data};
+use super::{Evidence, StepContext, own::foreign, seen};
 use crate::{
     causes,
-    cluster::{Cluster, Created, Delete, Kind, Recover},
+    cluster::{Cluster, Created, Delete, Failure, Kind, Recover, object},
     engine::{Error, Rotation},
     name::ClusterName,
     observe::{
         CLAIM, CacertsSeen, Claim, NEXT, REPLACES, Succession, TrustSeen, cacerts, claim,
         succession,
     },
-    pki::{Cert, Intermediate, NewIntermediate, Profile, Root, secret_files, short},
+    pki::{Cert, Intermediate, Profile, Root, secret_files, short},
     plan::{Refusal, Step},
     verify::rotation::{Aim, Stage},
     wait::{self, Every, Progress, Reason, Unmet},
@@ -234,7 +234,7 @@ impl StepContext<'_> {
             )
         })?;
         let profile = Profile::intermediate()?;
-        let new = NewIntermediate::of(&self.run.mesh, name, &profile, self.run.now());
+        let new = self.new_intermediate(name, &profile);
         let signer = self.run.vault.issue_under(&new, turn.signer)?;
         if at == turn.before {
             self.give(name, &signer, &turn.roots).await?;
@@ -261,7 +261,7 @@ impl StepContext<'_> {
         let cacerts = signer.cacerts_trusting(roots.iter().copied())?;
         // A member may be away for a while; who writes first is told when it is back.
         let write = || async {
-            self.write_cacerts(name, data(&cacerts)).await?;
+            self.write_cacerts(name, &cacerts).await?;
             Ok(Progress::Done(()))
         };
         self.until("Secret cacerts is written", write).await
@@ -315,7 +315,7 @@ impl StepContext<'_> {
             is_due
         };
         if is_due {
-            self.nudge(cluster.name()).await?;
+            self.nudge(cluster).await?;
         }
         let (late, all) = (standing.waits.len(), &standing.waits);
         let mut lines = vec![format!(
@@ -327,6 +327,24 @@ impl StepContext<'_> {
             lines.push(format!("and {} more", late - NAMED - 1));
         }
         Ok(Progress::NotYet(Reason::from(lines.join("\n"))))
+    }
+
+    /// A changed annotation makes the kubelet bring a pod's Secrets up to date at once.
+    pub(super) async fn nudge(&self, cluster: &Cluster) -> Result<(), Error> {
+        let pods = cluster.list(&Kind::POD, Some(self.istio()), Some("app=istiod"));
+        let at = self.run.now().to_string();
+        let patch = json!({"metadata": {"annotations": {"meshlink/nudged-at": at}}});
+        for pod in object::running(&pods.await?) {
+            match cluster
+                .merge(&self.in_istio(&Kind::POD, &pod), &patch)
+                .await
+            {
+                // One that has gone meanwhile has nothing to look at.
+                Err(error) if error.failure().and_then(Failure::code) == Some(404) => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
     }
 
     /// The claim cannot be changed, so it is made anew. In between the announcement says to which root the cluster is bound.

@@ -9,7 +9,7 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{CLAIM, Claim, claim},
-    pki::{self, NewIntermediate, NewRoot, Profile},
+    pki::{self, Cacerts, NewIntermediate, NewRoot, Profile},
     plan::Refusal,
 };
 
@@ -87,7 +87,7 @@ impl StepContext<'_> {
 
     pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
         let profile = Profile::intermediate()?;
-        let new = NewIntermediate::of(&self.run.mesh, name, &profile, self.run.now());
+        let new = self.new_intermediate(name, &profile);
         let held = self.run.vault.issue_intermediate(&new)?;
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
@@ -95,6 +95,14 @@ impl StepContext<'_> {
             "intermediate {}, valid until {until}",
             pki::short(&facts.spki_sha256)
         ))
+    }
+
+    pub(super) fn new_intermediate<'a>(
+        &'a self,
+        name: &'a ClusterName,
+        profile: &'a Profile,
+    ) -> NewIntermediate<'a> {
+        NewIntermediate::of(&self.run.mesh, name, profile, self.run.now())
     }
 
     /// All keys of the Secret in one write: the kubelet swaps them as one.
@@ -107,7 +115,7 @@ impl StepContext<'_> {
                 cluster: name.clone(),
                 what: "the vault has lost its intermediate".into(),
             })?;
-        self.write_cacerts(name, data(&held.cacerts()?)).await?;
+        self.write_cacerts(name, &held.cacerts()?).await?;
         let signer = pki::short(&held.facts().spki_sha256);
         seen(format!(
             "Secret {}/cacerts signs with {signer}",
@@ -116,6 +124,17 @@ impl StepContext<'_> {
     }
 
     pub(super) async fn write_cacerts(
+        &self,
+        name: &ClusterName,
+        cacerts: &Cacerts,
+    ) -> Result<(), Error> {
+        let data = cacerts.secret_data();
+        let data = data.iter();
+        let data = data.map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())));
+        self.write_cacerts_data(name, data.collect()).await
+    }
+
+    pub(super) async fn write_cacerts_data(
         &self,
         name: &ClusterName,
         data: Map<String, Value>,
@@ -147,12 +166,4 @@ impl StepContext<'_> {
         wait::available(self.cluster(name)?, &deployment, self.deadline, self.say).await?;
         seen(format!("Deployment {}/istiod was restarted", self.istio()))
     }
-}
-
-/// The `data` of a Secret `cacerts`: with the key, not for logs.
-pub(super) fn data(cacerts: &pki::Cacerts) -> Map<String, Value> {
-    let data = cacerts.secret_data();
-    let data = data.iter();
-    data.map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())))
-        .collect()
 }
