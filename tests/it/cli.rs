@@ -65,6 +65,7 @@ fn the_first_page() {
       aws          Print what meshlink needs on AWS
       terraform    Answer Terraform's external data source: JSON in, JSON out
       ca           Create or show the mesh's certificate authority
+      rotate       Change what the mesh trusts, with no request lost
       sandbox      Run embedded clusters to try things, until interrupted
       completions  Print the completion script of a shell
       man          Write the manual pages
