@@ -125,6 +125,10 @@ impl<'a> Intermediates<'a> {
             }
             None => Due::Reload(self.unloaded(name, signer)?),
         };
+        // Where no istiod runs, nothing is to be loaded or followed.
+        if !seen.istiod.present && !matches!(due, Due::Renewal(_)) {
+            return None;
+        }
         Some((due, cacerts))
     }
 
@@ -189,6 +193,11 @@ impl<'a> Intermediates<'a> {
                     plan.add(Step::IssueIntermediate(c()), vec![], why.clone());
                 }
                 needs.push(Step::IssueIntermediate(c()));
+                if !seen.istiod.present {
+                    // Nobody has a certificate of the old one.
+                    plan.add(Step::InstallCacerts(c()), needs, why);
+                    return;
+                }
                 plan.add(Step::RenewCacerts(c()), needs.clone(), why.clone());
                 needs.push(Step::RenewCacerts(c()));
                 // With one that has ended, istiod does not start, and its proxies have lost it.
@@ -197,7 +206,7 @@ impl<'a> Intermediates<'a> {
             Due::Reissue(why) => (false, why),
             Due::Reload(why) => (true, why),
         };
-        if (broken || !seen.istiod.available) && seen.istiod.present {
+        if broken || !seen.istiod.available {
             let why = "istiod does not load them by itself as it is";
             plan.add(Step::RestartIstiod(c()), needs.clone(), why);
             needs.push(Step::RestartIstiod(c()));
@@ -212,5 +221,127 @@ impl<'a> Intermediates<'a> {
         let (held, root) = (self.observed.vault.intermediates.get(name), self.root(name));
         let both = held.zip(root);
         both.is_some_and(|(held, root)| self.outdated(name, held, root).is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        observe::Claim,
+        pki::{NewRoot, Root},
+    };
+
+    fn day(days: u64) -> Timestamp {
+        let start: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+        start + Duration::from_secs(days * 24 * 3600)
+    }
+
+    /// Two members, with intermediates of day 0, read on another day.
+    fn observed(mesh: &Mesh, days: u64) -> Observed {
+        let root = Root::create(&NewRoot {
+            mesh: &mesh.id,
+            key: mesh.trust.key,
+            lifetime: mesh.trust.root_lifetime,
+            embedded: false,
+            profile: &Profile::root().unwrap(),
+            now: day(0),
+        })
+        .unwrap();
+        let profile = Profile::intermediate().unwrap();
+        let mut observed = Observed {
+            now: day(days),
+            ..Observed::default()
+        };
+        for member in &mesh.clusters {
+            let new = NewIntermediate::of(mesh, &member.name, &profile, day(0));
+            let held = root.issue(&new).unwrap();
+            let mut seen = Seen {
+                claim: Some(Claim {
+                    mesh: mesh.id.to_string(),
+                    root: root.facts().spki_sha256.clone(),
+                }),
+                cacerts: Some(CacertsSeen {
+                    bundle: vec![root.facts().clone()],
+                    roots: vec![root.facts().spki_sha256.clone()],
+                    signer: Some(held.facts().clone()),
+                    ours: true,
+                    ..CacertsSeen::default()
+                }),
+                ..Seen::default()
+            };
+            (seen.istiod.present, seen.istiod.available) = (true, true);
+            observed.clusters.insert(member.name.clone(), seen);
+        }
+        observed.vault.certificate = Some(root.facts().clone());
+        observed
+    }
+
+    fn steps(mesh: &Mesh, observed: &Observed) -> Vec<String> {
+        let signing = Signing::new();
+        let mut plan = Plan::default();
+        Intermediates {
+            mesh,
+            observed,
+            signing: &signing,
+        }
+        .plan(&mut plan);
+        let steps = plan.finished().steps;
+        steps
+            .iter()
+            .map(|planned| planned.step.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn one_member_comes_after_the_other() {
+        let mesh = Mesh::named(&["a".into(), "b".into()]).unwrap();
+        assert_eq!(steps(&mesh, &observed(&mesh, 200)), Vec::<String>::new());
+        let due = steps(&mesh, &observed(&mesh, 300));
+        let at = |step: &str| due.iter().position(|s| s == step).unwrap();
+        assert!(at("await-reissue/a") < at("settle-cacerts/a"));
+        assert!(at("settle-cacerts/a") < at("renew-cacerts/b"), "{due:?}");
+        assert!(!due.iter().any(|s| s.starts_with("restart")), "{due:?}");
+    }
+
+    #[test]
+    fn what_has_ended_needs_a_restart_and_where_no_istiod_runs_nothing_is_followed() {
+        let mesh = Mesh::named(&["a".into(), "b".into()]).unwrap();
+        let mut ended = observed(&mesh, 400);
+        for seen in ended.clusters.values_mut() {
+            seen.cacerts.as_mut().unwrap().problems = vec!["it has expired".into()];
+        }
+        assert!(steps(&mesh, &ended).contains(&"restart-istiod/a".to_owned()));
+        let a: ClusterName = "a".parse().unwrap();
+        let bare = ended.clusters.get_mut(&a).unwrap();
+        bare.istiod = Default::default();
+        let of_a = steps(&mesh, &ended);
+        let of_a: Vec<_> = of_a.iter().filter(|s| s.ends_with("/a")).collect();
+        assert_eq!(of_a, ["issue-intermediate/a", "install-cacerts/a"]);
+    }
+
+    #[test]
+    fn without_the_key_nothing_is_planned_and_the_reason_is_told() {
+        let mesh = Mesh::named(&["a".into(), "b".into()]).unwrap();
+        let mut observed = observed(&mesh, 300);
+        observed.vault.certificate = None;
+        assert_eq!(steps(&mesh, &observed), Vec::<String>::new());
+        let signing = Signing::new();
+        let refused = Intermediates {
+            mesh: &mesh,
+            observed: &observed,
+            signing: &signing,
+        };
+        let refused = refused.refusals();
+        assert_eq!(refused.len(), 2);
+        assert!(
+            refused[0].reason.contains("needs the key of root"),
+            "{}",
+            refused[0].reason
+        );
     }
 }

@@ -167,3 +167,100 @@ impl Behind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        cluster::Kind,
+        observe::{Leaf, ProxyHeld},
+        pki::{self, NewIntermediate, NewRoot, Profile, Root},
+        spec::Mesh,
+    };
+
+    fn start() -> Timestamp {
+        "2026-11-30T12:00:00Z".parse().unwrap()
+    }
+
+    fn hours(hours: u64) -> Timestamp {
+        start() + Duration::from_secs(hours * 3600)
+    }
+
+    fn proxy(follows: bool, held: Result<(&Cert, u64), &str>, roots: &[&Cert]) -> Proxy {
+        let held = held
+            .map_err(str::to_owned)
+            .map(|(issuer, until)| ProxyHeld {
+                leaf: Leaf {
+                    serial: "1".into(),
+                    until: hours(until),
+                    issuer: Some(issuer.clone()),
+                },
+                roots: roots.iter().map(|root| (*root).clone()).collect(),
+            });
+        let kind = Kind::new("apps/v1", "ReplicaSet");
+        Proxy {
+            pod: Ref::namespaced(&Kind::POD, "shop", "cart-5d9-x"),
+            uid: "1".into(),
+            owner: Some(Ref::namespaced(&kind, "shop", "cart-5d9")),
+            is_gateway: false,
+            started: None,
+            follows,
+            held,
+        }
+    }
+
+    #[test]
+    fn who_is_waited_for_and_who_is_only_named() {
+        let mesh = Mesh::named(&["a".into(), "b".into()]).unwrap();
+        let new_root = NewRoot {
+            mesh: &mesh.id,
+            key: mesh.trust.key,
+            lifetime: mesh.trust.root_lifetime,
+            embedded: false,
+            profile: &Profile::root().unwrap(),
+            now: start(),
+        };
+        let root = Root::create(&new_root).unwrap();
+        let profile = Profile::intermediate().unwrap();
+        let new = NewIntermediate::of(&mesh, &mesh.clusters[0].name, &profile, start());
+        let (old, fresh) = (root.issue(&new).unwrap(), root.issue(&new).unwrap());
+        let spare = pki::throw_away(&mesh.id, false, start()).unwrap();
+        let (old, fresh, root) = (old.cert(), fresh.cert(), root.cert());
+        let keys = [root, &spare].map(|c| c.facts().spki_sha256.clone());
+        let (both, alone) = ([root, &spare], [root]);
+        let wanted = Wanted {
+            signer: fresh,
+            roots: &keys.into(),
+        };
+        let year = 366 * 24;
+        // The proxy, the time, whether it is waited for at first, and later.
+        for (proxy, at, first, late) in [
+            (proxy(true, Ok((fresh, 24)), &both), 1, false, false),
+            (proxy(true, Ok((fresh, 24)), &alone), 1, true, false),
+            (proxy(true, Ok((old, 24)), &alone), 1, true, false),
+            (proxy(true, Err("no answer"), &[]), 1, true, false),
+            (proxy(false, Ok((old, 24)), &alone), 1, false, false),
+            (proxy(false, Ok((old, 24)), &alone), 25, true, true),
+            (proxy(false, Ok((old, year + 24)), &alone), year, true, true),
+        ] {
+            let name = format!("{proxy:?}");
+            let seen = TrustSeen {
+                proxies: vec![proxy],
+                ..TrustSeen::default()
+            };
+            let followed = followed(&seen, &wanted, hours(at));
+            assert_eq!(!followed.is_enough(false), first, "{name}");
+            assert_eq!(!followed.is_enough(true), late, "{name}");
+            let restarts = followed.restarts(&mesh.clusters[0].name);
+            assert_eq!(!restarts.is_empty(), late, "{name}");
+            if let Some(hint) = restarts.first() {
+                assert!(
+                    hint.to_string()
+                        .contains("-n shop rollout restart deployment/cart")
+                );
+            }
+        }
+    }
+}

@@ -267,3 +267,66 @@ fn signed(child: &Der, parent: &Der, (below, now): (usize, i64)) -> bool {
         && in_time
         && child.verify_signature(Some(parent.public_key())).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::CertifiedIssuer;
+
+    use super::*;
+
+    const DAY: i64 = 24 * 3600;
+
+    /// A `cacerts` whose intermediate ends after so many days since 1970, as does nothing else.
+    fn cacerts(days: i64) -> Value {
+        let authority = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            params.not_before = time::OffsetDateTime::UNIX_EPOCH;
+            params
+        };
+        let root =
+            CertifiedIssuer::self_signed(authority("root"), KeyPair::generate().unwrap()).unwrap();
+        let (key, mut params) = (KeyPair::generate().unwrap(), authority("intermediate"));
+        params.not_after = time::OffsetDateTime::from_unix_timestamp(days * DAY).unwrap();
+        let cert = params.signed_by(&key, &root).unwrap().pem();
+        let files = [cert.clone(), key.serialize_pem(), cert, root.pem()];
+        let data = FILES.iter().zip(files);
+        let data = data.map(|(name, text)| ((*name).to_owned(), STANDARD.encode(text).into()));
+        json!({"data": data.collect::<serde_json::Map<_, _>>()})
+    }
+
+    #[test]
+    fn what_has_ended_is_not_started_with_and_signs_what_nobody_accepts() {
+        let (ends, before) = (cacerts(100), 99 * DAY);
+        let runs = Authority::plugged(&ends, before).unwrap();
+        let accepted = |leaf: &Leaf, at| verifies(&leaf.chain, &runs.roots, at);
+        let leaf = runs.issue("spiffe://x", before).unwrap();
+        assert!(accepted(&leaf, before) && runs.serves(&runs.roots, before));
+        // Its own day is over, and then that of the intermediate.
+        assert!(!accepted(&leaf, before + DAY + 1));
+        let after = 100 * DAY + 1;
+        let late = runs.issue("spiffe://x", after).unwrap();
+        assert!(!accepted(&late, after) && !runs.serves(&runs.roots, after));
+        assert!(Authority::plugged(&ends, after).is_err());
+        assert!(matches!(
+            runs.reload(&ends, true, after),
+            Reload::Refused(_)
+        ));
+    }
+
+    #[test]
+    fn another_intermediate_with_one_root_more_is_taken_also_after_the_end() {
+        let ends = cacerts(100);
+        let runs = Authority::plugged(&ends, 99 * DAY).unwrap();
+        let (mut fresh, spare) = (cacerts(200), cacerts(300));
+        let bundle = |secret: &Value| file(secret, "root-cert.pem").unwrap();
+        let all = [&ends, &fresh, &spare].map(bundle).concat();
+        fresh["data"]["root-cert.pem"] = STANDARD.encode(all).into();
+        let Reload::Taken(new) = runs.reload(&fresh, true, 101 * DAY) else {
+            panic!("a set that holds all of the old one is taken");
+        };
+        assert!(new.serves(&new.roots, 101 * DAY));
+    }
+}

@@ -109,6 +109,12 @@ impl Lab {
         }
     }
 
+    /// Moves the clock on by so many hours.
+    pub(super) fn advance(&self, hours: i64) {
+        let by = jiff::SignedDuration::from_hours(hours);
+        self.sandbox.advance(by).unwrap();
+    }
+
     /// Two clusters on networks of their own, one root, linked both ways, with a probe in each.
     pub(super) async fn joined() -> Self {
         let lab = Self::new(2).await;

@@ -207,3 +207,25 @@ async fn a_changed_cacerts_waits_for_the_kubelet_or_for_a_nudge() {
     })
     .await;
 }
+
+/// What a proxy holds ends a day after it was given, and its agent asks again before.
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_renew_their_certificates_by_the_clock() {
+    let lab = Lab::joined().await;
+    lab.until_endpoints("eks-1", "eks-2", &lab.gateway("eks-2"))
+        .await;
+    assert_eq!(lab.ask("eks-1", "eks-2").await.0, 200);
+    let leaf = || {
+        let proxies = lab.cluster("eks-1").processes.proxies();
+        proxies.iter().filter_map(|p| p.leaf()).collect::<Vec<_>>()
+    };
+    let before = leaf();
+    lab.advance(11);
+    assert_eq!(leaf(), before, "half of a day is not over");
+    lab.advance(2);
+    lab.until("all have others", || {
+        let now = leaf();
+        now.len() == before.len() && now.iter().all(|leaf| !before.contains(leaf))
+    })
+    .await;
+}
