@@ -168,7 +168,7 @@ fn while_it_is_under_way_everybody_is_told_and_members_stay() {
         .run("status")
         .ends(0)
         .says("while the root is changed");
-    world.run("verify").ends(0);
+    world.run("verify --traffic").ends(0);
     world
         .run("ca status")
         .ends(0)
