@@ -65,6 +65,7 @@ mod resolve;
 pub use istio_sandbox as sandbox;
 pub mod spec;
 mod verify;
+mod versions;
 mod wait;
 
 pub use aws::{Aws, Env as AwsEnv, env::Service as AwsService};

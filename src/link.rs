@@ -131,7 +131,8 @@ impl Meshlink {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn open(mesh: Mesh, environment: Environment) -> Result<Self, Failure> {
+    pub async fn open(mut mesh: Mesh, environment: Environment) -> Result<Self, Failure> {
+        record::go_by_table(&mut mesh)?;
         let finder = Finder::new(&environment);
         Self::open_without(&[], mesh, environment, finder).await
     }

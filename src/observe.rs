@@ -35,7 +35,7 @@ pub(crate) use lens::{Lens, Tokens, Unseen};
 #[cfg(test)]
 pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
 pub(crate) use proxies::{Proxy, TrustSeen};
-pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
+pub(crate) use replicas::{Ends, MONITORING, Replica, ends, ends_in};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 
@@ -100,8 +100,6 @@ pub(crate) struct Seen {
     pub istiod: IstiodSeen,
     /// The east-west gateway.
     pub gateway: GatewaySeen,
-    /// The Gateway API is served here, so a reader must be able to read its gateways.
-    pub serves_gateway_api: bool,
     /// Reader accounts here, by the peer that uses them.
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.

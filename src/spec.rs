@@ -34,10 +34,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::fields::{Problem, Problems};
-use crate::name::{self, ClusterName, MeshId, NetworkName, TrustDomain};
+pub(crate) use self::read::version as istio_version;
+use crate::{
+    name::{self, ClusterName, MeshId, NetworkName, TrustDomain},
+    versions::Versions,
+};
 
-/// The Istio release that is installed unless the mesh says otherwise.
-pub const ISTIO_VERSION: &str = "1.31.0";
 /// Where the official charts are published.
 pub const OFFICIAL_CHARTS: &str = "https://istio-release.storage.googleapis.com/charts";
 
@@ -139,7 +141,7 @@ impl Mesh {
     /// ```
     /// use meshlink::spec::Mesh;
     ///
-    /// let text = "clusters:\n- name: east\n- name: west\nistio: {verison: \"1.31.0\"}";
+    /// let text = "clusters:\n- name: east\n- name: west\nistio: {verison: \"1.31.4\"}";
     /// let problems = Mesh::read(text, "mesh.yaml".as_ref()).unwrap_err();
     /// assert_eq!(problems.list[0].line, 4);
     /// ```
@@ -178,8 +180,12 @@ pub struct Mesh {
 /// What to install, and from where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Istio {
-    /// Chart and image version, for example `1.31.0`.
+    /// Chart and image version, for example `1.31.4`; empty where a table of versions is to say it.
     pub version: String,
+    /// A table of what is known of Istio versions, in place of the one that comes with meshlink.
+    pub versions: Option<PathBuf>,
+    /// What is known of them.
+    pub(crate) known: Versions,
     /// Repository URL, `oci://…`, folder or archive, as `chart::Source` reads it.
     pub charts: String,
     /// Namespace of the control plane.
@@ -244,10 +250,22 @@ pub struct Trust {
     pub dns_names: Vec<String>,
 }
 
+impl Istio {
+    /// Goes by another table of versions.
+    pub(crate) fn go_by(&mut self, known: Versions) {
+        if self.version.is_empty() {
+            self.version = known.default().to_string();
+        }
+        self.known = known;
+    }
+}
+
 impl Default for Istio {
     fn default() -> Self {
         Self {
-            version: ISTIO_VERSION.into(),
+            version: Versions::known().default().to_string(),
+            versions: None,
+            known: Versions::known().clone(),
             charts: OFFICIAL_CHARTS.into(),
             namespace: ISTIO_NAMESPACE.into(),
             values: Values::default(),

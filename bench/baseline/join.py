@@ -188,7 +188,7 @@ def meshlink(meter, binary):
     """The rival: one command by the same contexts, with the same charts and values, which ends in the same proof."""
     values = config.LAB / "values"
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    env |= {"HOME": str(WORK / "home"), "MESHLINK_CHARTS": config.CHARTS_URL,
+    env |= {"HOME": str(WORK / "home"), "MESHLINK_CHARTS": config.CHARTS_URL, "MESHLINK_ISTIO_VERSION": config.ISTIO_VERSION,
             "MESHLINK_ISTIOD_VALUES": str(values / "istiod.yaml"),
             "MESHLINK_GATEWAY_VALUES": str(values / "gateway.yaml")}
     command = [binary, "join", *(c.name for c in BOTH), "--yes"]

@@ -293,6 +293,7 @@ pub(crate) fn named<'a>(target: &'a Target, folders: &'a Folders) -> Named<'a> {
             &target.sources.istiod_values,
             &target.sources.gateway_values,
         ),
+        version: target.sources.istio_version.as_deref(),
         folders,
     }
 }

@@ -10,7 +10,6 @@ mod pack;
 mod reader;
 mod secret;
 mod tried;
-mod update;
 
 pub(crate) use crate::owner::MANAGED_BY;
 #[cfg(test)]
@@ -21,7 +20,6 @@ pub(crate) use pack::{Packed, Shards};
 pub(crate) use reader::{account_names, objects, roles, token_secret};
 pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
 pub(crate) use tried::{Refused, try_kubeconfig};
-pub(crate) use update::{Update, update};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";

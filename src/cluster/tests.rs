@@ -220,7 +220,7 @@ async fn a_wait_survives_what_breaks_watches() {
 async fn reader(cluster: &Cluster, served: &Served, peer: &str) -> access::Link {
     istio_system(cluster).await;
     let peer = peer.parse().unwrap();
-    for object in access::objects(&peer, false) {
+    for object in access::objects(&peer) {
         let applied = cluster
             .apply(&object, Manager::Meshlink, false)
             .await
@@ -250,7 +250,7 @@ async fn a_remote_secret_is_tried_before_it_is_written() {
     let link = reader(&cluster, &served, "eks-1").await;
     let tried = |link: &access::Link| {
         let link = link.clone();
-        async move { access::try_kubeconfig(&link, false, &quick()).await }
+        async move { access::try_kubeconfig(&link, &quick()).await }
     };
     tried(&link).await.unwrap();
     let [facts] = access::parse(&access::remote_secret(&link))
@@ -380,7 +380,7 @@ async fn an_expiring_token_says_when_and_works_until_then() {
         access::token_facts(token.expose()).expires,
         Some(until.as_second())
     );
-    access::try_kubeconfig(&access::Link { token, ..link }, false, &quick())
+    access::try_kubeconfig(&access::Link { token, ..link }, &quick())
         .await
         .unwrap();
     assert_eq!(cluster.requests().tokens, 1);

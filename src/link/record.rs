@@ -13,6 +13,7 @@ use super::{
     failure::{Failure, Kind as Failed, Problem},
 };
 use crate::{
+    causes,
     cluster::{Kind, Ref},
     engine::journal::Journal,
     file::write_whole,
@@ -20,6 +21,7 @@ use crate::{
     observe::{CLAIM, claim},
     plan::{Refusal, leave::Leave},
     spec::{Eks, Member, Mesh, Problems, Reach},
+    versions::Versions,
 };
 
 /// The mesh as it was last written, beside its journal.
@@ -112,7 +114,34 @@ pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
         ];
         Failure::from_causes(Failed::InvalidMesh, causes)
     })?;
-    Mesh::read(&text, path).map_err(|problems| invalid(&problems))
+    let mut mesh = Mesh::read(&text, path).map_err(|problems| invalid(&problems))?;
+    go_by_table(&mut mesh)?;
+    Ok(mesh)
+}
+
+/// Reads the table of Istio versions that a mesh names, if it names one.
+pub(super) fn go_by_table(mesh: &mut Mesh) -> Result<(), Failure> {
+    if let Some(table) = &mesh.istio.versions {
+        let known = versions(table)?;
+        mesh.istio.go_by(known);
+    }
+    Ok(())
+}
+
+fn versions(path: &Path) -> Result<Versions, Failure> {
+    let name = format!("the table of Istio versions {}", path.display());
+    let unread = |e: io::Error| {
+        let causes = vec![format!("cannot read {name}"), e.to_string()];
+        Failure::from_causes(Failed::InvalidMesh, causes)
+    };
+    let wrong = |e: crate::versions::Error| {
+        let causes = vec![name.clone()]
+            .into_iter()
+            .chain(causes::texts(&e))
+            .collect();
+        Failure::from_causes(Failed::InvalidMesh, causes)
+    };
+    Versions::read(&text(path).map_err(unread)?).map_err(wrong)
 }
 
 /// More than this no mesh file is, and [`Mesh::read`] says so.

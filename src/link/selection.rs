@@ -56,6 +56,8 @@ pub(crate) struct Named<'a> {
     pub(crate) id: Option<&'a MeshId>,
     /// Files of values for istiod and the gateways, besides those of the file.
     pub(crate) values: (&'a [PathBuf], &'a [PathBuf]),
+    /// The version of Istio, in place of the mesh's.
+    pub(crate) version: Option<&'a str>,
     /// Where meshes are recorded.
     pub(crate) folders: &'a Folders,
 }
@@ -92,6 +94,9 @@ pub(crate) async fn mesh(
     };
     call(&mut mesh, by)?;
     let (istiod, gateway) = by.values;
+    if let Some(version) = by.version {
+        mesh.istio.version = version.to_owned();
+    }
     add_values(&mut mesh.istio.values, istiod)?;
     add_values(&mut mesh.gateway.values, gateway)?;
     let mut selected = Selected {

@@ -340,11 +340,8 @@ impl<'a> Lens<'a> {
         let istio = self.mesh.istio.namespace.as_str();
         let ingress = self.mesh.gateway.namespace.as_str();
         let cacerts = Ref::namespaced(&Kind::SECRET, istio, "cacerts");
-        let gateway_api = "gateways.gateway.networking.k8s.io";
-        let gateway_api = Ref::cluster(&Kind::CUSTOM_RESOURCE_DEFINITION, gateway_api);
-        let (version, gateway_api, spaces, ours, remote) = tokio::try_join!(
+        let (version, spaces, ours, remote) = tokio::try_join!(
             cluster.version(),
-            cluster.find(&gateway_api),
             self.list(cluster, &Kind::NAMESPACE, None),
             self.list(cluster, &Kind::SECRET, Some(istio)),
             self.listed(cluster, &Kind::SECRET, Some(istio), Some(access::REMOTE)),
@@ -417,7 +414,6 @@ impl<'a> Lens<'a> {
             },
             readers: facts::readers(&ours, &owner),
             remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
-            serves_gateway_api: gateway_api.is_some(),
             probe: facts::named(&spaces, crate::probe::NAMESPACE)
                 .is_some_and(|n| owner.has_made(n) && n["metadata"]["deletionTimestamp"].is_null()),
             releases,

@@ -247,9 +247,8 @@ impl Renderer<'_> {
             .clusters
             .iter()
             .filter(|m| m.name != self.member.name);
-        let gateway_api = self.seen.serves_gateway_api;
         peers
-            .map(|p| (p.name.clone(), access::objects(&p.name, gateway_api)))
+            .map(|p| (p.name.clone(), access::objects(&p.name)))
             .collect()
     }
 

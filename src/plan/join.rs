@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use semver::Version;
+
 use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
     desire::{Release, reference},
@@ -329,17 +331,26 @@ impl<'a> JoinPlanner<'a> {
         for name in self.names() {
             self.refresh(plan, name);
         }
+        let running = self.names().map(|name| (name, self.versions(plan, name)));
+        let running: Vec<_> = running.collect();
+        refresh::tell(&self.mesh.istio.known, running, plan);
+    }
+
+    /// What istiod will run in a member when the plan is done.
+    fn versions(&self, plan: &Plan, name: &ClusterName) -> BTreeSet<Version> {
+        let wanted = self.desired.clusters.get(name).map(|w| &w.istiod);
+        let installed = plan.holds(&Step::InstallIstiod(name.clone()));
+        match wanted.filter(|_| installed) {
+            Some(istiod) => istiod_version(istiod).into_iter().collect(),
+            None => self.seen(name).istiod.versions.clone(),
+        }
     }
 
     /// Where the istiod that will run does not survive a changed remote secret.
     fn refresh(&self, plan: &mut Plan, name: &ClusterName) {
         let seen = self.seen(name);
-        let wanted = self.desired.clusters.get(name).map(|w| &w.istiod);
         let installed = plan.holds(&Step::InstallIstiod(name.clone()));
-        let fault = match wanted.filter(|_| installed) {
-            Some(istiod) => refresh::fault(&istiod_version(istiod)),
-            None => refresh::fault(&seen.istiod.versions),
-        };
+        let fault = refresh::fault(&self.mesh.istio.known, &self.versions(plan, name));
         let restarted = installed || plan.holds(&Step::RestartIstiod(name.clone()));
         let due = refresh::changes_in_place(plan, name, seen)
             || seen.istiod.present && !restarted && refresh::is_overdue(seen);

@@ -187,7 +187,9 @@ impl<'a> LeavePlanner<'a> {
         let leaves = |n: &&ClusterName| self.how.leavers.contains(n);
         let keeps = !leaves(&at) && self.others(at).any(|n| !leaves(&n));
         let seen = self.seen(at).filter(|_| keeps);
-        if let Some(why) = seen.and_then(|s| refresh::fault(&s.istiod.versions)) {
+        if let Some(why) =
+            seen.and_then(|s| refresh::fault(&self.mesh.istio.known, &s.istiod.versions))
+        {
             match plan.steps.iter_mut().find(|p| p.step == step) {
                 Some(planned) => planned.needs.push(unshare.clone()),
                 None => {

@@ -4,26 +4,58 @@
 //! only then by the proof. An istiod that was left unrestarted, because a run died in between, is
 //! known by a Secret that changed after it started.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use semver::Version;
 
 use crate::{
-    cluster::access::{self, Update},
     name::ClusterName,
     observe::Seen,
     plan::{Plan, Step},
+    versions::{Effect, Versions},
 };
 
-/// What a version is known to do when a remote secret changes, as a reason; none for a sound one.
-pub(super) fn fault<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Option<String> {
-    versions.into_iter().find_map(|v| match access::update(v) {
-        Update::Broken(what) => Some(format!("istiod {v}: {what}")),
-        Update::Clean | Update::Gap => None,
-    })
+/// Why one of these must be restarted when a remote secret changes; none if none must be.
+pub(super) fn fault<'v>(
+    known: &Versions,
+    running: impl IntoIterator<Item = &'v Version>,
+) -> Option<String> {
+    let one = |v: &Version| {
+        known
+            .restarts(v)
+            .map(|fault| format!("istiod {v}: {fault}"))
+    };
+    running.into_iter().find_map(one)
 }
 
 /// What a person is told before.
 pub(super) fn note(at: &ClusterName, why: &str) -> String {
     format!("{at} runs {why}; it is restarted once its remote secrets are changed")
+}
+
+/// Says what is known to be wrong with the versions that will run and cannot be helped by a restart.
+pub(super) fn tell(
+    known: &Versions,
+    running: Vec<(&ClusterName, BTreeSet<Version>)>,
+    plan: &mut Plan,
+) {
+    let mut members: BTreeMap<Version, Vec<&str>> = BTreeMap::new();
+    for (name, versions) in running {
+        for version in versions {
+            members.entry(version).or_default().push(name.as_str());
+        }
+    }
+    for (version, names) in &members {
+        for fault in known.faults(version).filter(|f| f.effect == Effect::Say) {
+            let (names, better) = (names.join(", "), known.default());
+            let text =
+                format!("{names}: istiod {version}: {fault}; nothing is known against {better}");
+            plan.notes.push(text.into());
+        }
+    }
+    for fault in known.mixed(members.keys()) {
+        plan.notes.push(fault.to_string().into());
+    }
 }
 
 /// Whether the plan changes a remote secret of `at` that is there already.

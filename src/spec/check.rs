@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use crate::name::{NetworkName, TrustDomain};
@@ -96,6 +96,14 @@ pub(super) fn charts(text: &str, folder: &Path) -> Result<String, String> {
     } else {
         joined.display().to_string()
     })
+}
+
+/// A file, relative to the mesh file.
+pub(super) fn file(text: &str, folder: &Path) -> Result<PathBuf, &'static str> {
+    match text.is_empty() {
+        true => Err("is empty: write the path of a file"),
+        false => Ok(folder.join(text)),
+    }
 }
 
 pub(super) fn eks_name(text: &str) -> Result<String, String> {

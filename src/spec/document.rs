@@ -39,6 +39,9 @@ struct IstioKeys {
     /// Chart and image version, three numbers in quotes.
     #[schemars(regex(pattern = r"^\d+\.\d+\.\d+"))]
     version: Option<String>,
+    /// A table of Istio versions and what is known to be wrong with them, in place of meshlink's own; relative to this file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    versions: Option<PathBuf>,
     /// Repository (https://…), registry (oci://…), folder or archive; relative to this file.
     charts: Option<String>,
     /// Namespace of the control plane. Default: istio-system.
@@ -164,6 +167,7 @@ fn document(mesh: &Mesh) -> Document {
         trust_domain: Some(mesh.trust_domain.clone()),
         istio: Some(IstioKeys {
             version: Some(mesh.istio.version.clone()),
+            versions: mesh.istio.versions.clone(),
             charts: Some(mesh.istio.charts.clone()),
             namespace: Some(mesh.istio.namespace.clone()),
             values: inline,

@@ -10,6 +10,7 @@ use super::{
     named::{ID, TRUST_DOMAIN},
     tree,
 };
+use crate::versions::Versions;
 
 /// Nobody writes a mesh file of this size.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -97,14 +98,20 @@ fn set<T>(place: &mut T, written: Option<T>) {
 
 fn istio(f: &mut Fields<'_>, folder: &Path) -> Istio {
     let mut istio = Istio::default();
-    set(
-        &mut istio.version,
-        f.get("version").and_then(|at| at.read(version)),
-    );
+    let asked = f.get("version");
+    let unversioned = asked.is_none();
+    set(&mut istio.version, asked.and_then(|at| at.read(version)));
     let charts = f
         .get("charts")
         .and_then(|at| at.read(|text| check::charts(text, folder)));
     set(&mut istio.charts, charts);
+    let versions = f
+        .get("versions")
+        .and_then(|at| at.read(|text| check::file(text, folder)));
+    if unversioned && versions.is_some() {
+        istio.version.clear();
+    }
+    istio.versions = versions;
     set(
         &mut istio.namespace,
         f.get("namespace").and_then(|at| at.read(istio_namespace)),
@@ -124,11 +131,12 @@ fn istio_namespace(text: &str) -> Result<String, String> {
     }
 }
 
-fn version(text: &str) -> Result<String, String> {
+/// A version of Istio that can be installed.
+pub(crate) fn version(text: &str) -> Result<String, String> {
     let parsed = semver::Version::parse(text).map_err(|_| {
         format!(
             "{text:?} is not a version: write three numbers, as {}",
-            super::ISTIO_VERSION
+            Versions::known().default()
         )
     })?;
     let oldest = semver::Version::parse(OLDEST_ISTIO).map_err(|error| error.to_string())?;
@@ -141,10 +149,7 @@ fn version(text: &str) -> Result<String, String> {
 }
 
 fn values(f: &mut Fields<'_>, folder: &Path) -> Values {
-    let file = |text: &str| match text.is_empty() {
-        true => Err("is empty: write the path of a YAML file"),
-        false => Ok(folder.join(text)),
-    };
+    let file = |text: &str| check::file(text, folder);
     let inline = f.get("values").map(|at| at.object()).unwrap_or_default();
     Values {
         inline,

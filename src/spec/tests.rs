@@ -172,7 +172,7 @@ fn what_is_yaml_and_no_mesh_says_so() {
             "one cluster cannot be two members",
         ),
         (
-            "clusters: [{name: a}]\nistio: {version: v1.31.0}",
+            "clusters: [{name: a}]\nistio: {version: v1.31.4}",
             "write three numbers",
         ),
         (

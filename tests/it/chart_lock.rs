@@ -66,7 +66,7 @@ impl Repository {
         user.run(&format!("chart pull --repo {source} -d pulled"))
             .ends(0);
         for chart in CHARTS {
-            let path = user.here().join(format!("pulled/{chart}-1.31.0.tgz"));
+            let path = user.here().join(format!("pulled/{chart}-1.31.4.tgz"));
             repository.put(chart, fs::read(path).unwrap(), None);
         }
         repository
@@ -84,10 +84,10 @@ impl Repository {
             .collect();
         let digest = promised.unwrap_or(&digest);
         let entry = format!(
-            "  {chart}:\n    - {{name: {chart}, version: 1.31.0, digest: {digest}, urls: [{chart}-1.31.0.tgz]}}\n"
+            "  {chart}:\n    - {{name: {chart}, version: 1.31.4, digest: {digest}, urls: [{chart}-1.31.4.tgz]}}\n"
         );
         let mut shelf = self.shelf.lock().unwrap();
-        shelf.pages.insert(format!("/{chart}-1.31.0.tgz"), archive);
+        shelf.pages.insert(format!("/{chart}-1.31.4.tgz"), archive);
         shelf.pages.insert(format!("entry {chart}"), entry.into());
         let entries = shelf
             .pages
@@ -99,7 +99,7 @@ impl Repository {
     }
 
     fn archive(&self, chart: &str) -> Vec<u8> {
-        self.shelf.lock().unwrap().pages[&format!("/{chart}-1.31.0.tgz")].clone()
+        self.shelf.lock().unwrap().pages[&format!("/{chart}-1.31.4.tgz")].clone()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -254,8 +254,8 @@ fn what_a_join_used_is_written_down_and_checked_ever_after() {
         "chart: base",
         "chart: istiod",
         "chart: gateway",
-        "version: \"1.31.0\"",
-        "pilot:1.31.0",
+        "version: \"1.31.4\"",
+        "pilot:1.31.4",
     ] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
@@ -275,13 +275,13 @@ fn what_a_join_used_is_written_down_and_checked_ever_after() {
     assert_snapshot!(answer, @"
     exit 5
     --- stderr ---
-    error: chart istiod 1.31.0 from http://127.0.0.1:[PORT] has sha256
+    error: chart istiod 1.31.4 from http://127.0.0.1:[PORT] has sha256
            [HASH], but
            meshlink.lock holds
            [HASH]
       hint: a published version does not change: ask its publisher, or take the
             chart from where it came before
-      hint: meshlink chart lock istiod --version 1.31.0 --repo http://127.0.0.1:[PORT] --lock meshlink.lock --update   # only if the change is meant
+      hint: meshlink chart lock istiod --version 1.31.4 --repo http://127.0.0.1:[PORT] --lock meshlink.lock --update   # only if the change is meant
     ");
     for command in ["plan", "render --out gitops"] {
         world
@@ -357,14 +357,14 @@ fn private() -> (Session, Repository) {
     fs::create_dir_all(chart.join("templates")).unwrap();
     fs::write(
         chart.join("Chart.yaml"),
-        "apiVersion: v2\nname: app\nversion: 1.31.0\n",
+        "apiVersion: v2\nname: app\nversion: 1.31.4\n",
     )
     .unwrap();
     fs::write(chart.join("values.yaml"), "a: 1\n").unwrap();
     user.run("chart pull app").ends(0);
     repository.put(
         "app",
-        fs::read(user.here().join("app-1.31.0.tgz")).unwrap(),
+        fs::read(user.here().join("app-1.31.4.tgz")).unwrap(),
         None,
     );
     fs::remove_dir_all(chart).unwrap();
@@ -444,7 +444,7 @@ fn proxies_are_gone_through() {
         tls.asked(),
         [
             "GET http://charts.example/index.yaml",
-            "GET http://charts.example/app-1.31.0.tgz"
+            "GET http://charts.example/app-1.31.4.tgz"
         ]
     );
     user.run("chart values app --repo https://charts.example")

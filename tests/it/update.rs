@@ -62,7 +62,7 @@ fn a_changed_secret_is_followed_by_a_restart_and_a_proof() {
 
 #[test]
 fn a_sound_version_is_not_restarted() {
-    let world = joined(2, "1.31.0");
+    let world = joined(2, "1.31.4");
     change_token(&world);
     let plan = world.run("plan -f mesh.yaml").ends(10);
     let plan = plan.says("share-secret/eks-2/eks-1");
@@ -94,4 +94,30 @@ fn who_stays_keeps_the_gateways_of_the_others() {
         .run("verify --traffic")
         .ends(0)
         .says("2 of 2 pairs proved");
+}
+
+#[test]
+fn a_mesh_goes_by_the_table_of_versions_it_names() {
+    let world = World::with(2, |o| o.versions = vec!["1.31.3".into()]);
+    let table = |newest: &str, bad: [&str; 2]| {
+        let fault = format!("ranges = [{bad:?}]\neffect = \"say\"\ntext = \"sings\"");
+        let text = format!("newest = [{newest}]\n[[fault]]\n{fault}\nreferences = [\"istio#1\"]\n");
+        fs::write(world.user.here().join("table.toml"), text).unwrap();
+    };
+    let mesh = "istio: {versions: table.toml}\nclusters: [{name: eks-1}, {name: eks-2}]\n";
+    fs::write(world.user.here().join("mesh.yaml"), mesh).unwrap();
+    // Only that release is there to be fetched.
+    table(r#""1.31.4", "1.31.3""#, ["1.31.4", "1.31.5"]);
+    let plan = world.run("plan -f mesh.yaml").ends(10);
+    assert!(!plan.stdout.contains("sings"), "{plan}");
+    table(r#""1.31.4""#, ["1.31.3", "1.31.4"]);
+    world
+        .run("plan -f mesh.yaml --istio-version 1.31.3")
+        .ends(10)
+        .says("eks-1, eks-2: istiod 1.31.3: sings (istio#1); nothing is known against 1.31.4");
+    table(r#""1.31.4""#, ["1.31.4", "1.31.5"]);
+    let plan = world.run("plan -f mesh.yaml");
+    assert_eq!(plan.code, Some(3), "{plan}");
+    plan.says("table.toml")
+        .says("no version in `newest` is without a fault");
 }

@@ -21,15 +21,17 @@ pub(crate) mod variable {
     pub(crate) const FILE: &str = "MESHLINK_FILE";
     pub(crate) const GATEWAY_VALUES: &str = "MESHLINK_GATEWAY_VALUES";
     pub(crate) const ISTIOD_VALUES: &str = "MESHLINK_ISTIOD_VALUES";
+    pub(crate) const ISTIO_VERSION: &str = "MESHLINK_ISTIO_VERSION";
     pub(crate) const MANIFESTS: &str = "MESHLINK_MANIFESTS";
     pub(crate) const MESH: &str = "MESHLINK_MESH";
     pub(crate) const OFFLINE: &str = "MESHLINK_OFFLINE";
 
     /// Those a user may set, as the manual explains them.
-    pub(crate) const ALL: [(&str, &str); 9] = [
+    pub(crate) const ALL: [(&str, &str); 10] = [
         (FILE, "the mesh file, as --file"),
         (MESH, "the name of the mesh, as --mesh"),
         (CHARTS, "where the charts come from, as --charts and --repo"),
+        (ISTIO_VERSION, "the version of Istio, as --istio-version"),
         (OFFLINE, "never fetch charts over the network, as --offline"),
         (
             ISTIOD_VALUES,

@@ -20,7 +20,7 @@ use crate::{
         output::json::Document,
     },
     link::{ChartSource, charts, record},
-    spec::ISTIO_VERSION,
+    versions::Versions,
 };
 
 /// The charts of a join.
@@ -259,7 +259,10 @@ async fn all(
     let ours = names.is_empty() && from.version.is_empty();
     let from = From {
         repo: from.repo.clone(),
-        version: if ours { ISTIO_VERSION } else { &from.version }.to_owned(),
+        version: match ours {
+            true => Versions::known().default().to_string(),
+            false => from.version.clone(),
+        },
         offline: from.offline,
     };
     let names: Vec<&str> = match names {

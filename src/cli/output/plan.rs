@@ -181,7 +181,7 @@ mod tests {
         let image = change(
             "spec.template.spec.containers[name=discovery].image",
             Some(json!("docker.io/istio/pilot:1.30.0")),
-            json!("docker.io/istio/pilot:1.31.0"),
+            json!("docker.io/istio/pilot:1.31.4"),
         );
         let label = change("metadata.labels.topology", None, json!("eks 2"));
         let istiod = object(
@@ -227,7 +227,7 @@ mod tests {
             ~ Deployment istio-ingress/gateway
                 spec.replicas: 1 -> 2
                 spec.template.spec.containers[name=discovery].image:
-                  docker.io/istio/pilot:1.30.0 -> docker.io/istio/pilot:1.31.0
+                  docker.io/istio/pilot:1.30.0 -> docker.io/istio/pilot:1.31.4
 
         eks-2
           prepare-namespaces/eks-2  create or label the namespaces in eks-2
@@ -258,7 +258,7 @@ mod tests {
             ~ Deployment istio-ingress/gateway
                 spec.replicas: 1 -> 2
                 spec.template.spec.containers[name=discovery].image:
-                  docker.io/istio/pilot:1.30.0 -> docker.io/istio/pilot:1.31.0
+                  docker.io/istio/pilot:1.30.0 -> docker.io/istio/pilot:1.31.4
 
         eks-2
           prepare-namespaces/eks-2  create or label the namespaces in eks-2

@@ -60,11 +60,7 @@ fn list(missing: &[Access]) -> String {
 }
 
 /// What istiod does with a remote secret, from here: exactly its server, CA and token.
-pub(crate) async fn try_kubeconfig(
-    link: &Link,
-    gateway_api: bool,
-    options: &ConnectOptions,
-) -> Result<(), Refused> {
+pub(crate) async fn try_kubeconfig(link: &Link, options: &ConnectOptions) -> Result<(), Refused> {
     let other = |source| Refused::Other {
         server: link.server.clone(),
         source: Box::new(source),
@@ -92,7 +88,7 @@ pub(crate) async fn try_kubeconfig(
         Err(refused) => return Err(refused),
     }
     let missing = cluster
-        .review(&wanted(gateway_api))
+        .review(&wanted())
         .await
         .map_err(|error| sort(link, error))?;
     if missing.is_empty() {
@@ -132,9 +128,9 @@ fn sort(link: &Link, error: Error) -> Refused {
 }
 
 /// The rights of [`super::roles`], as questions.
-fn wanted(gateway_api: bool) -> Vec<Access> {
+fn wanted() -> Vec<Access> {
     let mut wanted = Vec::new();
-    for role in super::roles(gateway_api) {
+    for role in super::roles() {
         let namespace = role["metadata"]["namespace"].as_str();
         for rule in role["rules"].as_array().into_iter().flatten() {
             let words = |key: &str| {
@@ -165,11 +161,12 @@ mod tests {
 
     #[test]
     fn every_rule_is_asked_for() {
-        let wanted: Vec<_> = wanted(true).iter().map(ToString::to_string).collect();
-        assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 1 + 2 + 1));
+        let wanted: Vec<_> = wanted().iter().map(ToString::to_string).collect();
+        assert_eq!(wanted.len(), 3 * (5 + 1 + 1 + 5 + 1));
         for one in [
             "watch secrets",
             "list endpointslices.discovery.k8s.io",
+            "list *.security.istio.io",
             "get configmaps/istio in istio-system",
         ] {
             assert!(wanted.contains(&one.to_owned()), "{one}");

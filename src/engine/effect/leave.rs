@@ -167,7 +167,7 @@ impl StepContext<'_> {
             .list(&Kind::POD, Some(self.istio()), Some("app=istiod"))
             .await?;
         for pod in object::running(&pods) {
-            let replica = istiod::ask(cluster, self.istio(), &pod).await?;
+            let replica = istiod::ask(cluster, self.istio(), &pod, false).await?;
             if replica.clusters.iter().any(|c| c.id == leaver.as_str()) {
                 return Ok(Some(format!("{pod} still reads {leaver}")));
             }
@@ -214,7 +214,7 @@ impl StepContext<'_> {
             .await?;
         let owner = self.owner(cluster)?;
         if !accounts.iter().any(|a| owner.whose(a).is_none()) {
-            for role in access::roles(false) {
+            for role in access::roles() {
                 if let Some(reference) = Ref::of(&role) {
                     self.remove(cluster, &reference).await?;
                 }

@@ -54,8 +54,7 @@ impl StepContext<'_> {
     /// an istiod that ever saw a secret fail keeps its endpoints for good.
     pub(super) async fn share_secret(&self, from: &ClusterName, to: &ClusterName) -> Evidence {
         let link = self.link(from, to).await?;
-        let gateway_api = self.serves_gateway_api(self.cluster(from)?).await?;
-        access::try_kubeconfig(&link, gateway_api, &self.run.connect)
+        access::try_kubeconfig(&link, &self.run.connect)
             .await
             .map_err(|source| Error::Untrusted {
                 from: from.clone(),
@@ -117,14 +116,6 @@ impl StepContext<'_> {
             Some(server) => Ok(server),
             None => Ok(self.cluster(name)?.server()),
         }
-    }
-
-    async fn serves_gateway_api(&self, cluster: &Cluster) -> Result<bool, Error> {
-        let crd = Ref::cluster(
-            &Kind::CUSTOM_RESOURCE_DEFINITION,
-            "gateways.gateway.networking.k8s.io",
-        );
-        Ok(cluster.find(&crd).await?.is_some())
     }
 
     /// Until `from`'s probe reaches what `to` offers: the address must be reachable from where it is used.

@@ -318,14 +318,14 @@ mod tests {
             let found = refusals(&mesh, &Desired::default(), &observed);
             found.iter().map(ToString::to_string).collect::<String>()
         };
-        assert_eq!(seen("v1.36.3", &["1.31.0"]), "");
+        assert_eq!(seen("v1.36.3", &["1.31.4"]), "");
         assert_eq!(seen("v1.28.0", &["1.24.0"]), "");
         let old = seen("v1.27.16", &[]);
         assert!(
             old.contains("runs Kubernetes 1.27.16") && old.contains("1.28.0 or newer"),
             "{old}"
         );
-        let old = seen("v1.36.3", &["1.31.0", "1.20.8"]);
+        let old = seen("v1.36.3", &["1.31.4", "1.20.8"]);
         assert!(
             old.contains("runs istiod 1.20.8") && old.contains("1.24.0 or newer"),
             "{old}"

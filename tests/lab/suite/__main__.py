@@ -6,8 +6,8 @@ from meshlab import config, doctor
 from . import kit
 from .runner import required, suite
 # The order of these names is the order of the run.
-from . import clusters, mesh, remote, tokens, faults, meshlink, traffic, eks, guide, charts, leave  # noqa: F401
-from . import ownership, reliability, replicas, rotate, three  # noqa: F401
+from . import clusters, mesh, remote, tokens, faults, meshlink, istioctl, traffic, eks, guide, charts, leave  # noqa: F401
+from . import ownership, reliability, replicas, rotate, renew, three  # noqa: F401
 
 
 def main(words):

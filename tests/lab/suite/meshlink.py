@@ -42,8 +42,8 @@ def program():
 def environment(**changes):
     """All that is set for a user of the lab: AWS, where charts come from, and what Istio needs here. No kubeconfig."""
     values = config.LAB / "values"
-    return {"HOME": HOME, "MESHLINK_CHARTS": config.CHARTS_URL, "MESHLINK_ISTIOD_VALUES": values / "istiod.yaml",
-            "MESHLINK_GATEWAY_VALUES": values / "gateway.yaml", **aws.environment(), **changes}
+    return {"HOME": HOME, "MESHLINK_CHARTS": config.CHARTS_URL, "MESHLINK_ISTIO_VERSION": config.ISTIO_VERSION,
+            "MESHLINK_ISTIOD_VALUES": values / "istiod.yaml", "MESHLINK_GATEWAY_VALUES": values / "gateway.yaml", **aws.environment(), **changes}
 
 
 def run(*words, expect=0, seconds=240, **changes):

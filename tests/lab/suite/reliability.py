@@ -173,8 +173,9 @@ def two_operators_at_once():
     first, second = start(*JOIN), start(*JOIN, home=elsewhere)
     said = [running.communicate(timeout=300)[0] for running in (first, second)]
     codes = [first.returncode, second.returncode]
-    assert sorted(codes) == [0, 5], (codes, said[0][-500:], said[1][-500:])
-    loser = said[codes.index(5)]
+    # 8: the other holds a Lease; 5: the other has bound a cluster to its root already.
+    assert sorted(codes) in ([0, 5], [0, 8]), (codes, said[0][-500:], said[1][-500:])
+    loser = said[1 - codes.index(0)]
     words = " ".join(loser.split())
     assert "is changing this mesh" in words or "is bound to root" in words, loser[-600:]
     roots = both(lambda c: get(c, "configmap", "istio-ca-root-cert", "-n", SYSTEM)["data"]["root-cert.pem"].strip())

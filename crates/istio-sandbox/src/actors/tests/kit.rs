@@ -363,7 +363,7 @@ impl Lab {
         let targets: Vec<_> = clusters.iter().map(target).collect();
         let facts = json!({"cluster": cluster, "targets": targets, "namespace": "meshlink-probe",
             "account": format!("probe-{cluster}"),
-            "image": "registry.istio.io/release/proxyv2:1.31.0", "direct_ports": self.direct_ports()});
+            "image": "registry.istio.io/release/proxyv2:1.31.4", "direct_ports": self.direct_ports()});
         let text = include_str!("../../../../../charts/probe.yaml.tera");
         let context = tera::Context::from_serialize(&facts).unwrap();
         let yaml = tera::Tera::one_off(text, &context, false).unwrap();
