@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use jiff::Timestamp;
@@ -56,8 +56,8 @@ pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Rotation {
     /// The root of the mesh, by its public key.
     pub from: String,
-    /// What the members say of it, where it was begun before.
-    pub change: Option<Succession>,
+    /// What is changed into what: as the members say where it was begun before, else as the first step of the run has it.
+    pub change: OnceLock<Succession>,
     /// How it is done.
     pub how: Rotate,
 }

@@ -35,7 +35,7 @@ pub(crate) use lens::{Lens, Tokens, Unseen};
 #[cfg(test)]
 pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
 pub(crate) use proxies::{Proxy, TrustSeen};
-pub(crate) use replicas::{Ends, MONITORING, Replica, ends};
+pub(crate) use replicas::{Ends, MONITORING, Replica, ends, ends_in};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 

@@ -1,5 +1,7 @@
 //! What can be done to a mesh, and who must agree to it first.
 
+use std::sync::OnceLock;
+
 use super::failure::{Failure, Kind};
 use crate::{
     cluster::preflight::Purpose,
@@ -63,7 +65,10 @@ impl Change {
         };
         Some(Rotation {
             from: observed.root(mesh)?.to_owned(),
-            change: observed.succession().cloned(),
+            change: observed
+                .succession()
+                .cloned()
+                .map_or_else(OnceLock::new, OnceLock::from),
             how: how.clone(),
         })
     }

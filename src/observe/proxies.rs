@@ -255,6 +255,10 @@ fn webhooks(hooks: &Value, istio: &str) -> Option<(String, Vec<String>)> {
             pki::roots(&pem.unwrap_or_default())
         })
         .collect();
+    // istiod writes them where it serves; what nobody has written is nobody's to wait for.
+    if bundles.iter().all(Vec::is_empty) {
+        return None;
+    }
     // All of one configuration are written together; where they are not alike, only what all hold counts.
     let mut roots = bundles.first()?.clone();
     roots.retain(|root| bundles.iter().all(|bundle| bundle.contains(root)));

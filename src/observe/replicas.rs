@@ -66,7 +66,12 @@ pub(super) async fn read(
 pub(crate) async fn ends(cluster: &Cluster, namespace: &str, pod: &str) -> Option<Ends> {
     let answer = cluster.get(namespace, pod, MONITORING, "/metrics").await;
     let answer = answer.ok()?;
-    let text = String::from_utf8_lossy(&answer.body);
+    ends_in(&answer.body)
+}
+
+/// The same, from istiod's metrics.
+pub(crate) fn ends_in(metrics: &[u8]) -> Option<Ends> {
+    let text = String::from_utf8_lossy(metrics);
     Some(Ends {
         root: gauge(&text, "citadel_server_root_cert_expiry_timestamp")?,
         chain: gauge(&text, "citadel_server_cert_chain_expiry_timestamp")?,

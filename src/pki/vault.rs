@@ -4,7 +4,7 @@
 //! <data>/<mesh>/           0700, as every folder below it
 //!   lock                   held by who writes; says who that is
 //!   roots/1/               cert.pem, key.pem (0600)
-//!   roots/2/               the same, and spare.pem: a root of no key, by which proxies are made to ask for certificates
+//!   roots/2/               the same, and spare.pem: a throw-away root, by which proxies are made to ask for certificates
 //!   clusters/east/1/       cert.pem, key.pem
 //! ```
 //!
@@ -24,7 +24,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated};
+use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated, throw_away};
 use crate::{hint::Hint, name::ClusterName};
 
 const CERT: &str = "cert.pem";
@@ -277,14 +277,13 @@ impl Vault {
     /// it stay.
     pub(crate) fn add_root(&self, new: &NewRoot<'_>, given: Option<&Root>) -> Result<Root, Error> {
         self.write_lock()?;
-        let create = || Root::create(new).map_err(|source| self.unmade(source));
-        // Its key is forgotten here and now.
-        let spare = create()?;
+        let unmade = |source| self.unmade(source);
+        let spare = throw_away(new.mesh, new.embedded, new.now).map_err(unmade)?;
         let root = match given {
-            Some(given) => given.copy().map_err(|source| self.unmade(source))?,
-            None => create()?,
+            Some(given) => given.copy().map_err(unmade)?,
+            None => Root::create(new).map_err(unmade)?,
         };
-        self.put_root(&root, Some(spare.cert()))?;
+        self.put_root(&root, Some(&spare))?;
         Ok(root)
     }
 

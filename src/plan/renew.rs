@@ -36,7 +36,6 @@ pub enum What {
 
 /// A renewal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Renew {
     /// What it is about.
     pub what: What,
@@ -44,7 +43,7 @@ pub struct Renew {
 
 impl Renew {
     /// A renewal of these.
-    pub fn of(what: What) -> Self {
+    pub(crate) fn of(what: What) -> Self {
         Self { what }
     }
 

@@ -252,7 +252,7 @@ impl Step {
     }
 
     /// Whether the step runs even when what it needs has failed: it only takes away.
-    pub fn always(&self) -> bool {
+    pub(crate) fn always(&self) -> bool {
         matches!(self, Self::StopProbe(_))
     }
 

@@ -9,15 +9,17 @@ use super::{Check, Claim, Outcome, Verifier};
 use crate::{
     ends::{Ends, Row, Signing, State, What},
     name::ClusterName,
-    observe::{self, Ends as Said},
+    observe::{self, Ends as Ending},
 };
 
-/// What each replica of each istiod says of its certificates; nothing of one that does not say.
-pub(super) type Replicas = BTreeMap<ClusterName, Vec<(String, Option<Said>)>>;
+/// What the replicas of an istiod say of their certificates; nothing of one that does not say.
+pub(super) type Said = Vec<(String, Option<Ending>)>;
+/// The same of every member.
+pub(super) type Replicas = BTreeMap<ClusterName, Said>;
 
 impl Verifier<'_> {
     /// Asks every replica of every istiod until when its certificates are valid.
-    pub(super) async fn replicas_signing(&self) -> Replicas {
+    async fn replicas_signing(&self) -> Replicas {
         let istio = self.mesh.istio.namespace.as_str();
         let members = self.clusters.iter();
         let asked = members.filter_map(|(name, cluster)| {
@@ -38,7 +40,7 @@ impl Verifier<'_> {
 
 /// The same, of those that said it.
 pub(super) fn signing(replicas: &Replicas) -> Signing {
-    let one = |(pod, said): &(String, Option<Said>)| {
+    let one = |(pod, said): &(String, Option<Ending>)| {
         let until = Timestamp::from_second((*said)?.chain).ok()?;
         Some((pod.clone(), until))
     };

@@ -12,7 +12,7 @@ use crate::{
     cluster::{self, Cluster},
     hint::Hint,
     name::ClusterName,
-    observe::{Ends, MONITORING},
+    observe::{Ends, MONITORING, ends_in},
     spec::{GATEWAY_PORT, Member},
 };
 
@@ -56,19 +56,27 @@ pub(crate) struct Replica {
     pub clusters: Vec<KnownCluster>,
     /// The gateways it knows.
     pub gateways: Vec<KnownGateway>,
+    /// When its certificates end, where it was asked for that and says so.
+    pub ends: Option<Ends>,
     /// Why it could not be asked.
     pub unasked: Option<String>,
 }
 
-/// Asks one replica.
+/// Asks one replica; with `ends`, also when its certificates end.
 pub(crate) async fn ask(
     cluster: &Cluster,
     namespace: &str,
     pod: &str,
+    ends: bool,
 ) -> Result<Replica, cluster::Error> {
     let mut port = cluster.open_port(namespace, pod, MONITORING).await?;
     let clusters = port.get("/debug/clusterz").await?;
     let gateways = port.get("/debug/networkz").await?;
+    let metrics = match ends {
+        // One that does not say is not worse for it.
+        true => port.get("/metrics").await.ok(),
+        false => None,
+    };
     Ok(Replica {
         pod: pod.to_owned(),
         clusters: serde_json::from_slice(&clusters.body).unwrap_or_default(),
@@ -77,6 +85,7 @@ pub(crate) async fn ask(
             .ok()
             .flatten()
             .unwrap_or_default(),
+        ends: metrics.and_then(|answer| ends_in(&answer.body)),
         unasked: None,
     })
 }
@@ -311,6 +320,7 @@ mod tests {
             pod: pod.into(),
             clusters: serde_json::from_str(&clusters).unwrap(),
             gateways: serde_json::from_str(&gateways).unwrap(),
+            ends: None,
             unasked: None,
         }
     }

@@ -79,12 +79,10 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     checks.extend(verifier.networks(&all));
     checks.extend(names.iter().flat_map(|name| verifier.member(name)));
     let from = names.iter().map(|from| verifier.from(from, depth));
-    let (from, replicas) = futures::join!(future::join_all(from), verifier.replicas_signing());
-    checks.extend(
-        replicas
-            .iter()
-            .filter_map(|(name, said)| istiod::alike(name, said)),
-    );
+    let (from, replicas): (Vec<_>, Vec<_>) = future::join_all(from).await.into_iter().unzip();
+    let replicas: expiry::Replicas = names.iter().copied().cloned().zip(replicas).collect();
+    let unlike = replicas.iter();
+    checks.extend(unlike.filter_map(|(name, said)| istiod::alike(name, said)));
     let ends = Ends::of(verifier.observed, &expiry::signing(&replicas));
     checks.extend(expiry::checks(&ends));
     let mut traffic = vec![];
@@ -255,12 +253,12 @@ impl Verifier<'_> {
         ]
     }
 
-    /// Everything about one member's view of the others.
-    async fn from(&self, from: &ClusterName, depth: Depth) -> Verdict {
+    /// Everything about one member's view of the others, and what its istiods say of their certificates.
+    async fn from(&self, from: &ClusterName, depth: Depth) -> (Verdict, expiry::Said) {
         let Some((seen, cluster)) = self.seen(from).zip(self.clusters.get(from)) else {
-            return Verdict::default();
+            return Default::default();
         };
-        let replicas = self.replicas(cluster, seen).await;
+        let replicas = self.replicas(cluster, seen, true).await;
         let probe = match depth {
             Depth::Traffic | Depth::Every => Probe::find(cluster).await.ok().flatten(),
             _ => None,
@@ -279,7 +277,9 @@ impl Verifier<'_> {
             all.checks.extend(found.checks);
             all.traffic.extend(found.traffic);
         }
-        all
+        let said = replicas.iter().flatten();
+        let said = said.map(|replica| (replica.pod.clone(), replica.ends));
+        (all, said.collect())
     }
 
     /// What [`verify`] says of two members apart from what they know of each other. Of their istiods and gateways,
@@ -307,7 +307,7 @@ impl Verifier<'_> {
             return Verdict::default();
         };
         let replicas = self
-            .replicas(cluster, self.seen(from).unwrap_or(&none))
+            .replicas(cluster, self.seen(from).unwrap_or(&none), false)
             .await;
         let view = View {
             depth,
@@ -371,10 +371,12 @@ impl Verifier<'_> {
         &self,
         cluster: &Cluster,
         seen: &Seen,
+        ends: bool,
     ) -> Result<Vec<istiod::Replica>, cluster::Error> {
         let namespace = &self.mesh.istio.namespace;
         let pods = &seen.istiod.pods;
-        let asked = pods.iter().map(|pod| istiod::ask(cluster, namespace, pod));
+        let asked = pods.iter();
+        let asked = asked.map(|pod| istiod::ask(cluster, namespace, pod, ends));
         let mut replicas = vec![];
         let mut first = None;
         for (pod, asked) in pods.iter().zip(future::join_all(asked).await) {

@@ -175,7 +175,7 @@ impl Verifier<'_> {
         let namespace = self.mesh.istio.namespace.as_str();
         let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for pod in pods.into_iter().flatten() {
-            let Ok(replica) = istiod::ask(cluster, namespace, pod).await else {
+            let Ok(replica) = istiod::ask(cluster, namespace, pod, false).await else {
                 continue;
             };
             for member in self.mesh.clusters.iter().filter(|m| m.name != *name) {

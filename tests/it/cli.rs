@@ -56,8 +56,8 @@ fn the_first_page() {
       join         Join clusters into one mesh and prove it; run it again after
                    anything went wrong
       leave        Remove clusters from the mesh
-      renew        Renew what ends: intermediates, tokens and API server CAs, with no
-                   request lost
+      renew        Renew what ends: intermediates, tokens and API server CAs, with
+                   no request lost
       plan         Show what a join or a leave would change, and change nothing
       status       Show the state of every cluster, and of every pair of clusters
       verify       Prove that each cluster reaches the others
@@ -69,6 +69,7 @@ fn the_first_page() {
       aws          Print what meshlink needs on AWS
       terraform    Answer Terraform's external data source: JSON in, JSON out
       ca           Create or show the mesh's certificate authority
+      rotate       Change what the mesh trusts, with no request lost
       sandbox      Run embedded clusters to try things, until interrupted
       completions  Print the completion script of a shell
       man          Write the manual pages

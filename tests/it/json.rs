@@ -65,7 +65,7 @@ fn snake_case(name: &str, schema: &Value) {
 }
 
 /// Every command that prints a document, with its code and the name of its schema; in an order in which they can run.
-const RUNS: [(&str, i32, &str); 46] = [
+const RUNS: [(&str, i32, &str); 47] = [
     ("ca init", 0, "ca-init"),
     ("ca status", 0, "ca-status"),
     ("plan eks-1 eks-2", 10, "plan"),
@@ -82,6 +82,7 @@ const RUNS: [(&str, i32, &str); 46] = [
     ("verify eks-1 eks-3", 4, "verdict"),
     ("ca status", 0, "ca-status"),
     ("ca status eks-1 eks-3", 4, "ca-status"),
+    ("rotate root --status", 0, "rotate-status"),
     ("renew", 0, "report"),
     ("plan renew", 0, "plan"),
     ("wait nlb", 0, "wait-nlb"),

@@ -47,6 +47,34 @@ use super::{
 /// How many parsed texts a cluster keeps.
 const DOCUMENTS: usize = 32;
 
+/// Every proxy that does not trust what another one shows. Many show or trust the same: each kind is judged once.
+pub(crate) fn distrust(clusters: &[Arc<Cluster>]) -> Vec<String> {
+    let all = clusters.iter().flat_map(|cluster| {
+        let proxies = cluster.processes.proxies();
+        proxies.into_iter().filter_map(|proxy| {
+            let name = format!("{}/{}/{}", cluster.name, proxy.namespace, proxy.pod);
+            let (leaf, roots) = proxy.certificates()?;
+            Some((name, leaf.chain, roots))
+        })
+    });
+    let all: Vec<_> = all.collect();
+    let now = clusters
+        .first()
+        .map_or(0, |cluster| cluster.world.clock.second());
+    let mut judged = HashMap::new();
+    let mut found = vec![];
+    for (judge, _, roots) in &all {
+        for (shown, chain, _) in &all {
+            let known = judged.entry((&chain[1..], roots));
+            let trusts = *known.or_insert_with(|| istiod::verifies(chain, roots, now));
+            if !trusts {
+                found.push(format!("{judge} does not trust {shown}"));
+            }
+        }
+    }
+    found
+}
+
 /// One embedded cluster, as its actors see it.
 pub(crate) struct Cluster {
     pub(crate) name: String,

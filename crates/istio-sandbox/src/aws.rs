@@ -27,8 +27,7 @@ mod token;
 mod xml;
 
 pub use balancer::{Balancer, Health, Listener, NewBalancer, Pace, Target, TargetGroup, Zone};
-pub use embed::Embedded;
-pub use embed::raise;
+pub use embed::{Embedded, raise};
 pub use fault::{Fault, Kind as FaultKind};
 pub use network::{Ingress, Kind as ThingKind, Network, Route, Side, Thing};
 pub use serve::{Server, Shared, serve};

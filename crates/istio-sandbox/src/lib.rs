@@ -277,6 +277,11 @@ impl Sandbox {
             .map(|c| &c.api)
     }
 
+    /// Every proxy that does not trust what another one shows, whichever clusters the two are in.
+    pub fn distrust(&self) -> Vec<String> {
+        actors::distrust(&self.clusters)
+    }
+
     /// The AWS the clusters are in: what EKS, ELB and EC2 say, and faults of these.
     pub fn aws(&self) -> &aws::Shared {
         &self.aws.state

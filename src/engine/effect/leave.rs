@@ -171,7 +171,7 @@ impl StepContext<'_> {
             .list(&Kind::POD, Some(self.istio()), Some("app=istiod"))
             .await?;
         for pod in object::running(&pods) {
-            let replica = istiod::ask(cluster, self.istio(), &pod).await?;
+            let replica = istiod::ask(cluster, self.istio(), &pod, false).await?;
             if replica.clusters.iter().any(|c| c.id == leaver.as_str()) {
                 return Ok(Some(format!("{pod} still reads {leaver}")));
             }

@@ -241,7 +241,7 @@ impl StepContext<'_> {
         let pods = cluster.list(&Kind::POD, Some(self.istio()), label).await?;
         let mut replicas = vec![];
         for pod in object::running(&pods) {
-            replicas.push(istiod::ask(cluster, self.istio(), &pod).await?);
+            replicas.push(istiod::ask(cluster, self.istio(), &pod, false).await?);
         }
         Ok(replicas)
     }

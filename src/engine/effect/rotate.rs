@@ -83,10 +83,10 @@ impl StepContext<'_> {
         seen(format!("root {key}, valid until {until}"))
     }
 
-    /// What is changed into what: as the members say, else by the vault.
+    /// What is changed into what: as the members say, else by the vault; the same for all of a run.
     fn change(&self, name: &ClusterName) -> Result<Succession, Error> {
         let rotation = self.rotation(name)?;
-        if let Some(change) = &rotation.change {
+        if let Some(change) = rotation.change.get() {
             return Ok(change.clone());
         }
         let next = self.run.vault.next_root()?;
@@ -94,12 +94,13 @@ impl StepContext<'_> {
         let to = next.facts().spki_sha256.clone();
         let spare = self.run.vault.spare(&to)?;
         let spare = spare.ok_or_else(|| missing(name, "the vault has lost the spare root"))?;
-        Ok(Succession {
+        let change = Succession {
             mesh: self.run.mesh.id.to_string(),
             from: rotation.from.clone(),
             to,
             spare: spare.facts().spki_sha256.clone(),
-        })
+        };
+        Ok(rotation.change.get_or_init(|| change).clone())
     }
 
     /// Creating is the vote, as with the claim: whoever comes second finds the first one's change and must agree.
@@ -233,11 +234,13 @@ impl StepContext<'_> {
                 "somebody has changed Secret cacerts in the meantime".into(),
             )
         })?;
-        let profile = Profile::intermediate()?;
-        let new = self.new_intermediate(name, &profile);
-        let signer = self.run.vault.issue_under(&new, turn.signer)?;
+        let mut until = live.signer.as_ref().map(|signer| signer.not_after);
         if at == turn.before {
+            let profile = Profile::intermediate()?;
+            let new = self.new_intermediate(name, &profile);
+            let signer = self.run.vault.issue_under(&new, turn.signer)?;
             self.give(name, &signer, &turn.roots).await?;
+            until = Some(signer.facts().not_after);
             self.run.crash.pass(&step.to_string(), "written");
         } else if (turn.after > turn.before && at < turn.before)
             || (turn.after < turn.before && at > turn.before)
@@ -246,7 +249,7 @@ impl StepContext<'_> {
             return Err(refused(name, reason.into()).into());
         }
         let aim = Aim {
-            ends: (at == turn.before).then(|| signer.facts().not_after.as_second()),
+            ends: until.map(|until| until.as_second()),
             ..turn.aim
         };
         self.everywhere(name, &aim).await

@@ -34,6 +34,7 @@ pub(super) fn refusals(
         return strangers;
     }
     let mut refusals: Vec<_> = keys(mesh, observed, how).into_iter().collect();
+    refusals.extend(over(observed, now));
     let asked = Asked {
         mesh,
         observed,
@@ -74,6 +75,24 @@ fn of_mesh(reason: String, hints: Vec<Hint>) -> Refusal {
         reason,
         hints,
     }
+}
+
+/// Under a root that has ended, no proxy accepts another: there is nothing to be kept going, and no phase could be.
+fn over(observed: &Observed, now: Timestamp) -> Option<Refusal> {
+    let root = observed.vault.certificate.as_ref()?;
+    if root.not_after > now || observed.succession().is_some() {
+        return None;
+    }
+    let reason = format!(
+        "the root of the mesh ended on {}, and nothing under it is accepted any more: it cannot be changed in phases",
+        root.not_after.strftime("%Y-%m-%d")
+    );
+    let first = observed.clusters.keys().next()?;
+    let leave = Hint::meshlink(["leave", first.as_str(), "--uninstall"]);
+    let hints = vec![
+        leave.remark("and the others likewise; then join them under another mesh name, and restart the workloads"),
+    ];
+    Some(of_mesh(reason, hints))
 }
 
 /// The keys that are needed and not in this vault.
@@ -120,7 +139,8 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn member(&self, name: &ClusterName, seen: &Seen) -> Vec<Refusal> {
         let found = self
-            .foreign(name, seen)
+            .left_out(name, seen)
+            .or_else(|| self.foreign(name, seen))
             .or_else(|| self.other_change(name, seen))
             .or_else(|| self.odd(name, seen))
             .or_else(|| self.too_late(name, seen));
@@ -134,6 +154,26 @@ impl Asked<'_> {
     fn look_at_cacerts(&self, name: &ClusterName) -> Hint {
         let istio = self.mesh.istio.namespace.as_str();
         Hint::kubectl(name, ["-n", istio, "describe", "secret", "cacerts"])
+    }
+
+    /// One that is not taken along would trust nobody at the end, and be trusted by nobody.
+    fn left_out(&self, name: &ClusterName, seen: &Seen) -> Option<Refusal> {
+        let record = seen.record.as_ref()?;
+        let is_named = |other: &ClusterName| self.mesh.clusters.iter().any(|m| m.name == *other);
+        let others: Vec<_> = record.members.keys().filter(|n| !is_named(n)).collect();
+        let first = others.first()?;
+        let all: Vec<_> = others.iter().map(|name| name.as_str()).collect();
+        let reason = format!(
+            "says that mesh {} also has {}, which this run knows no way to",
+            self.mesh.id,
+            all.join(", ")
+        );
+        let dead = Hint::meshlink(["leave", first.as_str(), "--dead"]);
+        let hints = vec![
+            Hint::join(record.members.keys()).remark("lets this machine know them all"),
+            dead.remark("if it is gone for good"),
+        ];
+        Some(Refusal::by(name, reason, hints))
     }
 
     fn foreign(&self, name: &ClusterName, seen: &Seen) -> Option<Refusal> {

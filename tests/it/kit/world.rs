@@ -157,6 +157,11 @@ impl World {
         self.sandbox.clock().now()
     }
 
+    /// The clusters themselves.
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// Where everything is.
     pub(crate) fn endpoints(&self) -> &Endpoints {
         self.sandbox.endpoints()

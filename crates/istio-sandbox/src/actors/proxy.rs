@@ -125,6 +125,12 @@ impl Proxy {
         self.state().leaf.clone()
     }
 
+    /// What it shows, and by what it judges others; none as long as it has no certificate.
+    pub(crate) fn certificates(&self) -> Option<(Leaf, BTreeSet<Der>)> {
+        let state = self.state();
+        Some((state.leaf.clone()?, state.roots.clone()))
+    }
+
     pub(crate) fn roots(&self) -> BTreeSet<Der> {
         self.state().roots.clone()
     }
