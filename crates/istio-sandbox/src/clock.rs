@@ -37,7 +37,7 @@ impl WorldClock {
     }
 
     /// How many seconds it is ahead of this machine's.
-    pub fn ahead(&self) -> i64 {
+    pub(crate) fn ahead(&self) -> i64 {
         self.ahead.load(SeqCst)
     }
 
