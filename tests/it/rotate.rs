@@ -180,7 +180,7 @@ fn while_it_is_under_way_everybody_is_told_and_members_stay() {
         .iter()
         .map(|m| m["phase"].clone());
     let phases: BTreeSet<_> = phases.map(|p| p.as_str().unwrap().to_owned()).collect();
-    assert!(phases.contains("distributed"), "{shown}");
+    assert!(phases.contains("prepared"), "{shown}");
     for command in [join(2), "leave eks-2".into(), "plan eks-1 eks-2".into()] {
         let told = world.run(&command).ends(5);
         told.says("members neither come nor go")
