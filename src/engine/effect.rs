@@ -3,7 +3,9 @@
 //! Every function here may be run again after dying anywhere inside it, and ends only when its
 //! effect was observed. What it returns is the evidence.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
+
+use futures::future::BoxFuture;
 
 use super::{Error, RunContext};
 use crate::{
@@ -62,58 +64,73 @@ pub(super) async fn perform(
         say,
         judged,
     };
+    work(step, &context).await
+}
+
+/// What does a step. On the heap, and made in a frame of its own: together the futures of all steps overran the stack of a
+/// worker thread.
+fn work<'a>(step: &'a Step, context: &'a StepContext<'a>) -> BoxFuture<'a, Evidence> {
     match step {
-        Step::CreateRoot => context.create_root(),
-        Step::PrepareNamespaces(c) => context.prepare_namespaces(c).await,
-        Step::ClaimRoot(c) => context.claim_root(c).await,
-        Step::IssueIntermediate(c) => context.issue_intermediate(c),
-        Step::InstallCacerts(c) => context.install_cacerts(c).await,
-        Step::InstallBase(c) => context.install_base(c).await,
-        Step::InstallIstiod(c) => context.install_istiod(c).await,
-        Step::RestartIstiod(c) => context.restart_istiod(c).await,
-        Step::RefreshIstiod(c) => context.refresh_istiod(c).await,
-        Step::AwaitIstiod(c) => context.await_istiod(c).await,
-        Step::OpenGateway(c) => context.open_gateway(c).await,
-        Step::InstallGateway(c) => context.install_gateway(c).await,
-        Step::ExposeServices(c) => context.expose_services(c).await,
-        Step::AwaitNlb(c) => context.await_nlb(c).await,
-        Step::GrantReader { cluster, peer } => context.grant_reader(cluster, peer).await,
-        Step::StartProbe(c) => context.start_probe(c).await,
-        Step::Reach { from, to } => context.reach(from, to).await,
-        Step::ShareSecret { from, to } => context.share_secret(from, to).await,
-        Step::Prove { from, to } => context.prove(from, to).await,
-        Step::RecordProof(c) => context.record_proof(c).await,
-        Step::StopProbe(c) => context.stop_probe(c).await,
-        Step::UnshareSecret { from, to } => context.unshare_secret(from, to).await,
-        Step::AwaitUnlinked { cluster, leaver } => context.await_unlinked(cluster, leaver).await,
-        Step::RevokeReader { cluster, peer } => context.revoke_reader(cluster, peer).await,
-        Step::CloseGateway(c) => context.close_gateway(c).await,
-        Step::UninstallIstiod(c) => context.uninstall_istiod(c).await,
-        Step::UninstallBase(c) => context.uninstall_base(c).await,
-        Step::RemoveCacerts(c) => context.remove_cacerts(c).await,
-        Step::ForgetMember { cluster, leaver } => context.forget_member(cluster, leaver).await,
-        Step::RemoveNamespaces(c) => context.remove_namespaces(c).await,
-        Step::MakeToken { cluster, peer } => context.make_token(cluster, peer).await,
-        Step::AwaitSynced { cluster, peer } => context.await_synced(cluster, peer).await,
-        Step::RetireToken { cluster, peer } => context.retire_token(cluster, peer).await,
-        Step::InstallRenewer(c) => context.install_renewer(c).await,
-        Step::RemoveRenewer(c) => context.remove_renewer(c).await,
-        Step::RenewCacerts(c) => context.renew_cacerts(c).await,
-        Step::AwaitReissue(c) => context.await_reissue(c).await,
-        Step::SettleCacerts(c) => context.settle_cacerts(c).await,
-        Step::InstallSample(c) => context.install_sample(c).await,
-        Step::RemoveSample(c) => context.remove_sample(c).await,
-        Step::CreateNextRoot => context.create_next_root(),
-        Step::AnnounceRoot(c) => context.announce_root(c).await,
-        Step::RestartWorkloads(c) => context.restart_workloads(c).await,
+        Step::CreateRoot => apart(|| ready(context.create_root())),
+        Step::PrepareNamespaces(c) => apart(|| context.prepare_namespaces(c)),
+        Step::ClaimRoot(c) => apart(|| context.claim_root(c)),
+        Step::IssueIntermediate(c) => apart(|| ready(context.issue_intermediate(c))),
+        Step::InstallCacerts(c) => apart(|| context.install_cacerts(c)),
+        Step::InstallBase(c) => apart(|| context.install_base(c)),
+        Step::InstallIstiod(c) => apart(|| context.install_istiod(c)),
+        Step::RestartIstiod(c) => apart(|| context.restart_istiod(c)),
+        Step::RefreshIstiod(c) => apart(|| context.refresh_istiod(c)),
+        Step::AwaitIstiod(c) => apart(|| context.await_istiod(c)),
+        Step::OpenGateway(c) => apart(|| context.open_gateway(c)),
+        Step::InstallGateway(c) => apart(|| context.install_gateway(c)),
+        Step::ExposeServices(c) => apart(|| context.expose_services(c)),
+        Step::AwaitNlb(c) => apart(|| context.await_nlb(c)),
+        Step::GrantReader { cluster, peer } => apart(|| context.grant_reader(cluster, peer)),
+        Step::StartProbe(c) => apart(|| context.start_probe(c)),
+        Step::Reach { from, to } => apart(|| context.reach(from, to)),
+        Step::ShareSecret { from, to } => apart(|| context.share_secret(from, to)),
+        Step::Prove { from, to } => apart(|| context.prove(from, to)),
+        Step::RecordProof(c) => apart(|| context.record_proof(c)),
+        Step::StopProbe(c) => apart(|| context.stop_probe(c)),
+        Step::UnshareSecret { from, to } => apart(|| context.unshare_secret(from, to)),
+        Step::AwaitUnlinked { cluster, leaver } => {
+            apart(|| context.await_unlinked(cluster, leaver))
+        }
+        Step::RevokeReader { cluster, peer } => apart(|| context.revoke_reader(cluster, peer)),
+        Step::CloseGateway(c) => apart(|| context.close_gateway(c)),
+        Step::UninstallIstiod(c) => apart(|| context.uninstall_istiod(c)),
+        Step::UninstallBase(c) => apart(|| context.uninstall_base(c)),
+        Step::RemoveCacerts(c) => apart(|| context.remove_cacerts(c)),
+        Step::ForgetMember { cluster, leaver } => apart(|| context.forget_member(cluster, leaver)),
+        Step::RemoveNamespaces(c) => apart(|| context.remove_namespaces(c)),
+        Step::MakeToken { cluster, peer } => apart(|| context.make_token(cluster, peer)),
+        Step::AwaitSynced { cluster, peer } => apart(|| context.await_synced(cluster, peer)),
+        Step::RetireToken { cluster, peer } => apart(|| context.retire_token(cluster, peer)),
+        Step::InstallRenewer(c) => apart(|| context.install_renewer(c)),
+        Step::RemoveRenewer(c) => apart(|| context.remove_renewer(c)),
+        Step::RenewCacerts(c) => apart(|| context.renew_cacerts(c)),
+        Step::AwaitReissue(c) => apart(|| context.await_reissue(c)),
+        Step::SettleCacerts(c) => apart(|| context.settle_cacerts(c)),
+        Step::InstallSample(c) => apart(|| context.install_sample(c)),
+        Step::RemoveSample(c) => apart(|| context.remove_sample(c)),
+        Step::CreateNextRoot => apart(|| ready(context.create_next_root())),
+        Step::AnnounceRoot(c) => apart(|| context.announce_root(c)),
+        Step::RestartWorkloads(c) => apart(|| context.restart_workloads(c)),
         Step::DistributeRoot(c)
         | Step::SwitchIssuer(c)
         | Step::RetireRoot(c)
         | Step::RestoreIssuer(c)
-        | Step::WithdrawRoot(c) => context.turn(step, c).await,
-        Step::RebindRoot(c) => context.rebind_root(c).await,
-        Step::CloseRotation(c) => context.close_rotation(c).await,
+        | Step::WithdrawRoot(c) => apart(|| context.turn(step, c)),
+        Step::RebindRoot(c) => apart(|| context.rebind_root(c)),
+        Step::CloseRotation(c) => apart(|| context.close_rotation(c)),
     }
+}
+
+fn apart<'a, F>(make: impl FnOnce() -> F) -> BoxFuture<'a, Evidence>
+where
+    F: Future<Output = Evidence> + Send + 'a,
+{
+    Box::pin(make())
 }
 
 impl StepContext<'_> {

@@ -1,5 +1,7 @@
 //! How far a change of root has come, for whoever looks.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -7,7 +9,6 @@ use super::{Meshlink, failure::Failure};
 use crate::{
     name::ClusterName,
     observe::{Seen, Succession, Unreachable},
-    plan::rotate::PROJECTED,
     verify::rotation::{Aim, Phase, Stage},
 };
 
@@ -43,8 +44,8 @@ pub(crate) struct MemberTurned {
 }
 
 impl Meshlink {
-    /// Looks at every proxy of every member. Nothing is changed.
-    pub(crate) async fn rotation(&self) -> Result<RotationSeen, Failure> {
+    /// Looks at every proxy of every member. Nothing is changed. `projected` is how long kubelets take at most.
+    pub(crate) async fn rotation(&self, projected: Duration) -> Result<RotationSeen, Failure> {
         let mut observed = self.read().await?.observed;
         let change = observed.succession().cloned();
         if change.is_some() {
@@ -57,7 +58,7 @@ impl Meshlink {
         }
         let members = change.iter().flat_map(|change| {
             let seen = observed.clusters.iter();
-            seen.map(|(name, seen)| self.turned(name, seen, change))
+            seen.map(|(name, seen)| self.turned(name, seen, change, projected))
         });
         let members: Vec<_> = members.collect();
         let phases = members.iter().map(|member| member.phase);
@@ -72,7 +73,13 @@ impl Meshlink {
         })
     }
 
-    fn turned(&self, name: &ClusterName, seen: &Seen, change: &Succession) -> MemberTurned {
+    fn turned(
+        &self,
+        name: &ClusterName,
+        seen: &Seen,
+        change: &Succession,
+        projected: Duration,
+    ) -> MemberTurned {
         let stage = seen.cacerts.as_ref();
         let stage = stage.and_then(|cacerts| Stage::of(cacerts, change));
         let trust = seen.trust.clone().unwrap_or_default();
@@ -81,7 +88,7 @@ impl Meshlink {
         let to = roots.find(|root| root.facts().spki_sha256 == change.to);
         let now = (self.environment.clock)();
         let standing =
-            stage.map(|stage| Aim::forth(stage, change, to, PROJECTED).judge(&trust, now));
+            stage.map(|stage| Aim::forth(stage, change, to, projected).judge(&trust, now));
         let standing = standing.unwrap_or_default();
         MemberTurned {
             cluster: name.clone(),

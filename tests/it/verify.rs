@@ -166,7 +166,11 @@ fn a_foreign_token() {
     ]
     .join(".");
     replace_token(&world, &expired);
-    fails(&world, &["configured/eks-1/eks-2", "synced/eks-1/eks-2"]);
+    let token = "token-valid/eks-1/eks-2";
+    fails(
+        &world,
+        &[token, "configured/eks-1/eks-2", "synced/eks-1/eks-2"],
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `meshlink rotate`.
 
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{fmt::Write, path::Path, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: RotateRoot, frame: &Frame) -> Result<Exit, Failure
     };
     let mut session = Session::open(Selection::Some(&[]), &target, frame).await?;
     if args.status {
-        return status(&session, frame).await;
+        return status(&session, args.projected_within, frame).await;
     }
     let report = session
         .apply(Change::Rotate(how), args.changing, frame)
@@ -70,10 +70,10 @@ fn read(path: &Path) -> Result<Root, Failure> {
     Root::from_bundle(&text).map_err(|e| Failure::usage(format!("--to: {shown}: {e}")))
 }
 
-async fn status(session: &Session, frame: &Frame) -> Result<Exit, Failure> {
+async fn status(session: &Session, projected: Duration, frame: &Frame) -> Result<Exit, Failure> {
     let shown = Shown {
         mesh: session.link.mesh().id.to_string(),
-        seen: session.link.rotation().await?,
+        seen: session.link.rotation(projected).await?,
     };
     frame.screen.show(&shown, |style| text(&shown, style))?;
     Ok(match shown.seen.unreachable.is_empty() {
