@@ -204,6 +204,8 @@ fn foreign_of_another_mesh_and_foreign_at_a_leave() {
         let there = world.find("eks-1", path).is_some();
         assert!(there != is_ours, "{row} × foreign at a leave: {left}");
     }
+    let rows = TABLE.len();
+    println!("matrix: {rows} objects × of another mesh, foreign with our name, foreign at a leave: as the table says");
 }
 
 #[test]
@@ -238,6 +240,7 @@ fn foreign_with_our_labels_copied() {
         world.create("eks-1", collection, &copy);
         copies.push((*row, path, format!("{collection}/{name}")));
     }
+    let rows = copies.len();
     // With the CRDs every object of their kinds would go, as whoever asks for that is told.
     world.run("leave eks-1 --uninstall").ends(0);
     for (row, original, copy) in copies {
@@ -248,6 +251,7 @@ fn foreign_with_our_labels_copied() {
             "{row} × ours"
         );
     }
+    println!("matrix: {rows} objects × foreign with our labels copied, ours: as the table says");
 }
 
 #[test]
@@ -293,4 +297,6 @@ fn ours_but_changed_and_absent() {
         assert!(world.find("eks-1", path).is_some(), "{row} × absent");
     }
     world.run("plan eks-1 eks-2").ends(0);
+    let rows = rows().count();
+    println!("matrix: {rows} objects × ours but changed, absent: as the table says");
 }
