@@ -205,7 +205,9 @@ fn foreign_of_another_mesh_and_foreign_at_a_leave() {
         assert!(there != is_ours, "{row} × foreign at a leave: {left}");
     }
     let rows = TABLE.len();
-    println!("matrix: {rows} objects × of another mesh, foreign with our name, foreign at a leave: as the table says");
+    println!(
+        "matrix: {rows} objects × of another mesh, foreign with our name, foreign at a leave: as the table says"
+    );
 }
 
 #[test]

@@ -3,8 +3,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
-    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     thread,
 };
@@ -12,13 +10,16 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::kit::{Answer, Session, World, istio, join, repository};
+#[cfg(feature = "crashpoints")]
+use crate::kit::{Answer, Session, repository};
+use crate::kit::{World, istio, join};
 
 /// What is typed; embedded kubelets take no time.
 const ROTATE: &str = "rotate root --projected-within 0s";
 const ABORT: &str = "rotate root --abort";
 const MEMBERS: [&str; 2] = ["eks-1", "eks-2"];
 /// How many of the places where it can be killed a usual run tries.
+#[cfg(feature = "crashpoints")]
 const SLICE: usize = 4;
 
 /// The root a member is bound to.
@@ -90,6 +91,7 @@ fn killed_at(world: &World, command: &str, place: &str) {
 }
 
 /// Another operator, with a copy of the vault as it is now.
+#[cfg(feature = "crashpoints")]
 fn colleague(world: &World) -> Session {
     let state = world.user.home().join(".local/state");
     let other = Session::new().var("XDG_STATE_HOME", &state.display().to_string());
@@ -100,7 +102,8 @@ fn colleague(world: &World) -> Session {
     other
 }
 
-fn copy(from: &Path, to: &Path) {
+#[cfg(feature = "crashpoints")]
+fn copy(from: &std::path::Path, to: &std::path::Path) {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     fs::DirBuilder::new()
         .recursive(true)
@@ -119,6 +122,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+#[cfg(feature = "crashpoints")]
 fn as_other(other: &Session, args: &str) -> Answer {
     other.run(&format!("{args} --sandbox"))
 }
@@ -221,6 +225,7 @@ fn it_goes_back_until_one_has_let_go_of_the_old_root() {
 }
 
 /// The places to die at: all, or those whose turn it is by the hash of the commit.
+#[cfg(feature = "crashpoints")]
 fn places(world: &World) -> Vec<String> {
     let journal = world.journal();
     let mut events = journal
@@ -245,7 +250,7 @@ fn places(world: &World) -> Vec<String> {
     if option_env!("MESHLINK_FULL").is_some() {
         return all;
     }
-    let head = Command::new("git")
+    let head = std::process::Command::new("git")
         .args(["rev-parse", "HEAD"])
         .current_dir(repository())
         .output();
