@@ -355,7 +355,7 @@ mod tests {
                 .find_map(|line| line.strip_prefix("authorization: "))
                 .unwrap_or_default();
             let body =
-                serde_json::json!({"metadata": {"resourceVersion": "1"}, "authorization": token})
+                serde_json::json!({"metadata": {"name": "x", "resourceVersion": "1"}, "authorization": token})
                     .to_string();
             let answer = format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",

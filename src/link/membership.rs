@@ -27,7 +27,9 @@ impl Meshlink {
         let looks = self.clusters.iter().map(|(name, cluster)| async move {
             let (bound, next) = tokio::join!(cluster.find(bound), cluster.find(next));
             let claim = bound.ok().flatten().map(|map| claim(&map));
-            (name, claim, next.ok().flatten())
+            // A ConfigMap of that name that binds to nothing is none.
+            let is_claim = |claim: &Claim| !claim.mesh.is_empty() && !claim.root.is_empty();
+            (name, claim.filter(is_claim), next.ok().flatten())
         });
         let found = future::join_all(looks).await;
         let claims = found.iter();

@@ -179,7 +179,7 @@ mod tests {
                     {"name": "things", "kind": "Thing", "namespaced": false},
                 ]}),
             ),
-            _ => Reply::json(200, json!({"metadata": {}})),
+            _ => Reply::json(200, json!({"metadata": {"name": "b"}})),
         });
         let thing = Ref::cluster(&Kind::new("example.com/v1", "Thing"), "b");
         cluster.find(&thing).await.unwrap();

@@ -20,9 +20,13 @@ impl Cluster {
             return Ok(None);
         };
         match self.call(Call::get(&path)).await {
-            Ok((_, object)) => {
+            Ok((_, object)) if object["metadata"]["name"] == r.name.as_str() => {
                 self.note(r, &object);
                 Ok(Some(object))
+            }
+            Ok(_) => {
+                let why = Failure::Answer("it is not the object that was asked for".into());
+                Err(self.failed(Verb::Read, r, why))
             }
             Err(failure) if failure.code() == Some(404) => Ok(None),
             Err(source) => Err(self.failed(Verb::Read, r, source)),
