@@ -142,10 +142,15 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         }
     }
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
-    let change = session.link.ensure_this_mesh().await?;
-    let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let now = (session.link.environment.clock)();
-    let (held, ends) = futures::join!(held(&session), table(&session.link));
+    // Side by side: each may be held up by a member that answers slowly.
+    let (change, held, ends) = futures::join!(
+        session.link.ensure_this_mesh(),
+        held(&session),
+        table(&session.link)
+    );
+    let change = change?;
+    let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let (held, unreachable) = held?;
     let root = root.as_ref().map(pki::Root::facts);
     let mut status = Certificates {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Evidence, StepContext, seen};
 use crate::{
+    causes,
     cluster::{
         self, Bound, Cluster, Delete, Kind, Ref, Token,
         access::{self, ISTIO_SYSTEM, Link, Trial},
@@ -218,10 +219,17 @@ impl StepContext<'_> {
         let what = format!("every istiod replica in {name} has synced with {peer}");
         self.until(&what, || async move {
             let replicas = self.replicas(name).await?;
-            let check = istiod::synced(name, peer, &replicas);
             let mut since = since
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let replicas = match replicas {
+                Ok(replicas) => replicas,
+                Err(unasked) => {
+                    *since = None;
+                    return Ok(Progress::NotYet(causes::line(&unasked).into()));
+                }
+            };
+            let check = istiod::synced(name, peer, &replicas);
             if check.outcome != Outcome::Ok {
                 *since = None;
                 return Ok(Progress::NotYet(check.evidence.into()));
@@ -235,15 +243,22 @@ impl StepContext<'_> {
         .await
     }
 
-    async fn replicas(&self, name: &ClusterName) -> Result<Vec<istiod::Replica>, Error> {
+    /// What each replica says; or that one could not be asked, such as one that has just gone.
+    async fn replicas(
+        &self,
+        name: &ClusterName,
+    ) -> Result<Result<Vec<istiod::Replica>, cluster::Error>, Error> {
         let cluster = self.cluster(name)?;
         let label = Some("app=istiod");
         let pods = cluster.list(&Kind::POD, Some(self.istio()), label).await?;
         let mut replicas = vec![];
         for pod in object::running(&pods) {
-            replicas.push(istiod::ask(cluster, self.istio(), &pod, false).await?);
+            match istiod::ask(cluster, self.istio(), &pod, false).await {
+                Ok(replica) => replicas.push(replica),
+                Err(unasked) => return Ok(Err(unasked)),
+            }
         }
-        Ok(replicas)
+        Ok(Ok(replicas))
     }
 
     /// Deletes what tokens came from before, and sees a token of each refused.
