@@ -144,6 +144,13 @@ pub(crate) struct Claim {
     pub root: String,
 }
 
+impl Claim {
+    /// Whether it says anything: a ConfigMap of its name that binds to nothing is no claim.
+    pub(crate) fn binds(&self) -> bool {
+        !self.mesh.is_empty() && !self.root.is_empty()
+    }
+}
+
 /// ConfigMap `meshlink-root-next`: made before anything trusts the new root, never changed, and deleted when nothing
 /// trusts one of the two any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -186,6 +186,20 @@ impl Ref {
         })
     }
 
+    /// The object that made another and looks after it, in the same namespace.
+    pub(crate) fn controller(object: &Value) -> Option<Self> {
+        let metadata = &object["metadata"];
+        let mut owners = metadata["ownerReferences"].as_array()?.iter();
+        let owner = owners.find(|owner| owner["controller"] == true)?;
+        let text = |key: &str| owner[key].as_str();
+        let kind = Kind::new(text("apiVersion")?, text("kind")?);
+        Some(Self::namespaced(
+            &kind,
+            metadata["namespace"].as_str()?,
+            text("name")?,
+        ))
+    }
+
     /// The command that describes it.
     pub(crate) fn describe(&self, cluster: &ClusterName) -> Hint {
         let (kind, name) = (self.kind.kind.to_lowercase(), self.name.as_str());

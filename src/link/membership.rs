@@ -6,7 +6,7 @@ use super::{Meshlink, failure::Failure, look::refused};
 use crate::{
     cluster::{Kind, Ref},
     name::ClusterName,
-    observe::{CLAIM, Claim, NEXT, Observed, Succession, claim, succession},
+    observe::{CLAIM, Claim, Observed, claim},
     plan::Refusal,
 };
 
@@ -18,31 +18,17 @@ impl Meshlink {
     }
 
     /// The same, for commands that read nothing else of them. One that does not answer is left to whatever asks it next.
-    /// Returns the change of root that is under way.
     #[cfg(feature = "cli")]
-    pub(crate) async fn ensure_this_mesh(&self) -> Result<Option<Succession>, Failure> {
-        let istio = self.mesh.istio.namespace.as_str();
-        let place = |name| Ref::namespaced(&Kind::CONFIG_MAP, istio, name);
-        let (bound, next) = (&place(CLAIM), &place(NEXT));
+    pub(crate) async fn ensure_this_mesh(&self) -> Result<(), Failure> {
+        let place = Ref::namespaced(&Kind::CONFIG_MAP, self.mesh.istio.namespace.as_str(), CLAIM);
+        let place = &place;
         let looks = self.clusters.iter().map(|(name, cluster)| async move {
-            let (bound, next) = tokio::join!(cluster.find(bound), cluster.find(next));
-            let claim = bound.ok().flatten().map(|map| claim(&map));
-            // A ConfigMap of that name that binds to nothing is none.
-            let is_claim = |claim: &Claim| !claim.mesh.is_empty() && !claim.root.is_empty();
-            (name, claim.filter(is_claim), next.ok().flatten())
+            let found = cluster.find(place).await.ok().flatten()?;
+            Some((name, claim(&found))).filter(|(_, claim)| claim.binds())
         });
-        let found = future::join_all(looks).await;
-        let claims = found.iter();
-        self.refuse_claims(claims.filter_map(|(name, claim, _)| Some((*name, claim.as_ref()?))))?;
-        let mut changes = found.iter().filter_map(|(.., next)| next.as_ref());
-        let change = changes.find_map(succession);
-        let claims = found.iter().filter_map(|(_, claim, _)| claim.as_ref());
-        let root = change.as_ref().map(|change| change.from.clone());
-        let root = root.or_else(|| { claims }.next().map(|claim| claim.root.clone()));
-        if let Some(root) = root {
-            self.vault.follow(&root);
-        }
-        Ok(change)
+        let claims = future::join_all(looks).await;
+        let claims = claims.iter().flatten();
+        self.refuse_claims(claims.map(|(name, claim)| (*name, claim)))
     }
 
     fn refuse_claims<'a>(

@@ -72,8 +72,7 @@ pub(super) fn rotated(map: &Value) -> Option<Timestamp> {
 pub(super) fn bound(map: &Value, owner: &Owner) -> Option<Claim> {
     let claim = claim(map);
     let is_ours = claim.mesh == owner.mesh.as_str();
-    let is_claim = !claim.mesh.is_empty() && !claim.root.is_empty();
-    (is_claim && (!is_ours || owner.whose(map).is_none())).then_some(claim)
+    (claim.binds() && (!is_ours || owner.whose(map).is_none())).then_some(claim)
 }
 
 /// The change of root that a ConfigMap tells of.

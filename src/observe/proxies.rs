@@ -179,17 +179,10 @@ fn proxy(pod: &Value) -> Option<(Proxy, (String, String))> {
     metadata["annotations"][INJECTED].as_str()?;
     let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
     let (namespace, name) = (text("namespace"), text("name"));
-    let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
-    let owner = { owners }.find(|owner| owner["controller"] == true);
-    let owner = owner.and_then(|owner| {
-        let text = |key: &str| owner[key].as_str().map(str::to_owned);
-        let kind = Kind::new(text("apiVersion")?, text("kind")?);
-        Some(Ref::namespaced(&kind, namespace.as_str(), text("name")?))
-    });
     let proxy = Proxy {
         pod: Ref::namespaced(&Kind::POD, namespace.as_str(), name.as_str()),
         uid: text("uid"),
-        owner,
+        owner: Ref::controller(pod),
         is_gateway: metadata["annotations"]["inject.istio.io/templates"] == "gateway",
         started: facts::time(&pod["status"]["startTime"]),
         follows: facts::variable(pod, Some(CONTAINER), FOLLOWS) == Some("true"),

@@ -18,7 +18,7 @@ use crate::{
     cluster::{Kind, Ref},
     ends::{Ends, Signing},
     hint::Hint,
-    link::{Meshlink, not_reached, selection},
+    link::{not_reached, selection},
     name::ClusterName,
     observe::{Observed, Succession, Unreachable, VaultSeen},
     pki::{self, CertFacts, NewRoot, Profile, Vault},
@@ -144,18 +144,15 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
     let session = Session::open(Selection::Some(&args.clusters), &args.target, frame).await?;
     let now = (session.link.environment.clock)();
     // Side by side: each may be held up by a member that answers slowly.
-    let (change, held, ends) = futures::join!(
-        session.link.ensure_this_mesh(),
-        held(&session),
-        table(&session.link)
-    );
-    let change = change?;
-    let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
+    let (held, reading) = futures::join!(held(&session), session.link.read());
     let (held, unreachable) = held?;
+    let reading = reading?;
+    let change = reading.observed.succession().cloned();
+    let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
     let root = root.as_ref().map(pki::Root::facts);
     let mut status = Certificates {
         status: pki::status(root, &expected(change.as_ref()), &held, now),
-        ends: ends?,
+        ends: session.link.ends(&reading).await,
         unreachable,
         change,
     };
@@ -173,11 +170,6 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         true => exit,
         false => Exit::NotInTime,
     })
-}
-
-/// Everything that ends, as far as members can be read.
-async fn table(link: &Meshlink) -> Result<Ends, Failure> {
-    Ok(link.ends(&link.read().await?).await)
 }
 
 /// Shows it, and says how it is.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Evidence, StepContext, seen};
 use crate::{
-    cluster::{Created, Kind, wait},
+    cluster::{Cluster, Created, Kind, Ref, wait},
     engine::Error,
     hint::Hint,
     name::ClusterName,
@@ -148,14 +148,17 @@ impl StepContext<'_> {
         Ok(())
     }
 
-    /// Pods are deleted one by one by the Deployment's own rollout.
-    pub(super) async fn restart_istiod(&self, name: &ClusterName) -> Evidence {
-        let cluster = self.cluster(name)?;
-        let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
+    /// Pods are deleted one by one by the workload's own rollout.
+    pub(super) async fn restart(&self, cluster: &Cluster, workload: &Ref) -> Result<(), Error> {
         let at = self.run.now().to_string();
         let patch = json!({"spec": {"template": {"metadata": {"annotations":
             {"meshlink/restarted-at": at}}}}});
-        cluster.merge(&deployment, &patch).await?;
+        Ok(cluster.merge(workload, &patch).await.map(drop)?)
+    }
+
+    pub(super) async fn restart_istiod(&self, name: &ClusterName) -> Evidence {
+        let deployment = self.in_istio(&Kind::DEPLOYMENT, "istiod");
+        self.restart(self.cluster(name)?, &deployment).await?;
         seen(format!("Deployment {}/istiod restarts", self.istio()))
     }
 

@@ -111,15 +111,17 @@ def a_mesh_with_traffic_both_ways():
     afresh()
     meshlink("join", "--yes", "--timeout", "180s")
 
-    def work(cluster):
-        apply(cluster, *sample(cluster))
-        rollout(cluster, SAMPLE, "sleep", "helloworld")
-        every_request_shakes_hands(cluster)
-        eventually("answers of the peer", lambda: crosses(cluster), 60)
-    both(work)
+    both(ready_for_traffic)
     with Load(seconds=5) as load:
         pass
     return f"{load.nothing_failed()} requests, none failed, before anything is changed"
+
+
+def ready_for_traffic(cluster):
+    apply(cluster, *sample(cluster))
+    rollout(cluster, SAMPLE, "sleep", "helloworld")
+    every_request_shakes_hands(cluster)
+    eventually("answers of the peer", lambda: crosses(cluster), 60)
 
 
 def crosses(cluster):

@@ -9,10 +9,9 @@ import os
 import re
 import time
 
-from .kit import BOTH, SAMPLE, SYSTEM, apply, both, eventually, get, istiod_log, kubectl, now, other, rollout
-from .mesh import sample
+from .kit import BOTH, SYSTEM, both, eventually, get, istiod_log, kubectl, now, other
 from .meshlink import HOME, NAMES, afresh, program, run
-from .rotate import Load, crosses, every_request_shakes_hands
+from .rotate import Load, ready_for_traffic
 from .runner import FULL, scenario
 
 SECONDS = int(os.environ.get("MESHLINK_YEAR_SECONDS", "600" if FULL else "200"))
@@ -42,13 +41,7 @@ def a_mesh_with_traffic():
     afresh()
     ask_for(KEYS[-1])
     run("join", "-f", FILE, "--yes", "--timeout", "240s", seconds=300)
-
-    def work(cluster):
-        apply(cluster, *sample(cluster))
-        rollout(cluster, SAMPLE, "sleep", "helloworld")
-        every_request_shakes_hands(cluster)
-        eventually("answers of the peer", lambda: crosses(cluster), 60)
-    both(work)
+    both(ready_for_traffic)
 
 
 @scenario(seldom=True)

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
-
 use super::super::{Evidence, StepContext, seen};
 use crate::{
     cluster::{Cluster, Kind, Ref},
@@ -26,11 +24,8 @@ impl StepContext<'_> {
         for proxy in &slow {
             workloads.extend(workload(cluster, proxy).await?);
         }
-        let at = self.run.now().to_string();
-        let patch = json!({"spec": {"template": {"metadata": {"annotations":
-            {"meshlink/restarted-at": at}}}}});
         for workload in &workloads {
-            cluster.merge(workload, &patch).await?;
+            self.restart(cluster, workload).await?;
         }
         let before: BTreeSet<String> = slow.iter().map(|proxy| proxy.uid.clone()).collect();
         let before = &before;
@@ -66,15 +61,6 @@ async fn workload(cluster: &Cluster, proxy: &Proxy) -> Result<Option<Ref>, Error
     if owner.kind != Kind::REPLICA_SET {
         return Ok(Some(owner.clone()));
     }
-    let set = cluster.find(owner).await?.unwrap_or_default();
-    let owners = set["metadata"]["ownerReferences"].as_array();
-    let mut owners = owners.into_iter().flatten();
-    let above = owners.find(|owner| owner["controller"] == true);
-    let above = above.and_then(|above| {
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let kind = Kind::new(text(&above["apiVersion"])?, text(&above["kind"])?);
-        let space = owner.namespace.clone()?;
-        Some(Ref::namespaced(&kind, space, text(&above["name"])?))
-    });
-    Ok(above)
+    let set = cluster.find(owner).await?;
+    Ok(set.as_ref().and_then(Ref::controller))
 }
