@@ -1,4 +1,4 @@
-//! Whom the proxies of a member trust and what they show, each read at its own admin port; and where else istiod's roots
+//! Which roots the proxies of a member trust and what they show, each read at its own admin port; and where else istiod's roots
 //! must arrive: ConfigMaps, webhooks, replicas of istiod.
 //!
 //! A proxy that cannot be read is never counted among those that are as they should be. What a kubelet has projected into

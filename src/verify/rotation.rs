@@ -336,6 +336,17 @@ mod tests {
         }
     }
 
+    fn no_roots() -> ProxyHeld {
+        ProxyHeld {
+            leaf: Leaf {
+                serial: "1".into(),
+                until: Timestamp::UNIX_EPOCH,
+                issuer: None,
+            },
+            roots: vec![],
+        }
+    }
+
     fn aim() -> Aim<'static> {
         Aim {
             trusts: vec!["a"],
@@ -360,14 +371,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_left_over_is_named() {
         let mut trust = trust();
-        trust.proxies[0].held = Ok(ProxyHeld {
-            leaf: Leaf {
-                serial: "1".into(),
-                until: Timestamp::UNIX_EPOCH,
-                issuer: None,
-            },
-            roots: vec![],
-        });
+        trust.proxies[0].held = Ok(no_roots());
         trust.proxies[0].follows = false;
         let late = waits(&aim(), &trust);
         assert!(
@@ -394,14 +398,7 @@ mod tests {
     #[test]
     fn kubelets_are_given_their_time_and_no_more() {
         let mut trust = trust();
-        trust.proxies[0].held = Ok(ProxyHeld {
-            leaf: Leaf {
-                serial: "1".into(),
-                until: Timestamp::UNIX_EPOCH,
-                issuer: None,
-            },
-            roots: vec![],
-        });
+        trust.proxies[0].held = Ok(no_roots());
         let within = |seconds| Aim {
             projected: Some(Duration::from_secs(seconds)),
             ..Aim::default()

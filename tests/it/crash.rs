@@ -1,15 +1,15 @@
 //! Killed anywhere and run again: the same state and the same keys as if nothing had happened.
 //!
 //! Every step of a join and of a leave, before its effect, after it, and after it was written down. A
-//! commit's hash says which few of them a usual run tries; built with `MESHLINK_FULL=1`, all are tried.
+//! commit's hash says which few of them a usual run tries; with `MESHLINK_FULL=1` all are tried.
 
-use std::{collections::BTreeSet, process::Command};
+use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use regex_lite::Regex;
 use serde_json::Value;
 
-use crate::kit::{World, istio, join, repository};
+use crate::kit::{World, in_full, in_turn, istio, join};
 
 const LEAVE: &str = "leave eks-2 --uninstall --crds";
 const MOMENTS: [&str; 3] = ["before", "after", "journalled"];
@@ -55,20 +55,7 @@ fn places(steps: &[String]) -> Vec<String> {
     let all = steps
         .iter()
         .flat_map(|step| MOMENTS.map(|moment| format!("{step}:{moment}")));
-    let all: Vec<_> = all.collect();
-    if option_env!("MESHLINK_FULL").is_some() {
-        return all;
-    }
-    let head = Command::new("git")
-        .args(["rev-parse", "HEAD"])
-        .current_dir(repository())
-        .output();
-    let head = head
-        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-        .unwrap_or_default();
-    let turn = usize::from_str_radix(head.get(..6).unwrap_or("0"), 16).unwrap_or_default();
-    let apart = all.len().div_ceil(SLICE);
-    all.into_iter().skip(turn % apart).step_by(apart).collect()
+    in_turn(all.collect(), SLICE)
 }
 
 /// Dies at a place, and runs the command again.
@@ -143,7 +130,7 @@ fn the_others_are_proved_whatever_happens(command: &str, ready: impl Fn(&World))
     let (want, steps) = (state(&undisturbed), steps(&undisturbed));
     drop(undisturbed);
     let mut places = places(&steps);
-    if option_env!("MESHLINK_FULL").is_none() {
+    if !in_full() {
         // Such a world is dear: one of those whose turn it is.
         let turn = places.concat().bytes().map(usize::from).sum::<usize>();
         places = vec![places.swap_remove(turn % places.len())];

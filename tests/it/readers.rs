@@ -31,8 +31,8 @@ fn joined(more: &str, ago: i64) -> World {
     world
 }
 
-/// The token by which `to` reads `from`.
-fn token(world: &World, from: &str, to: &str) -> String {
+/// What `to`'s remote secret for `from` says under a key.
+fn entry(world: &World, from: &str, to: &str, key: &str) -> String {
     let secret = world.get(
         to,
         &istio("secrets", &format!("istio-remote-secret-{from}")),
@@ -41,26 +41,20 @@ fn token(world: &World, from: &str, to: &str) -> String {
         .decode(secret["data"][from].as_str().unwrap())
         .unwrap();
     let config = String::from_utf8(config).unwrap();
-    let line = config
-        .lines()
-        .find_map(|l| l.trim().strip_prefix("token: "));
-    line.unwrap().trim_matches('"').to_owned()
+    let key = format!("{key}: ");
+    let said = config.lines().find_map(|l| l.trim().strip_prefix(&key));
+    said.unwrap().trim_matches('"').to_owned()
+}
+
+/// The token by which `to` reads `from`.
+fn token(world: &World, from: &str, to: &str) -> String {
+    entry(world, from, to, "token")
 }
 
 /// The authorities by which `to` knows `from`.
 fn authorities(world: &World, from: &str, to: &str) -> String {
-    let secret = world.get(
-        to,
-        &istio("secrets", &format!("istio-remote-secret-{from}")),
-    );
-    let config = STANDARD
-        .decode(secret["data"][from].as_str().unwrap())
-        .unwrap();
-    let config = String::from_utf8(config).unwrap();
-    let data = config
-        .lines()
-        .find_map(|l| l.trim().strip_prefix("certificate-authority-data: "));
-    String::from_utf8(STANDARD.decode(data.unwrap()).unwrap()).unwrap()
+    let data = entry(world, from, to, "certificate-authority-data");
+    String::from_utf8(STANDARD.decode(data).unwrap()).unwrap()
 }
 
 /// Whether an API server accepts a token.

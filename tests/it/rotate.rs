@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 #[cfg(feature = "crashpoints")]
-use crate::kit::{Answer, Session, repository};
+use crate::kit::{Answer, Session, in_turn};
 use crate::kit::{World, istio, join};
 
 /// What is typed; embedded kubelets take no time.
@@ -246,22 +246,12 @@ fn places(world: &World) -> Vec<String> {
         [own, "before", "after", "journalled"].map(|moment| format!("{step}:{moment}"))
     };
     let all: BTreeSet<_> = steps.iter().flat_map(moments).collect();
-    let all: Vec<_> = all.into_iter().collect();
-    if option_env!("MESHLINK_FULL").is_some() {
-        return all;
-    }
-    let head = std::process::Command::new("git")
-        .args(["rev-parse", "HEAD"])
-        .current_dir(repository())
-        .output();
-    let head = head
-        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-        .unwrap_or_default();
-    let turn = usize::from_str_radix(head.get(..6).unwrap_or("0"), 16).unwrap_or_default();
-    let apart = all.len().div_ceil(SLICE);
-    let mut some: Vec<_> = all.into_iter().skip(turn % apart).step_by(apart).collect();
+    let mut some = in_turn(all.into_iter().collect(), SLICE);
     // Where there is no claim at all, always.
-    some.push("rebind-root/eks-2:unbound".into());
+    let unbound = "rebind-root/eks-2:unbound".to_owned();
+    if !some.contains(&unbound) {
+        some.push(unbound);
+    }
     some
 }
 
