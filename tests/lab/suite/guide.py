@@ -12,7 +12,8 @@ from .runner import scenario
 
 PAGE = PROJECT / "docs" / "guide.md"
 BLOCK = re.compile(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
-# What a mesh on the lab needs beside what the guide writes: its charts, and values for its Envoy.
+# What a mesh on the lab needs beside what the guide writes: its charts, and values for its Envoy; and by the
+# environment, the version of Istio that the lab has.
 HERE = f"""istio:
   charts: {config.CHARTS_URL}
   valuesFiles: [{config.LAB / 'values' / 'istiod.yaml'}]
@@ -40,8 +41,8 @@ def the_guide_leads_from_two_clusters_to_a_mesh_and_back():
         if kind == "yaml":
             (folder / word).write_text(text + HERE)
         elif kind == "sh":
-            done = attempt("env", f"HOME={folder}", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c",
-                           f"cd {folder}; {text}", seconds=240)
+            done = attempt("env", f"HOME={folder}", f"PATH={programs}:{os.environ['PATH']}",
+                           f"MESHLINK_ISTIO_VERSION={config.ISTIO_VERSION}", "sh", "-c", f"cd {folder}; {text}", seconds=240)
             said, _ = ended(done, int(word.removeprefix("exit=") or 0), [text.strip()])
             ran += 1
         elif kind == "text":
