@@ -86,6 +86,7 @@ pub use plan::{
     renew::{Renew, What as RenewWhat},
     rotate::Rotate,
     step::Step,
+    upgrade::Upgrade,
 };
 pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};
