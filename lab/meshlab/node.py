@@ -48,6 +48,13 @@ def register(cluster, built):
     _start(cluster, built, "coredns", "-conf", d / "Corefile")
 
 
+def restart_clients(cluster, built):
+    """What speaks to the API server on the node, anew: pods and what packets go by stay."""
+    for name in ("kubelet", "kube-proxy", "coredns"):
+        proc.kill(cluster.name, name)
+    register(cluster, built)
+
+
 def await_ready(cluster, get, seconds=90):
     """Ready for pods: the controllers have seen the node, and pods may be made."""
     def ready():

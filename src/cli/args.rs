@@ -238,6 +238,8 @@ pub(crate) enum PlanChange {
     Leave(Leaving),
     /// Show what a renewal would change, and change nothing
     Renew(Renewing),
+    /// Show what a change of the mesh's root would do, and change nothing
+    Rotate(rotate::Rotating),
 }
 
 /// `meshlink status`.

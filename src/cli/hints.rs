@@ -320,6 +320,7 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Plan(args) => Some(match &args.change {
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
+            Some(PlanChange::Rotate(rotate)) => &rotate.target,
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),

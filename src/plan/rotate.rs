@@ -43,6 +43,8 @@ pub struct Rotate {
     pub restart_workloads: bool,
     /// How long kubelets take at most to bring a changed ConfigMap into a pod that runs.
     pub projected: Duration,
+    /// Begin it though the version of an istiod loses requests by it.
+    pub accept_gap: bool,
     /// The new root, where somebody else has made it.
     pub(crate) given: Option<Arc<Root>>,
 }
@@ -54,6 +56,7 @@ impl Default for Rotate {
             fresh: false,
             restart_workloads: false,
             projected: PROJECTED,
+            accept_gap: false,
             given: None,
         }
     }

@@ -241,7 +241,7 @@ impl StepContext<'_> {
             let signer = self.run.vault.issue_under(&new, turn.signer)?;
             self.give(name, &signer, &turn.roots).await?;
             until = Some(signer.facts().not_after);
-            self.run.crash.pass(&step.to_string(), "written");
+            self.run.crash.pass(&step.to_string(), "written").await;
         } else if (turn.after > turn.before && at < turn.before)
             || (turn.after < turn.before && at > turn.before)
         {
@@ -370,7 +370,8 @@ impl StepContext<'_> {
         }
         self.run
             .crash
-            .pass(&format!("rebind-root/{name}"), "unbound");
+            .pass(&format!("rebind-root/{name}"), "unbound")
+            .await;
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": CLAIM, "namespace": self.istio()},
