@@ -3,7 +3,10 @@
 //! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint
 //! stands for it. The plan is made from it alone, so whatever a step depends on is read here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -27,8 +30,8 @@ mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, RENEWER, REPLACES, REVISION_LABEL, ROOTS,
-    VERSION_LABEL, authorities, cacerts, claim, held, istio_version, keepers, label_digest,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, PROJECTED, RECORD, RENEWER, REPLACES, REVISION_LABEL,
+    ROOTS, VERSION_LABEL, authorities, cacerts, claim, held, istio_version, keepers, label_digest,
     published_roots, record, root_ca, succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
@@ -86,6 +89,8 @@ pub(crate) struct Seen {
     pub rotated: Option<Timestamp>,
     /// The root that takes the place of that one.
     pub succession: Option<Succession>,
+    /// How long kubelets take at most to bring a changed ConfigMap into a pod, as whoever began that has said.
+    pub projected: Option<Duration>,
     /// What meshlink wrote down at the end of a join.
     pub record: Option<Record>,
     /// The Secret `cacerts`.
@@ -181,6 +186,11 @@ impl Observed {
     pub(crate) fn succession(&self) -> Option<&Succession> {
         let mut all = self.clusters.values();
         all.find_map(|seen| seen.succession.as_ref())
+    }
+
+    /// How long kubelets take at most, as whoever began the change of root has said.
+    pub(crate) fn projected(&self) -> Option<Duration> {
+        self.clusters.values().find_map(|seen| seen.projected)
     }
 
     /// The root of the mesh, as its members say: until the change is over in all of them, the old one.

@@ -36,6 +36,12 @@ def _pull(cluster, ctr, name):
         images.reference(name))
 
 
+def load(cluster, built, archive):
+    """Have an image on the node that no registry serves."""
+    ctr = [built.bin("ctr"), "-a", cluster.dir / "containerd.sock", "-n", "k8s.io"]
+    run(*proc.in_member(cluster.name), *ctr, "images", "import", "--local", archive)
+
+
 def register(cluster, built):
     """Start what needs the API server."""
     d, pki = cluster.dir, cluster.pki

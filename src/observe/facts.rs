@@ -1,6 +1,9 @@
 //! From objects to facts. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -30,6 +33,8 @@ use crate::{
 pub(crate) const CLAIM: &str = "meshlink-root";
 /// ConfigMap that names the root which takes the place of the one a cluster is bound to; there only as long as it does.
 pub(crate) const NEXT: &str = "meshlink-root-next";
+/// How long kubelets take at most to bring a changed ConfigMap into a pod, in seconds, in that ConfigMap.
+pub(crate) const PROJECTED: &str = "projected-within";
 /// What the renewer and everything of it is called.
 pub(crate) const RENEWER: &str = "meshlink-renewer";
 /// ConfigMap that says what was proved.
@@ -86,6 +91,12 @@ pub(crate) fn succession(map: &Value) -> Option<Succession> {
         to: text("to")?,
         spare: text("spare")?,
     })
+}
+
+/// How long kubelets take at most, by who began a change of root.
+pub(super) fn projected(map: &Value) -> Option<Duration> {
+    let seconds = map["data"][PROJECTED].as_str()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 pub(crate) fn record(map: &Value) -> Option<Record> {

@@ -375,9 +375,8 @@ impl<'a> Lens<'a> {
                 .ok_or_else(|| cluster.unidentified("no namespace kube-system"))?
                 .to_owned(),
         };
-        let succession = facts::named(&maps, facts::NEXT)
-            .filter(|map| owner.whose(map).is_none())
-            .and_then(facts::succession);
+        let next = facts::named(&maps, facts::NEXT).filter(|map| owner.whose(map).is_none());
+        let succession = next.and_then(facts::succession);
         let map = facts::named(&maps, facts::CLAIM);
         let claim = map.and_then(|map| facts::bound(map, &owner));
         Ok(Seen {
@@ -394,6 +393,7 @@ impl<'a> Lens<'a> {
                 })
             }),
             succession,
+            projected: next.and_then(facts::projected),
             record: facts::named(&maps, facts::RECORD)
                 .filter(|map| owner.whose(map).is_none())
                 .and_then(facts::record),

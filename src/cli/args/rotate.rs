@@ -37,9 +37,9 @@ pub(crate) struct Rotating {
     /// Restart workloads whose proxies cannot follow a change of root, and no others
     #[arg(long)]
     pub(crate) restart_workloads: bool,
-    /// How long kubelets take at most to bring a changed ConfigMap into running pods: one and a half times their syncFrequency
-    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration)]
-    pub(crate) projected_within: Duration,
+    /// How long kubelets take at most to bring a changed ConfigMap into running pods: one and a half times their syncFrequency; else what was said when it was begun, or 90s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) projected_within: Option<Duration>,
     /// Begin it even where a member's Istio version is known to lose requests by it
     #[arg(long)]
     pub(crate) accept_gap: bool,

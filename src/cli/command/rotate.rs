@@ -75,7 +75,11 @@ fn read(path: &Path) -> Result<Root, Failure> {
     Root::from_bundle(&text).map_err(|e| Failure::usage(format!("--to: {shown}: {e}")))
 }
 
-async fn status(session: &Session, projected: Duration, frame: &Frame) -> Result<Exit, Failure> {
+async fn status(
+    session: &Session,
+    projected: Option<Duration>,
+    frame: &Frame,
+) -> Result<Exit, Failure> {
     let shown = Shown {
         mesh: session.link.mesh().id.to_string(),
         seen: session.link.rotation(projected).await?,

@@ -77,7 +77,7 @@ def an_api_server_changes_its_authority_and_no_request_is_lost():
     built = ready()
     prepare(built)
     pods = running()
-    with Load(seconds=50) as load:
+    with Load(seconds=75) as load:
         # Both are trusted, and the old one signs.
         controlplane.restart_controllers(ONE, built)
         eventually("both are handed out", lambda: handed_out() == [OLD, NEXT], 30)
@@ -86,6 +86,8 @@ def an_api_server_changes_its_authority_and_no_request_is_lost():
         by_contexts(*RENEW)
         assert known() == [OLD, NEXT], known()
         dates = by_contexts("ca", "status", "-f", FILE)
+        # What runs in eks-1 and speaks to its own API server is told by whoever runs it.
+        restart(ONE, SYSTEM, "istiod")
         # The new one signs, and whoever was connected connects anew. By what eks-1 itself is known here, the operator
         # does not know it any more.
         pki.issue_server(ONE, "next")
@@ -106,7 +108,7 @@ def an_api_server_changes_its_authority_and_no_request_is_lost():
         assert known() == [NEXT], known()
     sent = load.nothing_failed()
     by_contexts("verify", "--traffic", "-f", FILE)
-    assert pods - running() and handed_out() == [NEXT]
+    assert len(pods - running()) == 2, "more than the two istiods was restarted"
     rows = [" ".join(line.split()) for line in dates.splitlines() if "API CA" in line or "api-ca" in line]
     return f"{sent} requests, none failed; {'; '.join(rows)}"
 
