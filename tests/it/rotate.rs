@@ -187,7 +187,9 @@ fn while_it_is_under_way_everybody_is_told_and_members_stay() {
         assert!(phases.contains(wanted), "{shown}");
     }
     let planned = world.run("plan rotate").ends(10);
-    planned.says("switch-issuer/eks-2").says("retire-root/eks-1");
+    planned
+        .says("switch-issuer/eks-2")
+        .says("retire-root/eks-1");
     for command in [join(2), "leave eks-2".into(), "plan eks-1 eks-2".into()] {
         let told = world.run(&command).ends(5);
         told.says("members neither come nor go")
