@@ -18,6 +18,9 @@ pub(crate) struct Target {
     /// Read the mesh from a file
     #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
+    /// A mesh file's text, where another program gives it in place of a file.
+    #[arg(skip)]
+    pub(crate) document: Option<String>,
     /// Name of the mesh, without a file [default: mesh]
     #[arg(long, value_name = "NAME", env = variable::MESH, hide_env_values = true)]
     pub(crate) mesh: Option<MeshId>,
