@@ -243,6 +243,8 @@ pub(crate) enum PlanChange {
     Renew(Renewing),
     /// Show what the upgrade of the next member would change, and change nothing
     Upgrade(upgrade::Upgrading),
+    /// Show what a change of the mesh's root would do, and change nothing
+    Rotate(rotate::Rotating),
 }
 
 /// `meshlink status`.

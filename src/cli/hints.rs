@@ -336,6 +336,7 @@ fn target(command: &Command) -> Option<&Target> {
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
             Some(PlanChange::Upgrade(how)) => &how.target,
+            Some(PlanChange::Rotate(rotate)) => &rotate.target,
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),

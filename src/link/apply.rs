@@ -379,9 +379,9 @@ impl Meshlink {
             let addresses = self.verifier(&seen).expected(leaver).await;
             left.extend(addresses.unwrap_or_default());
         }
-        let members = observed.clusters.iter();
+        let members = observed.clusters.keys();
         let readers = members
-            .map(|(name, seen)| (name.clone(), plan::readers::wanted(&mesh, name, seen)))
+            .map(|name| (name.clone(), plan::readers::wanted(&mesh, observed, name)))
             .collect();
         RunContext {
             readers,

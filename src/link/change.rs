@@ -71,7 +71,10 @@ impl Change {
                 .succession()
                 .cloned()
                 .map_or_else(OnceLock::new, OnceLock::from),
-            how: how.clone(),
+            how: Rotate {
+                projected: how.projected.or_else(|| observed.projected()),
+                ..how.clone()
+            },
         })
     }
 
