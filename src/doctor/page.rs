@@ -1,0 +1,1 @@
+//! The catalogue of the checks, as `docs/checks.md` has it.
