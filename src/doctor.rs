@@ -86,8 +86,8 @@ pub(crate) struct Check {
     pub(crate) mend: &'static str,
     /// What must have been read of a member.
     pub(crate) needs: &'static [Source],
-    /// It only says that something does not work: not said where a cause is named for the same members.
-    pub(crate) symptom: bool,
+    /// The checks that explain what it finds: where one of them finds something in the same members, it says nothing.
+    pub(crate) echoes: &'static [&'static str],
     look: fn(&View<'_>) -> Vec<Found>,
 }
 
@@ -341,22 +341,20 @@ fn told(check: &Check, found: Found) -> Finding {
     }
 }
 
-/// Without symptoms whose cause is named.
+/// Without what another finding explains.
 fn without_echoes(found: Vec<(&Check, Vec<Finding>)>) -> Vec<Finding> {
-    let causes = found.iter().filter(|(check, _)| !check.symptom);
-    let causes = causes.flat_map(|(_, all)| all);
-    let causes: BTreeSet<(String, Option<String>)> = causes
-        .filter(|f| f.level == Level::Error)
-        .map(|f| (f.cluster.clone(), f.peer.clone()))
-        .collect();
-    let is_told = |f: &Finding| {
-        let alone = |name: &String| causes.contains(&(name.clone(), None));
-        let pair = (f.cluster.clone(), f.peer.clone());
-        causes.contains(&pair) || alone(&f.cluster) || f.peer.as_ref().is_some_and(alone)
+    let all: Vec<&Finding> = found.iter().flat_map(|(_, all)| all).collect();
+    let explains = |cause: &Finding, f: &Finding| match &cause.peer {
+        Some(_) => (&cause.cluster, &cause.peer) == (&f.cluster, &f.peer),
+        None => cause.cluster == f.cluster || f.peer.as_ref() == Some(&cause.cluster),
     };
-    let kept = found.iter().flat_map(|(check, all)| {
-        let echo = |f: &&Finding| check.symptom && is_told(f);
-        all.iter().filter(move |f| !echo(f)).cloned()
+    let kept = found.iter().flat_map(|(check, mine)| {
+        let named = |cause: &&&Finding| check.echoes.contains(&cause.check.as_str());
+        let is_echo = |f: &&Finding| all.iter().filter(named).any(|cause| explains(cause, f));
+        mine.iter()
+            .filter(|f| !is_echo(f))
+            .cloned()
+            .collect::<Vec<_>>()
     });
     kept.collect()
 }

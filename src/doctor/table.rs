@@ -15,7 +15,7 @@ const CHECK: Check = Check {
     cause: "",
     mend: "",
     needs: &[],
-    symptom: false,
+    echoes: &[],
     look: |_| vec![],
 };
 

@@ -93,7 +93,7 @@ pub(in super::super) fn unreachable(view: &View<'_>) -> Vec<Found> {
     for at in view.members() {
         let sources = [Source::MutatingWebhooks, Source::ValidatingWebhooks];
         let configs = sources.into_iter().flat_map(|source| at.list(source));
-        let mut told = BTreeSet::new();
+        let mut broken: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (config, hook) in configs.flat_map(|c| hooks(c, istio).into_iter().map(move |h| (c, h)))
         {
             let name = text(hook, "/clientConfig/service/name").unwrap_or_default();
@@ -119,10 +119,16 @@ pub(in super::super) fn unreachable(view: &View<'_>) -> Vec<Found> {
                 }
             };
             let of = config["metadata"]["name"].as_str().unwrap_or_default();
-            if told.insert(of) {
-                let evidence = format!("webhook {of} of {}: {why}", at.name);
-                found.push(Found::of(at.name, evidence, Hint::join_again([at.name])));
-            }
+            broken.entry(why).or_default().insert(of);
+        }
+        for (why, webhooks) in broken {
+            let webhooks: Vec<_> = webhooks.into_iter().collect();
+            let evidence = format!(
+                "{why} of {}, which is called for {}",
+                at.name,
+                some(&webhooks)
+            );
+            found.push(Found::of(at.name, evidence, Hint::join_again([at.name])));
         }
     }
     found

@@ -35,6 +35,27 @@ fn without(view: &View<'_>, at: &At<'_>, end: &str) -> Hint {
     Hint::kubectl(at.name, words)
 }
 
+/// Takes an attribute out of a list of the gateway's Service, and leaves the others in it.
+fn without_attribute(view: &View<'_>, at: &At<'_>, end: &str, list: &str, name: &str) -> Hint {
+    let others = list.split(',').filter(|one| attribute(one, name).is_none());
+    let others = others.collect::<Vec<_>>().join(",");
+    if others.is_empty() {
+        return without(view, at, end);
+    }
+    let gateway = &view.mesh().gateway;
+    let new = format!("{AWS}{end}={others}");
+    let words = [
+        "-n",
+        &gateway.namespace,
+        "annotate",
+        "svc",
+        &gateway.name,
+        &new,
+        "--overwrite",
+    ];
+    Hint::kubectl(at.name, words)
+}
+
 /// The value of an attribute in a list such as `a=b,c=d`.
 fn attribute<'v>(list: &'v str, name: &str) -> Option<&'v str> {
     let mut all = list.split(',').filter_map(|one| one.split_once('='));
@@ -55,16 +76,36 @@ pub(in super::super) fn extra_ports(view: &View<'_>) -> Vec<Found> {
         // The port by which health is asked for shows nothing of the mesh.
         let known = [u64::from(GATEWAY_PORT), 15021];
         let others: Vec<_> = ports
-            .filter(|p| !known.contains(p))
-            .map(|p| p.to_string())
+            .enumerate()
+            .filter(|(_, p)| !known.contains(p))
             .collect();
+        let remove = others
+            .iter()
+            .rev()
+            .map(|(n, _)| serde_json::json!({"op": "remove", "path": format!("/spec/ports/{n}")}));
+        let patch = remove.collect::<Value>().to_string();
+        let others: Vec<_> = others.iter().map(|(_, p)| p.to_string()).collect();
         if is_outside && !others.is_empty() {
             let evidence = format!(
                 "the load balancer of {}'s gateway opens {} too",
                 at.name,
                 others.join(", ")
             );
-            found.push(Found::of(at.name, evidence, Hint::join_again([at.name])));
+            let gateway = &view.mesh().gateway;
+            let words = [
+                "-n",
+                &gateway.namespace,
+                "patch",
+                "svc",
+                &gateway.name,
+                "--type",
+                "json",
+                "-p",
+                &patch,
+            ];
+            let fix = Hint::kubectl(at.name, words)
+                .remark("and out of the values of the gateway, if they stand there");
+            found.push(Found::of(at.name, evidence, fix));
         }
     }
     found
@@ -101,16 +142,24 @@ pub(in super::super) fn proxy_protocol(view: &View<'_>) -> Vec<Found> {
             continue;
         };
         let group = annotation(service, "target-group-attributes");
-        let by_group = group.and_then(|list| attribute(list, "proxy_protocol_v2.enabled"));
-        let (end, value) = match annotation(service, "proxy-protocol") {
-            Some(value) => ("proxy-protocol", value),
-            None if by_group == Some("true") => {
-                ("target-group-attributes", "proxy_protocol_v2.enabled=true")
+        const ON: &str = "proxy_protocol_v2.enabled";
+        let by_group = group.filter(|list| attribute(list, ON) == Some("true"));
+        let (said, fix) = match (annotation(service, "proxy-protocol"), by_group) {
+            (Some(value), _) => {
+                let end = "proxy-protocol";
+                (
+                    format!("{AWS}{end} of {}'s gateway is {value}", at.name),
+                    without(view, &at, end),
+                )
             }
-            None => continue,
+            (None, Some(list)) => {
+                let end = "target-group-attributes";
+                let said = format!("{AWS}{end} of {}'s gateway has {ON}=true", at.name);
+                (said, without_attribute(view, &at, end, list, ON))
+            }
+            (None, None) => continue,
         };
-        let evidence = format!("{AWS}{end} of {}'s gateway says {value}", at.name);
-        found.push(Found::of(at.name, evidence, without(view, &at, end)));
+        found.push(Found::of(at.name, said, fix));
     }
     found
 }
@@ -119,18 +168,15 @@ pub(in super::super) fn proxy_protocol(view: &View<'_>) -> Vec<Found> {
 pub(in super::super) fn zone_affinity(view: &View<'_>) -> Vec<Found> {
     let mut found = vec![];
     for at in view.members() {
+        const POLICY: &str = "dns_record.client_routing_policy";
         let list = service(view, &at).and_then(|s| annotation(s, "attributes"));
-        let policy = list.and_then(|l| attribute(l, "dns_record.client_routing_policy"));
-        if let Some(policy) = policy.filter(|p| p.contains("availability_zone_affinity")) {
-            let evidence = format!(
-                "dns_record.client_routing_policy of {}'s gateway is {policy}",
-                at.name
-            );
-            found.push(Found::of(
-                at.name,
-                evidence,
-                without(view, &at, "attributes"),
-            ));
+        let policy = list.and_then(|l| Some((l, attribute(l, POLICY)?)));
+        if let Some((list, policy)) =
+            policy.filter(|(_, p)| p.contains("availability_zone_affinity"))
+        {
+            let evidence = format!("{POLICY} of {}'s gateway is {policy}", at.name);
+            let fix = without_attribute(view, &at, "attributes", list, POLICY);
+            found.push(Found::of(at.name, evidence, fix));
         }
     }
     found

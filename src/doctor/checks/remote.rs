@@ -220,6 +220,9 @@ pub(in super::super) fn own_secret(view: &View<'_>) -> Vec<Found> {
     let mut found = vec![];
     for (at, seen) in view.members().filter_map(|at| Some((at, at.seen()?))) {
         let id = at.istiods().find_map(|pod| variable(pod, "CLUSTER_ID"));
+        // Of one that calls itself as another member is called, that is what is wrong.
+        let members = view.mesh().members();
+        let id = id.filter(|id| *id == at.name.as_str() || !members.contains(id));
         let Some((id, secret)) = id.and_then(|id| Some((id, seen.remote_secrets.get(id)?))) else {
             continue;
         };

@@ -61,8 +61,16 @@ fn is_unloaded(seen: &Seen) -> bool {
     })
 }
 
+/// Takes a `cacerts` away under which a join would not begin: it replaces no root that is not the mesh's.
+fn delete(view: &View<'_>, at: &At<'_>) -> Hint {
+    let istio = view.mesh().istio.namespace.as_str();
+    Hint::kubectl(at.name, ["-n", istio, "delete", "secret", "cacerts"])
+        .remark("only if nobody needs its root; then join again, which makes the mesh's own")
+}
+
 /// istiod runs with other roots than `cacerts` holds.
 pub(in super::super) fn cacerts_not_loaded(view: &View<'_>) -> Vec<Found> {
+    let expected = expected(view);
     let all = view.members().filter_map(|at| Some((at, at.seen()?)));
     all.filter(|(_, seen)| is_unloaded(seen))
         .map(|(at, seen)| {
@@ -70,11 +78,16 @@ pub(in super::super) fn cacerts_not_loaded(view: &View<'_>) -> Vec<Found> {
             let evidence = format!(
                 "Secret cacerts of {} holds root {}, and istiod publishes {} in ConfigMap istio-ca-root-cert",
                 at.name,
-                list(held.map(String::as_str)),
+                list(held.clone().map(String::as_str)),
                 list(seen.published_roots.iter().map(String::as_str))
             );
-            let fix = restart(view, &at).remark("then every gateway and workload with a sidecar");
-            Found::of(at.name, evidence, fix)
+            if held.clone().any(|root| expected.contains(root)) {
+                let fix = restart(view, &at).remark("then everything that has a proxy");
+                return Found::of(at.name, evidence, fix);
+            }
+            let cause = "Secret cacerts was replaced when istiod ran already; istiod goes on with the mesh's root, \
+                         and at its next start takes the other one, which nobody else trusts";
+            Found::of(at.name, evidence, delete(view, &at)).because(cause)
         })
         .collect()
 }
@@ -84,6 +97,7 @@ pub(in super::super) fn bundle_not_loaded(view: &View<'_>) -> Vec<Found> {
     if view.reading.observed.succession().is_some() {
         return vec![];
     }
+    let expected = expected(view);
     let all = view.members().filter_map(|at| Some((at, at.seen()?)));
     all.filter_map(|(at, seen)| {
         let held: BTreeSet<_> = seen.cacerts.as_ref()?.roots.iter().collect();
@@ -96,7 +110,12 @@ pub(in super::super) fn bundle_not_loaded(view: &View<'_>) -> Vec<Found> {
                 list(held.iter().map(|r| r.as_str())),
                 list(published.iter().map(|r| r.as_str()))
             );
-            Found::of(at.name, evidence, restart(view, &at))
+            let is_ours = held.iter().all(|root| expected.contains(*root));
+            let fix = match is_ours {
+                true => restart(view, &at),
+                false => Hint::join_again([at.name]),
+            };
+            Found::of(at.name, evidence, fix)
         })
     })
     .collect()
@@ -120,7 +139,12 @@ pub(in super::super) fn no_common_root(view: &View<'_>) -> Vec<Found> {
                 list(seen.published_roots.iter().map(String::as_str)),
                 list(expected.iter().map(String::as_str))
             );
-            Found::of(at.name, evidence, Hint::join_again([at.name]))
+            let mut held = seen.cacerts.iter().flat_map(|c| &c.roots);
+            let fix = match seen.cacerts.is_none() || held.any(|root| expected.contains(root)) {
+                true => Hint::join_again([at.name]),
+                false => delete(view, &at),
+            };
+            Found::of(at.name, evidence, fix)
         })
         .collect()
 }
@@ -142,22 +166,23 @@ pub(in super::super) fn second_root(view: &View<'_>) -> Vec<Found> {
                 seen.published_roots.iter().collect(),
             ),
         ];
-        for (place, roots) in places {
+        let strange = places.iter().filter_map(|(place, roots)| {
             let has_ours = roots.iter().any(|root| expected.contains(*root));
             let others = roots.iter().map(|root| root.as_str());
             let others = others.filter(|r| !expected.contains(*r) && !throw_aways.contains(r));
             let others: Vec<_> = others.collect();
-            if has_ours && !others.is_empty() {
-                let evidence = format!(
-                    "{place} of {} holds root {} beside {}",
-                    at.name,
-                    list(others),
-                    list(expected.iter().map(String::as_str))
-                );
-                let fix = Hint::meshlink(["ca", "status"])
-                    .remark("who signs with it; then take it out of Secret cacerts");
-                found.push(Found::of(at.name, evidence, fix));
-            }
+            (has_ours && !others.is_empty()).then(|| format!("{place} holds {}", list(others)))
+        });
+        let strange: Vec<_> = strange.collect();
+        if !strange.is_empty() {
+            let evidence = format!(
+                "in {}, {}; the root of the mesh is {}",
+                at.name,
+                strange.join(", and "),
+                list(expected.iter().map(String::as_str))
+            );
+            let fix = Hint::join_again([at.name]).remark("takes it out; ask first whose it is");
+            found.push(Found::of(at.name, evidence, fix));
         }
     }
     found

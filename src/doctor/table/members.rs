@@ -88,7 +88,7 @@ pub(super) const CERTIFICATES: &[Check] = &[
         id: "no-common-root",
         looks: "the roots istiod publishes in ConfigMap `istio-ca-root-cert`",
         cause: "the member and the others do not trust each other: requests across end with 503, `remote connection failure`",
-        mend: "join again, which writes certificates under the root of the mesh",
+        mend: "join again, which writes certificates under the root of the mesh; it does not replace a foreign root that is in use, so that goes first",
         needs: &[Source::Basics],
         look: trust::no_common_root,
         ..CHECK
@@ -97,7 +97,7 @@ pub(super) const CERTIFICATES: &[Check] = &[
         id: "second-root",
         looks: "every root in Secret `cacerts` and in what istiod publishes",
         cause: "whatever the other root signs is accepted in this mesh",
-        mend: "find out whose it is, and take it out",
+        mend: "join again, which takes it out; ask first whose it is",
         needs: &[Source::Basics],
         look: trust::second_root,
         ..CHECK
@@ -106,7 +106,7 @@ pub(super) const CERTIFICATES: &[Check] = &[
         id: "cacerts-not-loaded",
         looks: "Secret `cacerts` against what istiod publishes",
         cause: "`cacerts` was made or replaced when istiod ran already: istiod reads it at its start, and goes on with the root it has",
-        mend: "restart istiod, then everything that has a proxy",
+        mend: "restart istiod, then everything that has a proxy; where it is `cacerts` that has a foreign root, delete that and join again",
         needs: &[Source::Basics],
         look: trust::cacerts_not_loaded,
         ..CHECK
@@ -115,7 +115,7 @@ pub(super) const CERTIFICATES: &[Check] = &[
         id: "bundle-not-loaded",
         looks: "the same, where they have a root in common",
         cause: "istiod has refused the roots in `cacerts` or not read them yet; at its next start it takes them as they are",
-        mend: "restart istiod, or put back what it runs with",
+        mend: "restart istiod; where a foreign root is among them, join again",
         needs: &[Source::Basics],
         look: trust::bundle_not_loaded,
         ..CHECK
@@ -268,7 +268,18 @@ pub(super) const REMOTE_SECRETS: &[Check] = &[
         cause: "istiod has not read the peer to its end; why is in its log",
         mend: "read its log",
         needs: &[Source::Basics, Source::Istiods],
-        symptom: true,
+        echoes: &[
+            "remote-secret-malformed",
+            "remote-secret-loopback",
+            "remote-secret-wrong-ca",
+            "remote-secret-silent",
+            "remote-secret-other-cluster",
+            "token-refused",
+            "has-ended",
+            "reader-lacks-rights",
+            "same-cluster-id",
+            "istiod-down",
+        ],
         look: remote::not_synced,
         ..CHECK
     },

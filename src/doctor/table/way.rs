@@ -76,6 +76,14 @@ pub(super) const GATEWAYS: &[Check] = &[
         cause: "istiod cannot resolve the name of the peer's load balancer: it hands out the pods' own addresses, which nobody reaches",
         mend: "let the name resolve in this cluster: private zones must be associated with its VPC too",
         needs: &[Source::Basics, Source::Istiods],
+        echoes: &[
+            "remote-secret-other-cluster",
+            "same-network",
+            "no-network",
+            "network-differs",
+            "same-cluster-id",
+            "cluster-id-differs",
+        ],
         look: gateway::unresolved,
         ..CHECK
     },
