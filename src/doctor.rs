@@ -320,7 +320,7 @@ pub(crate) fn diagnose(reading: &Reading, scope: &Scope) -> Diagnosis {
         checks,
     });
     let mut findings = without_echoes(findings);
-    findings.sort_by(|a, b| b.level.cmp(&a.level));
+    findings.sort_by_key(|f| std::cmp::Reverse(f.level));
     Diagnosis {
         clusters: reading.mesh.members().into_iter().map(Into::into).collect(),
         checks: made,

@@ -7,6 +7,7 @@ use serde_json::json;
 use self::mesh::{Random, change, healthy, list};
 use super::*;
 use crate::{
+    ends::{Row, State, What},
     observe::{CacertsSeen, RemoteSecretSeen},
     verify,
 };
@@ -161,6 +162,38 @@ fn a_foreign_cacerts_that_is_not_loaded_is_no_reason_to_restart() {
     let fix = only.fix.to_string();
     assert!(fix.contains("delete secret cacerts"), "{fix}");
     assert!(only.cause.contains("at its next start"), "{}", only.cause);
+}
+
+#[test]
+fn what_ends_is_told_once_and_by_what_is_wrong() {
+    let row = |what: What, until: &str, state| Row {
+        id: "x/c2".into(),
+        what,
+        members: vec!["c2".into()],
+        peer: None,
+        fingerprint: None,
+        since: None,
+        until: until.parse().unwrap(),
+        days_left: 0,
+        state,
+        renewal: String::new(),
+        note: None,
+        hints: vec![Hint::meshlink(["renew"])],
+    };
+    let found = |what, until, state| {
+        broken(&Scope::default(), |r| {
+            r.ends.now = r.observed.now;
+            r.ends.rows = vec![row(what, until, state)];
+        })
+    };
+    let far = "2030-01-01T00:00:00Z";
+    let other = found(What::Signing, far, State::Warning);
+    assert_eq!(other, ["intermediate-not-loaded/c2"]);
+    let soon = found(What::Token, "2026-06-03T00:00:00Z", State::Failing);
+    assert_eq!(soon, ["ends-soon/c2"]);
+    let gone = found(What::Intermediate, "2026-05-03T00:00:00Z", State::Ended);
+    assert_eq!(gone, ["has-ended/c2"]);
+    assert_eq!(found(What::Token, far, State::Due), [""; 0]);
 }
 
 #[test]

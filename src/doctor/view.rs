@@ -181,8 +181,8 @@ pub(super) fn variable<'v>(pod: &'v Value, name: &str) -> Option<&'v str> {
     let all = of("containers").chain(of("initContainers"));
     let set = all.flat_map(|c| c["env"].as_array().into_iter().flatten());
     // Of one that is set twice, the last counts.
-    let set = set.filter(|e| e["name"] == name);
-    set.last()?["value"].as_str()
+    let mut set = set.filter(|e| e["name"] == name);
+    set.next_back()?["value"].as_str()
 }
 
 /// A text in an object, by its place; nothing where it is empty.

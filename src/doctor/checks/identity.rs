@@ -10,7 +10,7 @@ use crate::hint::Hint;
 
 const NETWORK: &str = "topology.istio.io/network";
 
-fn network<'v>(object: &'v Value) -> Option<&'v str> {
+fn network(object: &Value) -> Option<&str> {
     object["metadata"]["labels"][NETWORK].as_str()
 }
 

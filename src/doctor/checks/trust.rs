@@ -13,7 +13,7 @@ use crate::{
     ends::{Row, State, What},
     hint::Hint,
     observe::Seen,
-    pki,
+    pki::{self, Life},
 };
 
 fn list<'a>(roots: impl IntoIterator<Item = &'a str>) -> String {
@@ -267,6 +267,19 @@ pub(in super::super) fn webhook_bundle(view: &View<'_>) -> Vec<Found> {
     found
 }
 
+/// istiod signs with another intermediate than the one in `cacerts`, under the same root.
+pub(in super::super) fn intermediate_not_loaded(view: &View<'_>) -> Vec<Found> {
+    let loaded = view.members().filter(|at| {
+        let seen = at.seen();
+        seen.is_some_and(|seen| seen.cacerts.is_some() && !is_unloaded(seen))
+    });
+    let loaded: BTreeSet<_> = loaded.map(|at| at.name.as_str()).collect();
+    let rows = view.reading.ends.rows.iter();
+    let rows = rows.filter(|row| row.what == What::Signing);
+    let of_loaded = rows.filter(|row| row.members.iter().any(|m| loaded.contains(m.as_str())));
+    of_loaded.filter_map(of_row).collect()
+}
+
 fn of_row(row: &Row) -> Option<Found> {
     let fix = row.hints.first().cloned()?;
     let cluster = row.members.first()?;
@@ -291,7 +304,16 @@ pub(in super::super) fn ended(view: &View<'_>) -> Vec<Found> {
 pub(in super::super) fn ends_soon(view: &View<'_>) -> Vec<Found> {
     let rows = view.reading.ends.rows.iter();
     let soon = rows.filter_map(|row| {
-        let level = match row.state {
+        // That something else is in `cacerts` is told by itself.
+        let state = match row.what {
+            What::Signing => Life {
+                since: None,
+                until: row.until,
+            }
+            .state(view.reading.ends.now),
+            _ => row.state,
+        };
+        let level = match state {
             State::Warning => Level::Warning,
             State::Failing => Level::Error,
             State::Fine | State::Due | State::Ended => return None,

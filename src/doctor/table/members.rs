@@ -121,6 +121,16 @@ pub(super) const CERTIFICATES: &[Check] = &[
         ..CHECK
     },
     Check {
+        id: "intermediate-not-loaded",
+        level: Level::Warning,
+        looks: "what each replica says it signs with, against `cacerts`",
+        cause: "istiod has not read the intermediate in `cacerts` yet, which may take a minute, or has refused it",
+        mend: "renew, which makes istiod look, and says why it does not",
+        needs: &[Source::Basics, Source::Istiods],
+        look: trust::intermediate_not_loaded,
+        ..CHECK
+    },
+    Check {
         id: "cacerts-refused",
         looks: "everything istiod asks of the certificates in `cacerts`",
         cause: "istiod does not take what stands in `cacerts`, and does not start with it",
