@@ -198,13 +198,7 @@ pub(in super::super) fn faults(view: &View<'_>) -> Vec<Found> {
                     Effect::Gap | Effect::Say => Level::Note,
                 };
                 let evidence = format!("istiod of {} is {version}: {fault}", at.name);
-                let words = ["plan", "--istio-version", &known.default().to_string()];
-                let names = view.mesh().members().into_iter();
-                let names = [words[0]]
-                    .into_iter()
-                    .chain(names)
-                    .chain([words[1], words[2]]);
-                let fix = Hint::meshlink(names).remark("what an upgrade would change");
+                let fix = Hint::join_again([at.name]).flag("--istio-version", known.default());
                 found.push(Found::of(at.name, evidence, fix).at(level));
             }
         }
@@ -238,7 +232,8 @@ pub(in super::super) fn mixed(view: &View<'_>) -> Vec<Found> {
         "istiod of {} is {old_version}, that of {} is {new_version}{why}",
         old.name, new.name
     );
-    vec![Found::of(old.name, evidence, Hint::join_again([old.name])).with(new.name)]
+    let fix = Hint::join_again([old.name]).flag("--istio-version", new_version);
+    vec![Found::of(old.name, evidence, fix).with(new.name)]
 }
 
 /// Sidecars and gateways that run another minor version than their istiod: newer, or two older.
