@@ -41,6 +41,7 @@ use helm_engine as chart;
 pub mod cli;
 mod cluster;
 mod digest;
+mod doctor;
 mod ends;
 mod engine;
 mod file;

@@ -10,6 +10,7 @@
 //! | `selection` | which mesh and which members a command means |
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
+//! | `diagnosis` | what is read for the doctor |
 //! | `renewal` | what is read for a renewal, and the table of what ends |
 //! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
@@ -44,6 +45,8 @@ mod balancers;
 mod caution;
 mod change;
 pub(crate) mod charts;
+#[cfg(feature = "cli")]
+mod diagnosis;
 mod environment;
 mod failure;
 mod look;

@@ -18,6 +18,7 @@ use crate::{
 
 pub(crate) mod chart;
 pub(crate) mod complete;
+mod doctor;
 #[cfg(test)]
 mod documented;
 pub(crate) mod environment;
@@ -27,6 +28,7 @@ mod target;
 pub(crate) mod upgrade;
 mod within;
 
+pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;
 pub(crate) use renew::{Renew, Renewed, Renewing};
@@ -136,6 +138,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Prove that each cluster reaches the others
     Verify(Verify),
+    /// Find the cause of what is wrong, and say what to do about it
+    Doctor(Doctor),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate

@@ -10,6 +10,7 @@ mod aws;
 mod ca;
 mod chart;
 mod completions;
+mod doctor;
 mod join;
 mod leave;
 mod man;
@@ -37,6 +38,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Plan(args) => plan::run(args, frame).await,
         Command::Status(args) => status::run(args, frame).await,
         Command::Verify(args) => verify::run(args, frame).await,
+        Command::Doctor(args) => doctor::run(args, frame).await,
         Command::Sample(args) => sample::run(args, frame).await,
         Command::Wait(Wait::Nlb(args)) => wait::nlb(args, frame).await,
         Command::Render(args) => render::run(args, frame).await,

@@ -51,7 +51,7 @@ pub(super) struct Inputs {
 #[derive(Debug, Default)]
 pub(crate) struct Exposure {
     pub(crate) values: BTreeMap<ClusterName, Value>,
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
     silent: BTreeMap<ClusterName, Unreachable>,
 }
 
@@ -358,11 +358,16 @@ impl Meshlink {
 
     /// Reads everything a leave or a verification needs.
     pub(crate) async fn read(&self) -> Result<Reading, Failure> {
+        self.read_with(&self.lens()).await
+    }
+
+    /// The same through a lens that is looked through again.
+    pub(super) async fn read_with(&self, lens: &Lens<'_>) -> Result<Reading, Failure> {
         let namespaces = [&self.mesh.istio.namespace, &self.mesh.gateway.namespace];
         let refs = namespaces.map(|n| Ref::cluster(&ObjectKind::NAMESPACE, n.as_str()));
         let names = self.clusters.keys().cloned();
         let refs = names.map(|name| (name, refs.to_vec())).collect();
-        let reading = self.read_by(&self.lens(), &refs).await?;
+        let reading = self.read_by(lens, &refs).await?;
         self.refuse_other_meshes(&reading.observed)?;
         Ok(reading)
     }
