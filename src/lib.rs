@@ -87,6 +87,7 @@ pub use plan::{
     renew::{Renew, What as RenewWhat},
     rotate::Rotate,
     step::Step,
+    upgrade::Upgrade,
 };
 pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};

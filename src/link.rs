@@ -19,6 +19,7 @@
 //! | `admission`, `authorities`, `balancers`, `charts` | what AWS and charts add to all that |
 //! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
+//! | `versions` | which versions of Istio the members' proxies run |
 //! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -57,6 +58,8 @@ mod renewal;
 pub(crate) mod rotation;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
+#[cfg(feature = "cli")]
+mod versions;
 #[cfg(feature = "cli")]
 pub(crate) mod within;
 

@@ -25,6 +25,7 @@ pub(crate) mod environment;
 mod renew;
 pub(crate) mod rotate;
 mod target;
+pub(crate) mod upgrade;
 mod within;
 
 pub(crate) use doctor::Doctor;
@@ -129,6 +130,8 @@ pub(crate) enum Command {
     Leave(Leave),
     /// Renew what ends: intermediates, tokens and API server CAs, with no request lost
     Renew(Renew),
+    /// Move the mesh to another version of Istio, one member after the other
+    Upgrade(upgrade::Upgrade),
     /// Show what a join or a leave would change, and change nothing
     Plan(Plan),
     /// Show the state of every cluster, and of every pair of clusters
@@ -242,6 +245,10 @@ pub(crate) enum PlanChange {
     Leave(Leaving),
     /// Show what a renewal would change, and change nothing
     Renew(Renewing),
+    /// Show what the upgrade of the next member would change, and change nothing
+    Upgrade(upgrade::Upgrading),
+    /// Show what a change of the mesh's root would do, and change nothing
+    Rotate(rotate::Rotating),
 }
 
 /// `meshlink status`.

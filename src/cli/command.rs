@@ -24,6 +24,7 @@ mod sandbox;
 mod schema;
 mod status;
 mod terraform;
+mod upgrade;
 mod verify;
 pub(crate) mod wait;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Join(args) => join::run(args, frame).await,
         Command::Leave(args) => leave::run(args, frame).await,
         Command::Renew(args) => renew::run(args, frame).await,
+        Command::Upgrade(args) => upgrade::run(args, frame).await,
         Command::Plan(args) => plan::run(args, frame).await,
         Command::Status(args) => status::run(args, frame).await,
         Command::Verify(args) => verify::run(args, frame).await,

@@ -59,6 +59,8 @@ fn the_first_page() {
       leave        Remove clusters from the mesh
       renew        Renew what ends: intermediates, tokens and API server CAs, with
                    no request lost
+      upgrade      Move the mesh to another version of Istio, one member after the
+                   other
       plan         Show what a join or a leave would change, and change nothing
       status       Show the state of every cluster, and of every pair of clusters
       verify       Prove that each cluster reaches the others

@@ -137,12 +137,14 @@ fn what_was_printed_is_not_read_again() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Where something pauses that is no wait for a fact: a turn in a queue, a renewal, a failed call that is tried again.
-const PAUSES: [&str; 6] = [
+/// Where something pauses that is no wait for a fact: a turn in a queue, a renewal, a failed call that is tried again, and where
+/// a test asks for it.
+const PAUSES: [&str; 7] = [
     "src/aws/rate.rs",
     "src/aws/session.rs",
     "src/cluster/wait/watch.rs",
     "src/cluster/wire.rs",
+    "src/engine/crashpoint.rs",
     "src/engine/lock.rs",
     "src/engine/run.rs",
 ];

@@ -37,6 +37,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<super::ca::Certificates>(),
         schema::<crate::link::within::Renewed>(),
         schema::<super::rotate::Shown>(),
+        schema::<super::upgrade::Shown>(),
         #[cfg(feature = "sandbox")]
         schema::<super::sandbox::Running>(),
         super::terraform::schema(),

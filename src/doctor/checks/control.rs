@@ -198,7 +198,7 @@ pub(in super::super) fn faults(view: &View<'_>) -> Vec<Found> {
                     Effect::Gap | Effect::Say => Level::Note,
                 };
                 let evidence = format!("istiod of {} is {version}: {fault}", at.name);
-                let fix = Hint::join_again([at.name]).flag("--istio-version", known.default());
+                let fix = Hint::meshlink(["upgrade", "--to", &known.default().to_string()]);
                 found.push(Found::of(at.name, evidence, fix).at(level));
             }
         }
@@ -232,7 +232,7 @@ pub(in super::super) fn mixed(view: &View<'_>) -> Vec<Found> {
         "istiod of {} is {old_version}, that of {} is {new_version}{why}",
         old.name, new.name
     );
-    let fix = Hint::join_again([old.name]).flag("--istio-version", new_version);
+    let fix = Hint::meshlink(["upgrade", "--to", &new_version.to_string()]);
     vec![Found::of(old.name, evidence, fix).with(new.name)]
 }
 
