@@ -123,6 +123,10 @@ pub(crate) enum Color {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a run of the program has one of it"
+)]
 pub(crate) enum Command {
     /// Join clusters into one mesh and prove it; run it again after anything went wrong
     Join(Join),

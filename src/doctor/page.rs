@@ -9,7 +9,7 @@ const HEAD: &str = "# What can be wrong\n
     meshlink doctor --short                  a line for each
     meshlink doctor --only gateway-closed    one check, or several
     meshlink doctor --before-join eks-1 eks-2    before anything is installed
-    meshlink doctor --list                   this page in short\n
+    meshlink doctor --list                   # this page in short\n
 It changes nothing. It looks on when a cause was found, with a member down, and with few rights. What could not be looked
 at is said, with the checks that were not made for it, and does not count as well.\n
 Exit 0: every check could look at every member, and no error was found. Exit 7: an error was found. Exit 6: something could not
@@ -17,7 +17,7 @@ be looked at, whatever else was found. Exit 4: a cluster that was named is not a
 shown with `-v`. In JSON (`-o json`, schema: `meshlink schema diagnosis`) all of them are there.\n
 What a check finds has a path such as `no-common-root/eks-2`. The names stay. What a command prints as `hint:` can be pasted;
 `join again` below means the join of all members, which changes only what is not as it should be.\n
-No key is changed, and nothing is restarted by it: there is no `--fix`. The command that mends most of what is found is
+It mends nothing by itself: keys and restarts are for somebody to decide. The command that mends most of what is found is
 `meshlink join`, which plans, asks and proves.\n";
 
 /// The page.

@@ -198,13 +198,13 @@ fn domains(at: &At<'_>) -> Option<(String, Vec<String>)> {
 /// Members whose certificates name other trust domains, and do not take these for their own.
 pub(in super::super) fn trust_domain_differs(view: &View<'_>) -> Vec<Found> {
     let wanted = view.mesh().trust_domain.as_str();
+    let all = view.members();
+    let all: Vec<_> = all.filter_map(|at| Some((at, domains(&at)?))).collect();
+    let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (a, b)));
     let mut found = vec![];
-    for (from, to) in view.pairs() {
-        let (Some((own, _)), Some((other, aliases))) = (domains(&from), domains(&to)) else {
-            continue;
-        };
+    for ((from, (own, _)), (to, (other, aliases))) in pairs {
         // Of the two, that one is named that is not as the mesh is.
-        if own != other && own != wanted && !aliases.contains(&own) {
+        if own != other && own != wanted && !aliases.contains(own) {
             let evidence = format!(
                 "the trust domain of {} is {own}, that of {} is {other}, and {} has no trustDomainAliases for it",
                 from.name, to.name, to.name
