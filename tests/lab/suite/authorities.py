@@ -66,6 +66,7 @@ OLD, NEXT = ONE.name, f"{ONE.name} successor"
 def a_mesh_by_contexts_with_traffic():
     program()
     afresh()
+    prepare(ready())
     FILE.write_text(json.dumps({"mesh": "authorities", "clusters": [{"name": c.name} for c in BOTH]}))
     by_contexts("join", "-f", FILE, "--yes", "--timeout", "240s")
     both(ready_for_traffic)
@@ -74,9 +75,7 @@ def a_mesh_by_contexts_with_traffic():
 
 @scenario("a-mesh-by-contexts-with-traffic", seldom=True)
 def an_api_server_changes_its_authority_and_no_request_is_lost():
-    built = ready()
-    prepare(built)
-    pods = running()
+    built, pods = ready(), running()
     with Load(seconds=80, ask=beside_the_api_server) as load:
         # Both are trusted, and the old one signs.
         controlplane.restart_controllers(ONE, built)
@@ -123,7 +122,8 @@ def beside_the_api_server(cluster, *argv, seconds):
 
 
 def prepare(built):
-    """What whoever runs eks-1 does before anything changes: its nodes and its pods trust both."""
+    """What whoever runs eks-1 does before anything changes: its nodes trust both. It is done before there are pods: those
+    with a probe are not ready for a while when a kubelet is started anew."""
     pki.make_successor(ONE)
     pki.know_server_by(ONE, "ca", "next")
     pki.write_kubeconfigs(ONE)

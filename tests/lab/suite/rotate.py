@@ -23,7 +23,7 @@ from .meshlink import HOME, afresh, environment, meshlink, program, run
 from .reliability import KILLED, start
 from .runner import FULL, scenario, turn
 
-RATE = int(os.environ.get("MESHLINK_ROTATE_RATE", "100"))
+RATE = int(os.environ.get("MESHLINK_ROTATE_RATE", "50"))
 SECONDS = int(os.environ.get("MESHLINK_ROTATE_SECONDS", "100" if FULL else "45"))
 # One and a half times the syncFrequency of the lab's kubelets.
 ROTATE = ("rotate", "root", "--projected-within", "15s", "--yes", "--timeout", "300s")
