@@ -106,7 +106,7 @@ def an_api_server_changes_its_authority_and_no_request_is_lost():
         by_contexts(*RENEW)
         assert known() == [NEXT], known()
     sent = load.nothing_failed()
-    by_contexts("verify", "--traffic", "-f", FILE)
+    by_contexts("verify", "--traffic", "--yes", "-f", FILE)
     assert len(pods - running()) == 2, "more than the two istiods was restarted"
     rows = [" ".join(line.split()) for line in dates.splitlines() if "API CA" in line or "api-ca" in line]
     return f"{sent} requests, none failed; {'; '.join(rows)}"
