@@ -24,7 +24,7 @@ use crate::{
 
 mod facts;
 mod lens;
-mod proxies;
+pub(crate) mod proxies;
 mod replicas;
 mod strangers;
 mod unreachable;

@@ -91,6 +91,7 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Versions {
     faults: Vec<Fault>,
+    newest: BTreeSet<Version>,
     default: Version,
 }
 
@@ -140,6 +141,7 @@ impl Versions {
         let default = newest.iter().rev().find(sound).ok_or(Error::NoneSound)?;
         Ok(Self {
             default: default.clone(),
+            newest,
             faults,
         })
     }
@@ -147,6 +149,12 @@ impl Versions {
     /// What a mesh is given that names no version: the newest patch release without a known fault.
     pub(crate) fn default(&self) -> &Version {
         &self.default
+    }
+
+    /// The newest patch release that is known of a minor version.
+    pub(crate) fn newest_of(&self, major: u64, minor: u64) -> Option<&Version> {
+        let mut newest = self.newest.iter().rev();
+        newest.find(|v| (v.major, v.minor) == (major, minor))
     }
 
     /// What is wrong with a version, whatever the other members run.

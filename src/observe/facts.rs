@@ -189,23 +189,29 @@ pub(super) fn istiod(deployment: Option<&Value>, pods: &[Value], released: bool)
 /// (`1.31.0-distroless`), else what Istio's charts write on it.
 pub(crate) fn istio_version(pod: &Value) -> Option<Version> {
     let image = pod["spec"]["containers"][0]["image"].as_str();
-    let image = image.and_then(|i| i.split('@').next());
-    let tag = image.and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag);
     let labels = &pod["metadata"]["labels"];
     let label = labels["app.kubernetes.io/version"].as_str();
     let chart = labels["helm.sh/chart"].as_str();
     let chart = chart.and_then(|c| c.strip_prefix("istiod-"));
-    let read = |text: &str| {
-        let mut version = Version::parse(text).ok()?;
-        let early = ["alpha", "beta", "rc"]
-            .iter()
-            .any(|p| version.pre.starts_with(p));
-        if !early {
-            version.pre = semver::Prerelease::EMPTY;
-        }
-        Some(version)
-    };
-    [tag, label, chart].into_iter().flatten().find_map(read)
+    let written = || [label, chart].into_iter().flatten().find_map(read_version);
+    image.and_then(version_of).or_else(written)
+}
+
+/// The version that an image's tag names.
+pub(super) fn version_of(image: &str) -> Option<Version> {
+    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
+    read_version(tag)
+}
+
+fn read_version(text: &str) -> Option<Version> {
+    let mut version = Version::parse(text).ok()?;
+    let early = ["alpha", "beta", "rc"]
+        .iter()
+        .any(|p| version.pre.starts_with(p));
+    if !early {
+        version.pre = semver::Prerelease::EMPTY;
+    }
+    Some(version)
 }
 
 pub(super) fn time(value: &Value) -> Option<Timestamp> {

@@ -119,6 +119,26 @@ impl<'a> Lens<'a> {
         future::join_all(held).await.into_iter().collect()
     }
 
+    /// What the remote secrets of a member say, each with all that istiod needs to use it; no list is taken twice for it.
+    pub(crate) async fn links(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<Vec<access::Link>, cluster::Error> {
+        let istio = Some(self.mesh.istio.namespace.as_str());
+        let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(access::REMOTE));
+        Ok(secrets.await?.iter().flat_map(access::links).collect())
+    }
+
+    /// Every object of a kind that holds no secret; no list is taken twice.
+    pub(crate) async fn all(
+        &self,
+        cluster: &Cluster,
+        kind: &Kind,
+        namespace: Option<&str>,
+    ) -> Result<Arc<Vec<Value>>, cluster::Error> {
+        self.list(cluster, kind, namespace).await
+    }
+
     /// Everything but the objects a plan will ask for by name. A member that cannot be read is among
     /// [`Observed::unreachable`]; that none can be is an error.
     pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
