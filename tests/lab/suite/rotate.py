@@ -24,7 +24,7 @@ from .reliability import KILLED, start
 from .runner import FULL, scenario, turn
 
 RATE = int(os.environ.get("MESHLINK_ROTATE_RATE", "50"))
-SECONDS = int(os.environ.get("MESHLINK_ROTATE_SECONDS", "100" if FULL else "45"))
+SECONDS = int(os.environ.get("MESHLINK_ROTATE_SECONDS", "100" if FULL else "60"))
 # One and a half times the syncFrequency of the lab's kubelets.
 ROTATE = ("rotate", "root", "--projected-within", "15s", "--yes", "--timeout", "300s")
 ABORT = ("rotate", "root", "--abort", "--yes", "--timeout", "300s")
@@ -202,7 +202,7 @@ def given_up_in_each_phase_it_goes_back_and_no_request_is_lost():
     old, sent, took = is_over(), 0, []
     places = GIVEN_UP if FULL else [GIVEN_UP[turn() % len(GIVEN_UP)]]
     for place in places:
-        with Load(seconds=55) as load:
+        with Load(seconds=60) as load:
             killed(place)
             begun = time.monotonic()
             run(*ABORT, seconds=320)
