@@ -229,7 +229,7 @@ pub(crate) struct Leaving {
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Plan {
     #[command(subcommand)]
-    pub(crate) change: Option<PlanChange>,
+    pub(crate) change: Option<Box<PlanChange>>,
     /// The members, as for join
     #[arg(value_name = "CLUSTER", required_unless_present = "file", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,

@@ -332,7 +332,7 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Leave(args) => Some(&args.how.target),
         Command::Renew(args) => Some(&args.how.target),
         Command::Upgrade(args) => Some(&args.how.target),
-        Command::Plan(args) => Some(match &args.change {
+        Command::Plan(args) => Some(match args.change.as_deref() {
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
             Some(PlanChange::Upgrade(how)) => &how.target,

@@ -33,7 +33,7 @@ pub(crate) const PROJECTED: Duration = Duration::from_secs(90);
 const RECENT: Duration = Duration::from_secs(24 * 3600);
 
 /// How a root is rotated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Rotate {
     /// Go back to the root the mesh is bound to.
     pub abort: bool,
@@ -48,19 +48,6 @@ pub struct Rotate {
     pub accept_gap: bool,
     /// The new root, where somebody else has made it.
     pub(crate) given: Option<Arc<Root>>,
-}
-
-impl Default for Rotate {
-    fn default() -> Self {
-        Self {
-            abort: false,
-            fresh: false,
-            restart_workloads: false,
-            projected: None,
-            accept_gap: false,
-            given: None,
-        }
-    }
 }
 
 /// The steps of a rotation, or every reason against it at once.

@@ -14,7 +14,7 @@ use crate::{
 
 /// Runs it.
 pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
-    let (mut session, change) = match &args.change {
+    let (mut session, change) = match args.change.as_deref() {
         Some(PlanChange::Leave(how)) => leave::open(how, frame).await?,
         Some(PlanChange::Renew(how)) => renew::open(how, frame).await?,
         Some(PlanChange::Upgrade(how)) => upgrade::open(how, frame).await?,
