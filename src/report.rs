@@ -1,7 +1,7 @@
 //! What a run did, folded from its events.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -145,6 +145,7 @@ impl Report {
         let mut report = Self::default();
         let mut severity = None;
         let mut interrupted = false;
+        let mut places = HashMap::new();
         for event in events {
             match &event.kind {
                 Kind::RunStarted {
@@ -156,6 +157,7 @@ impl Report {
                     report.started = Some(event.at);
                     report.command.clone_from(command);
                     report.mesh.clone_from(mesh);
+                    places = steps.iter().enumerate().map(|(at, p)| (p.step.as_str(), at)).collect();
                     report.steps = steps
                         .iter()
                         .map(|p| StepReport {
@@ -172,7 +174,7 @@ impl Report {
                 }
                 Kind::StepFailed { severity: s, .. } => {
                     severity = severity.max(Some(*s));
-                    report.step(&event.kind);
+                    report.step(&event.kind, &places);
                 }
                 Kind::StepJudged { step, verdict } => {
                     report.proofs.insert(step.clone(), verdict.clone());
@@ -182,19 +184,16 @@ impl Report {
                     report.lost.clone_from(lost);
                 }
                 Kind::RunFinished { millis, .. } => report.millis = *millis,
-                kind => report.step(kind),
+                kind => report.step(kind, &places),
             }
         }
         report.outcome = report.judge(severity, interrupted);
         report
     }
 
-    fn step(&mut self, kind: &Kind) {
-        let Some(found) = self
-            .steps
-            .iter_mut()
-            .find(|s| Some(s.step.as_str()) == kind.step())
-        else {
+    fn step(&mut self, kind: &Kind, places: &HashMap<&str, usize>) {
+        let at = kind.step().and_then(|step| places.get(step));
+        let Some(found) = at.and_then(|at| self.steps.get_mut(*at)) else {
             return;
         };
         match kind {
@@ -249,12 +248,13 @@ impl Report {
         let touches = |s: &StepReport| s.clusters.iter().any(|c| unfinished.contains(&c.as_str()));
         let is_pair = |s: &&StepReport| s.clusters.len() > 1;
         let others: Vec<_> = self.steps.iter().filter(|s| !touches(s)).collect();
+        let places: HashMap<_, _> = self.steps.iter().map(|s| (s.step.as_str(), s)).collect();
         // What sums up all pairs of a cluster waits for those with the unfinished.
         let sums_up = |s: &StepReport| {
             let Some(Because::Needs(id)) = &s.because else {
                 return false;
             };
-            let needed = self.steps.iter().find(|other| other.step == *id);
+            let needed = places.get(id.as_str());
             needed.is_some_and(|needed| {
                 touches(needed)
                     && needed
