@@ -157,7 +157,11 @@ impl Report {
                     report.started = Some(event.at);
                     report.command.clone_from(command);
                     report.mesh.clone_from(mesh);
-                    places = steps.iter().enumerate().map(|(at, p)| (p.step.as_str(), at)).collect();
+                    places = steps
+                        .iter()
+                        .enumerate()
+                        .map(|(at, p)| (p.step.as_str(), at))
+                        .collect();
                     report.steps = steps
                         .iter()
                         .map(|p| StepReport {

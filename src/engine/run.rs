@@ -1,6 +1,10 @@
 //! Doing a plan: each step as soon as what it needs is done.
 
-use std::{collections::{BTreeSet, HashMap}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Error, Recorder, RunContext, Stop, effect,

@@ -18,7 +18,9 @@ pub(crate) struct Endpoints {
 impl Actor for Endpoints {
     async fn step(&mut self, cluster: &Arc<Cluster>) -> Option<Duration> {
         let kinds = ["services", "pods", "nodes", SLICES];
-        let there = kinds.into_iter().flat_map(|k| cluster.objects.list(k, None));
+        let there = kinds
+            .into_iter()
+            .flat_map(|k| cluster.objects.list(k, None));
         let there: Vec<_> = there.collect();
         let mut pairs = there.iter().zip(&self.settled);
         if there.len() == self.settled.len() && pairs.all(|(a, b)| Arc::ptr_eq(a, b)) {

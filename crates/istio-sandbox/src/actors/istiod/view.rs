@@ -110,7 +110,11 @@ impl Viewer {
         }
         self.parts = parts;
         let same = self.made.len() == all.len()
-            && self.made.iter().zip(&all).all(|(a, (_, b))| Arc::ptr_eq(a, b));
+            && self
+                .made
+                .iter()
+                .zip(&all)
+                .all(|(a, (_, b))| Arc::ptr_eq(a, b));
         if !same {
             let (mut endpoints, mut headless) = (Endpoints::new(), BTreeSet::new());
             for (_, part) in &all {
