@@ -75,8 +75,8 @@ struct Inner {
     bare: connect::Bare,
     /// Kinds outside the static table, found by discovery once.
     kinds: Mutex<HashMap<Kind, kind::Place>>,
-    /// A fingerprint of each object as last seen, to tell whether an apply changed it.
-    seen: Mutex<HashMap<Ref, u64>>,
+    /// How many requests may be under way at once: each has a connection to itself, and each of these its handshake.
+    room: tokio::sync::Semaphore,
 }
 
 impl Cluster {

@@ -22,6 +22,9 @@ mod plugin;
 
 pub(crate) use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
 
+/// How many requests are sent to one API server at once.
+const ABREAST: usize = 16;
+
 /// How to connect; made by the command line, which alone reads the environment.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
@@ -329,7 +332,7 @@ fn from_built(
         counters,
         bare: Bare::default(),
         kinds: Default::default(),
-        seen: Default::default(),
+        room: tokio::sync::Semaphore::new(ABREAST),
     };
     Cluster(Arc::new(inner), None)
 }

@@ -18,7 +18,7 @@ use crate::{
     net::Network,
     plan::{
         Desired,
-        desire::{Charts, Release},
+        desire::{Charts, Release, Renders},
         join::is_loopback,
     },
     spec::{Mesh, Values},
@@ -112,6 +112,7 @@ pub(crate) async fn fetched(
         base,
         istiod,
         gateway,
+        rendered: Renders::default(),
     })
 }
 
