@@ -184,7 +184,8 @@ pub struct Mesh {
 /// What to install, and from where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Istio {
-    /// Chart and image version, for example `1.31.4`; empty where a table of versions is to say it.
+    /// Chart and image version, for example `1.31.4`. Where it is empty, members keep the version they have, and others are
+    /// given the newest that a member has, or else the newest patch release that nothing is known against.
     pub version: String,
     /// A table of what is known of Istio versions, in place of the one that comes with meshlink.
     pub versions: Option<PathBuf>,
@@ -257,9 +258,6 @@ pub struct Trust {
 impl Istio {
     /// Goes by another table of versions.
     pub(crate) fn go_by(&mut self, known: Versions) {
-        if self.version.is_empty() {
-            self.version = known.default().to_string();
-        }
         self.known = known;
     }
 }
@@ -298,7 +296,7 @@ impl Default for Readers {
 impl Default for Istio {
     fn default() -> Self {
         Self {
-            version: Versions::known().default().to_string(),
+            version: String::new(),
             versions: None,
             known: Versions::known().clone(),
             charts: OFFICIAL_CHARTS.into(),

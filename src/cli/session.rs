@@ -291,6 +291,7 @@ impl Sink for Shown {
 pub(crate) fn named<'a>(target: &'a Target, folders: &'a Folders) -> Named<'a> {
     Named {
         file: target.file.as_deref(),
+        document: target.document.as_deref(),
         id: target.mesh.as_ref(),
         values: (
             &target.sources.istiod_values,

@@ -132,6 +132,28 @@ async fn a_lost_answer_is_made_good_by_asking_again() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_falls_silent_takes_one_limit_however_often_it_is_read() {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let answers_once = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+        let is_first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        async move {
+            if !is_first {
+                std::future::pending::<()>().await;
+            }
+            let text = config_map("1").to_string().into_bytes();
+            Ok::<_, tower::BoxError>(http::Response::new(kube::client::Body::from(text)))
+        }
+    });
+    let client = kube::Client::new(answers_once, "default");
+    let cluster = connect::from_client(&"eks-1".parse().unwrap(), client, "https://silent", None);
+    assert!(cluster.find(&a()).await.unwrap().is_some());
+    let begun = tokio::time::Instant::now();
+    let failure = cluster.find(&a()).await.unwrap_err();
+    let (took, limit) = (begun.elapsed(), ConnectOptions::default().timeout);
+    assert!(took <= limit, "{failure}: {took:?}");
+}
+
 #[tokio::test]
 async fn lists_are_whole_even_in_pages() {
     let (_api, cluster) = embedded("eks-1");

@@ -238,10 +238,19 @@ impl Cluster {
 
     async fn persist(&self, call: &Call<'_>) -> Result<(StatusCode, Value), Failure> {
         let mut attempt = 1;
+        // All tries of a read have one limit together, so that a member which keeps us waiting does so once.
+        let until = Instant::now() + self.0.timeout;
         loop {
-            let limit = self.limit(call).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            let limit = match call.method == Method::GET {
+                true => left,
+                false => self.limit(call).await?,
+            };
             let failure = match self.once(call, limit).await {
                 Ok(answer) => return Ok(answer),
+                Err(Failure::Timeout(_)) if call.method == Method::GET => {
+                    return Err(Failure::Timeout(self.0.timeout));
+                }
                 Err(failure) => failure,
             };
             let pause = match failure.recover() {
@@ -252,7 +261,7 @@ impl Cluster {
                 }
                 _ => return Err(failure),
             };
-            if call.method != Method::GET || attempt == READS {
+            if call.method != Method::GET || attempt == READS || Instant::now() + pause >= until {
                 return Err(failure);
             }
             tracing::debug!(path = call.path, attempt, %failure, "reading again");
@@ -261,9 +270,9 @@ impl Cluster {
         }
     }
 
-    /// How long a request may take. A write waits until it may begin, and ends before somebody else may write.
+    /// How long what is not a read may take. A write waits until it may begin, and ends before somebody else may write.
     async fn limit(&self, call: &Call<'_>) -> Result<Duration, Failure> {
-        let asks = call.method == Method::GET || call.path.contains("/authorization.k8s.io/");
+        let asks = call.path.contains("/authorization.k8s.io/");
         match self.fence().filter(|_| !asks) {
             Some(fence) => Ok(fence.pass(self.name()).await?.min(self.0.timeout)),
             None => Ok(self.0.timeout),

@@ -27,14 +27,14 @@ pub(crate) enum Failed {
     Undesired(#[from] Error),
 }
 
-/// What is there, and what should be. The lens goes on to answer from what it has read.
+/// What is there besides, and what should be. The lens goes on to answer from what it has read.
 pub(crate) async fn survey(
     lens: &Lens<'_>,
-    charts: &Charts,
+    observed: Observed,
+    charts: &BTreeMap<ClusterName, Charts>,
     additions: &Additions,
     texts: &Texts,
 ) -> Result<(Observed, Desired), Failed> {
-    let observed = lens.look().await?;
     let desired = desire(lens.mesh(), charts, additions, texts, &observed).map_err(Error::from)?;
     let refs = desired
         .clusters

@@ -1,6 +1,6 @@
 //! How charts are fetched on this machine, which of them are pinned, and what to do when one is refused.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use serde_json::Value;
 use tower::service_fn;
@@ -15,9 +15,11 @@ use crate::{
         lock::{Entry, Lock},
     },
     hint::Hint,
+    name::ClusterName,
     net::Network,
+    observe::Observed,
     plan::{
-        Desired,
+        self, Desired,
         desire::{Charts, Release, Renders},
         join::is_loopback,
     },
@@ -96,14 +98,34 @@ pub(crate) fn source(
     Ok((source, fetch))
 }
 
-/// The charts of a join, side by side.
-pub(crate) async fn fetched(
-    source: &Source,
+/// Charts that were fetched, by version.
+pub(crate) type Fetches = BTreeMap<String, Charts>;
+
+/// The charts of each member that was read, in the version that it is given; what is not there yet is fetched.
+pub(crate) async fn of_members(
     mesh: &Mesh,
-    fetch: &FetchOptions,
-) -> Result<Charts, Failure> {
+    observed: &Observed,
+    (source, fetch): (&Source, &FetchOptions),
+    known: &mut Fetches,
+) -> Result<BTreeMap<ClusterName, Charts>, Failure> {
+    let locked = fetch.lock.as_ref().and_then(|lock| lock.newest("istiod"));
+    let versions = plan::version::versions(mesh, observed, locked);
+    let mut all = BTreeMap::new();
+    for (name, version) in versions {
+        let charts = match known.get(&version) {
+            Some(charts) => charts.clone(),
+            None => fetched(source, &version, fetch).await?,
+        };
+        known.insert(version, charts.clone());
+        all.insert(name, charts);
+    }
+    Ok(all)
+}
+
+/// The charts of a join, side by side.
+async fn fetched(source: &Source, version: &str, fetch: &FetchOptions) -> Result<Charts, Failure> {
     let one = async |name| {
-        let fetched = fetch_one(source, name, &mesh.istio.version, fetch).await;
+        let fetched = fetch_one(source, name, version, fetch).await;
         fetched.map(Arc::new)
     };
     let (base, istiod, gateway) =

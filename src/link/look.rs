@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use super::{
     Meshlink,
@@ -26,19 +27,16 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Lens, Observed, Tokens, Unreachable},
-    plan::{
-        self, Desired, Note, Plan, Refusal,
-        desire::{Additions, Charts},
-        leave::Leave,
-        rotate::Rotate,
-    },
+    plan::{self, Desired, Note, Plan, Refusal, desire::Additions, leave::Leave, rotate::Rotate},
     verify::{self, Depth, Verdict},
 };
 
 /// What a plan is made from besides what is read: fetched once, and used for every look.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
-    wanted: Option<(Charts, Additions)>,
+    wanted: Option<Additions>,
+    /// Charts that were fetched: which, is known when the members were read.
+    charts: Mutex<charts::Fetches>,
     findings: Vec<Finding>,
     /// Members that did not answer when they were asked what their gateways need: nothing is done in them, even if they
     /// answer later.
@@ -95,10 +93,9 @@ impl Inputs {
             gateway: charts::owner_values(&link.mesh.gateway.values)?,
             exposure,
         };
-        let (source, fetch) = &link.charts;
-        let charts = charts::fetched(source, &link.mesh, fetch).await?;
         Ok(Self {
-            wanted: Some((charts, additions)),
+            wanted: Some(additions),
+            charts: Mutex::default(),
             findings,
             silent,
         })
@@ -304,12 +301,21 @@ impl Meshlink {
 
     /// Reads the members, and says what they should hold.
     async fn survey(&self, inputs: &Inputs) -> Result<(Reading, Desired), Failure> {
-        let Some((charts, additions)) = &inputs.wanted else {
+        let Some(additions) = &inputs.wanted else {
             return Ok((self.read().await?, Desired::default()));
         };
         let lens = self.lens();
         let texts = &self.environment.manifests;
-        let (mut observed, desired) = match survey(&lens, charts, additions, texts).await {
+        let observed = match lens.look().await {
+            Ok(observed) => observed,
+            Err(unseen) => return Err(self.unread(&unseen).await),
+        };
+        let (source, fetch) = &self.charts;
+        let mut known = inputs.charts.lock().await;
+        let charts = charts::of_members(&self.mesh, &observed, (source, fetch), &mut known).await?;
+        drop(known);
+        let surveyed = survey(&lens, observed, &charts, additions, texts).await;
+        let (mut observed, desired) = match surveyed {
             Ok(surveyed) => surveyed,
             Err(engine::Failed::Unseen(unseen)) => return Err(self.unread(&unseen).await),
             Err(engine::Failed::Undesired(error)) => return Err(charts::undesired(&error)),

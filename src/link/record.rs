@@ -114,7 +114,12 @@ pub(crate) fn read(path: &Path) -> Result<Mesh, Failure> {
         ];
         Failure::from_causes(Failed::InvalidMesh, causes)
     })?;
-    let mut mesh = Mesh::read(&text, path).map_err(|problems| invalid(&problems))?;
+    read_text(&text, path)
+}
+
+/// What a mesh file says; `path` is what errors call it, and what relative paths in it start from.
+pub(crate) fn read_text(text: &str, path: &Path) -> Result<Mesh, Failure> {
+    let mut mesh = Mesh::read(text, path).map_err(|problems| invalid(&problems))?;
     go_by_table(&mut mesh)?;
     Ok(mesh)
 }

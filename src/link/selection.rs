@@ -13,7 +13,7 @@ use super::{
     failure::{Failure, Kind as Failed},
     look::refused,
     reach::Finder,
-    record::{FILE, found_by, read},
+    record::{FILE, found_by, read, read_text},
 };
 use crate::{
     aws::Members,
@@ -52,6 +52,8 @@ impl<'a> Selection<'a> {
 pub(crate) struct Named<'a> {
     /// Its file.
     pub(crate) file: Option<&'a Path>,
+    /// The text of such a file.
+    pub(crate) document: Option<&'a str>,
     /// Its name.
     pub(crate) id: Option<&'a MeshId>,
     /// Files of values for istiod and the gateways, besides those of the file.
@@ -87,6 +89,9 @@ pub(crate) async fn mesh(
         }
         (Some(path), Selection::All(_)) => several(read(path)?, path)?,
         (Some(path), _) => read(path)?,
+        (None, Selection::All([]) | Selection::Some(_)) if by.document.is_some() => {
+            read_text(by.document.unwrap_or_default(), Path::new("document"))?
+        }
         (None, Selection::All(names)) => named(names)?,
         (None, Selection::Some([])) => written_down(by)?,
         (None, Selection::Dead(names)) => known(&named(names)?, by)?,

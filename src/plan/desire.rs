@@ -189,15 +189,17 @@ pub(crate) fn reference(object: &Value, namespace: &str) -> Option<Ref> {
 /// Works out what every member should hold.
 pub(crate) fn desire(
     mesh: &Mesh,
-    charts: &Charts,
+    charts: &BTreeMap<ClusterName, Charts>,
     additions: &Additions,
     texts: &Texts,
     observed: &Observed,
 ) -> Result<Desired, Error> {
     let mut desired = Desired::default();
-    // What a member should hold hangs on what it is.
-    let unreachable = |m: &&Member| observed.unreachable.contains_key(&m.name);
-    for member in mesh.clusters.iter().filter(|m| !unreachable(m)) {
+    for member in &mesh.clusters {
+        // What a member should hold hangs on what it is: there are charts for those that were read.
+        let Some(charts) = charts.get(&member.name) else {
+            continue;
+        };
         let seen = observed
             .clusters
             .get(&member.name)

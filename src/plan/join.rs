@@ -10,6 +10,7 @@ use super::{
     readers::ReaderPlanner,
     refresh,
     renew::{intermediates::Intermediates, pressing},
+    version,
 };
 use crate::{
     chart,
@@ -59,6 +60,7 @@ pub(crate) fn join(
     let mut plan = plan.finished();
     let pressing = pressing(observed, &Signing::new(), &plan);
     plan.notes.extend(pressing);
+    plan.notes.extend(version::notes(mesh, observed));
     Ok(plan)
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn wanted(
 
 /// Whether the istiods of this mesh must be able to read each other's Secrets.
 pub(crate) fn reads_secrets(mesh: &Mesh) -> bool {
+    // Where members keep what they have, they may have anything.
     let version = mesh.istio.version.parse();
     version.map_or(true, |version| Versions::reads_secrets(&version))
 }

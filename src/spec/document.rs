@@ -188,7 +188,7 @@ fn document(mesh: &Mesh) -> Document {
         mesh: Some(mesh.id.clone()),
         trust_domain: Some(mesh.trust_domain.clone()),
         istio: Some(IstioKeys {
-            version: Some(mesh.istio.version.clone()),
+            version: Some(mesh.istio.version.clone()).filter(|version| !version.is_empty()),
             versions: mesh.istio.versions.clone(),
             charts: Some(mesh.istio.charts.clone()),
             namespace: Some(mesh.istio.namespace.clone()),

@@ -119,9 +119,8 @@ fn set<T>(place: &mut T, written: Option<T>) {
 
 fn istio(f: &mut Fields<'_>, folder: &Path) -> Istio {
     let mut istio = Istio::default();
-    let asked = f.get("version");
-    let unversioned = asked.is_none();
-    set(&mut istio.version, asked.and_then(|at| at.read(version)));
+    let asked = f.get("version").and_then(|at| at.read(version));
+    set(&mut istio.version, asked);
     let charts = f
         .get("charts")
         .and_then(|at| at.read(|text| check::charts(text, folder)));
@@ -129,9 +128,6 @@ fn istio(f: &mut Fields<'_>, folder: &Path) -> Istio {
     let versions = f
         .get("versions")
         .and_then(|at| at.read(|text| check::file(text, folder)));
-    if unversioned && versions.is_some() {
-        istio.version.clear();
-    }
     istio.versions = versions;
     set(
         &mut istio.namespace,

@@ -106,12 +106,13 @@ fn a_join_looks_before_and_under_the_leases_and_not_again_after() {
 /// What a join of so many asks of each member, at most: reviews, forwards, reads, writes.
 fn most(members: u64) -> [u64; 4] {
     let peers = members - 1;
-    // Of a peer: its rules twice; one line to ask, one to be asked by. Then what is written for it, and what that takes.
+    // Of a peer: which rules hold for its account, in two namespaces; lines to a probe, shared by all questions; and what
+    // is written for it, with what that takes.
     [
         1 + 2 * peers,
-        10 + 4 * peers,
-        70 + 18 * peers,
-        70 + 10 * peers,
+        8 + 3 * peers,
+        130 + 8 * peers,
+        72 + 8 * peers,
     ]
 }
 

@@ -150,7 +150,7 @@ const BEHAVIOURS: [(&str, Behaviour); 28] = [
 const VERSION: &str = "{\"gitVersion\":\"v1.33.0\"}";
 /// The most memory a command may take, in MiB, and the longest, in seconds beyond its `--timeout`.
 const MEMORY: u64 = 1500;
-const TIME: u64 = 20;
+const TIME: u64 = 12;
 
 fn head(stream: &mut TcpStream, status: &str, headers: &str, body: &str) -> std::io::Result<()> {
     let text = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}\r\n\r\n{body}");

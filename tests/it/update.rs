@@ -121,3 +121,28 @@ fn a_mesh_goes_by_the_table_of_versions_it_names() {
     plan.says("table.toml")
         .says("no version in `newest` is without a fault");
 }
+
+#[test]
+fn a_version_that_nobody_asked_for_is_not_installed_over_one_that_runs() {
+    let world = World::with(3, |o| o.versions = vec!["1.31.3".into(), "1.31.4".into()]);
+    world.run("join eks-1 eks-2 --istio-version 1.31.3").ends(0);
+    let runs = |version: &str| {
+        let path = "/apis/apps/v1/namespaces/istio-system/deployments/istiod";
+        for name in ["eks-1", "eks-2", "eks-3"] {
+            let istiod = world.get(name, path).to_string();
+            assert!(istiod.contains(&format!(":{version}\"")), "{name} {istiod}");
+        }
+    };
+    let kept = "Istio 1.31.3 in eks-1, eks-2 is kept; 1.31.4 is what a new mesh would be given";
+    let plan = world.run("plan eks-1 eks-2").ends(0);
+    plan.says(kept)
+        .says("meshlink join --istio-version 1.31.4 eks-1 eks-2");
+    world.run("join eks-1 eks-2 eks-3").ends(0);
+    runs("1.31.3");
+    world
+        .run("join eks-1 eks-2 eks-3 --istio-version 1.31.4")
+        .ends(0);
+    runs("1.31.4");
+    let plan = world.run("plan eks-1 eks-2 eks-3").ends(0);
+    assert!(!plan.stdout.contains("is kept"), "{plan}");
+}

@@ -115,6 +115,16 @@ impl Lock {
             .find(|entry| entry.chart == chart && entry.version == version)
     }
 
+    /// The newest version of a chart that there is an entry of.
+    pub fn newest(&self, chart: &str) -> Option<&str> {
+        let entries = self.charts.iter().filter(|entry| entry.chart == chart);
+        let versions = entries.filter_map(|entry| {
+            let version = entry.version.parse::<semver::Version>().ok()?;
+            Some((version, entry.version.as_str()))
+        });
+        versions.max().map(|(_, text)| text)
+    }
+
     /// Checks that a chart is the one that was locked; one that was never locked passes.
     pub(crate) fn check(
         &self,

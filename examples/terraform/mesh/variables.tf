@@ -1,10 +1,22 @@
 variable "clusters" {
-  description = "The members: EKS names, ARNs, region/name, or kubeconfig contexts."
-  type        = list(string)
+  description = "The members: a name for each, and how it is found: an EKS name, ARN, region/name, or kubeconfig context."
+  type        = map(string)
   validation {
     condition     = length(var.clusters) >= 2
     error_message = "A mesh needs at least two clusters."
   }
+}
+
+variable "members" {
+  description = "More that a mesh file says of a member, by its name, such as { eks-2 = { network = \"west\" } }."
+  type        = any
+  default     = {}
+}
+
+variable "mesh" {
+  description = "What a mesh file says besides its name and clusters; yamldecode(file(\"mesh.yaml\")) reads one. Paths in it are absolute."
+  type        = any
+  default     = {}
 }
 
 variable "name" {
@@ -35,10 +47,4 @@ variable "options" {
   description = "More flags for meshlink join and leave."
   type        = list(string)
   default     = []
-}
-
-variable "meshlink" {
-  description = "The meshlink program."
-  type        = string
-  default     = "meshlink"
 }

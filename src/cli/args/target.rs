@@ -18,6 +18,9 @@ pub(crate) struct Target {
     /// Read the mesh from a file
     #[arg(short, long, value_name = "MESH.YAML", env = variable::FILE, hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
+    /// A mesh file's text, where another program gives it in place of a file.
+    #[arg(skip)]
+    pub(crate) document: Option<String>,
     /// Name of the mesh, without a file [default: mesh]
     #[arg(long, value_name = "NAME", env = variable::MESH, hide_env_values = true)]
     pub(crate) mesh: Option<MeshId>,
@@ -45,7 +48,7 @@ pub(crate) struct Sources {
     /// Where the Istio charts come from: repository, oci://…, folder or archive
     #[arg(long, value_name = "SOURCE", env = variable::CHARTS, hide_env_values = true, value_hint = ValueHint::AnyPath)]
     pub(crate) charts: Option<String>,
-    /// Version of Istio to install [default: the newest patch release without a known fault]
+    /// Version of Istio to install [default: what members run; else the newest without a known fault]
     #[arg(long, value_name = "VERSION", env = variable::ISTIO_VERSION, hide_env_values = true, value_parser = crate::spec::istio_version)]
     pub(crate) istio_version: Option<String>,
     /// Never fetch charts over the network: only what was fetched before, folders and archives

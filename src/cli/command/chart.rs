@@ -202,6 +202,9 @@ async fn lock(args: &args::Lock, frame: &Frame) -> Result<(), Failure> {
             .map_or(&args.from.repo, |m| &m.istio.charts)
             .clone(),
         version: match (&mesh, args.from.version.as_str()) {
+            (Some(mesh), "") if mesh.istio.version.is_empty() => {
+                mesh.istio.known.default().to_string()
+            }
             (Some(mesh), "") => mesh.istio.version.clone(),
             (_, version) => version.to_owned(),
         },

@@ -60,7 +60,6 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
     let (mesh, environment) = (found.mesh.clone(), found.environment.clone());
     let places = environment.folders.places(&mesh.id);
     let (source, fetch) = charts::source(&environment, &mesh, &places.state)?;
-    let fetched = charts::fetched(&source, &mesh, &fetch).await?;
     let mut additions = Additions {
         istiod: charts::istiod_values(&mesh)?,
         gateway: charts::owner_values(&mesh.gateway.values)?,
@@ -73,6 +72,8 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
         additions.exposure = link.await?.exposure().await?.values;
     }
     let observed = unseen(&mesh, args.kube_version.as_deref());
+    let mut known = charts::Fetches::new();
+    let fetched = charts::of_members(&mesh, &observed, (&source, &fetch), &mut known).await?;
     let desired = desire(
         &mesh,
         &fetched,

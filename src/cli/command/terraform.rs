@@ -33,8 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// More is not a query.
 const LIMIT: u64 = 64 * 1024;
 /// What a query may hold.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "clusters",
+    "document",
     "file",
     "kubeconfig",
     "mesh",
@@ -48,6 +49,8 @@ const KEYS: [&str; 7] = [
 pub(crate) struct Query {
     /// The members; none means all the mesh knows.
     clusters: Vec<String>,
+    /// A mesh file's text.
+    document: Option<String>,
     file: Option<PathBuf>,
     kubeconfig: Option<PathBuf>,
     mesh: Option<String>,
@@ -198,6 +201,7 @@ impl Query {
         };
         Ok(Self {
             clusters: take("clusters").map(words).unwrap_or_default(),
+            document: take("document"),
             file: take("file").map(PathBuf::from),
             kubeconfig: take("kubeconfig").map(PathBuf::from),
             mesh: take("mesh"),
@@ -211,6 +215,7 @@ impl Query {
         let mesh = self.mesh.as_deref().map(str::parse).transpose();
         Ok(Target {
             file: self.file.clone(),
+            document: self.document.clone(),
             mesh: mesh.map_err(|e: crate::name::Error| Failure::usage(e.to_string()))?,
             sandbox: self.sandbox,
             kubeconfig: self.kubeconfig.clone(),

@@ -27,7 +27,8 @@ def mesh_file():
 
 
 def meshlink(*words, expect=0, with_mesh=True):
-    command = ["env", f"HOME={HOME}", program(), *words, *(("-f", mesh_file()) if with_mesh else ())]
+    settings = [f"HOME={HOME}", f"MESHLINK_ISTIO_VERSION={config.ISTIO_VERSION}"]
+    command = ["env", *settings, program(), *words, *(("-f", mesh_file()) if with_mesh else ())]
     printed, said = ended(attempt(*command, seconds=240), expect, words)
     return said + printed
 

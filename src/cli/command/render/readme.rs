@@ -7,12 +7,18 @@ use crate::{chart, plan::Desired, spec::Mesh};
 
 /// The page; it depends on nothing but the mesh and what it renders to.
 pub(super) fn text(mesh: &Mesh, desired: &Desired) -> String {
+    let releases = desired.clusters.values().map(|wanted| &wanted.istiod);
+    let versions: BTreeSet<_> = releases
+        .map(|release| release.chart.chart.metadata.version.as_str())
+        .collect();
+    let versions: Vec<_> = versions.into_iter().collect();
     let mut text = format!(
         "# Mesh {}\n\n\
          Written by `meshlink render`, with Istio {}. Files that `meshlink-render.json` lists are written anew each time; put changes of\n\
          your own into the mesh file, or into an overlay that takes these folders as its bases. `meshlink render --check` with the\n\
          same arguments ends with 10 where the folder is out of date.\n",
-        mesh.id, mesh.istio.version
+        mesh.id,
+        versions.join(" and ")
     );
     order(&mut text, mesh);
     secrets(&mut text, mesh);
