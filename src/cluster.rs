@@ -31,11 +31,13 @@ pub(crate) mod connect;
 pub(crate) mod failure;
 mod fence;
 pub(crate) mod forward;
+pub(crate) mod fresh;
 pub(crate) mod identity;
 pub(crate) mod kind;
 pub(crate) mod lease;
 pub(crate) mod object;
 pub(crate) mod preflight;
+mod rules;
 pub(crate) mod subset;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -69,10 +71,12 @@ struct Inner {
     /// What time it last said it was, and when that was.
     date: Mutex<Option<(jiff::Timestamp, tokio::time::Instant)>>,
     counters: Arc<wire::Counters>,
+    /// The ways to this API server that show a token of somebody else's.
+    bare: connect::Bare,
     /// Kinds outside the static table, found by discovery once.
     kinds: Mutex<HashMap<Kind, kind::Place>>,
-    /// A fingerprint of each object as last seen, to tell whether an apply changed it.
-    seen: Mutex<HashMap<Ref, u64>>,
+    /// How many requests may be under way at once: each has a connection to itself, and each of these its handshake.
+    room: tokio::sync::Semaphore,
 }
 
 impl Cluster {

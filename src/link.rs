@@ -229,9 +229,8 @@ impl Meshlink {
     /// That no member can be read. One that cannot be, while others are, is a failed claim.
     pub async fn verdict(&self, report: Option<&Report>) -> Result<Verdict, Failure> {
         let mut verdict = self.judge(&self.read().await?).await;
-        for proof in report.iter().flat_map(|report| report.proofs.values()) {
-            verdict.take(proof.clone());
-        }
+        let proofs = report.iter().flat_map(|report| report.proofs.values());
+        verdict.take(proofs.cloned());
         Ok(verdict)
     }
 

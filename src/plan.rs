@@ -4,7 +4,7 @@
 //! was observed and keep the steps whose effect is not there yet. A plan carries no secret: where
 //! one would show in a change, its fingerprint stands for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,10 @@ pub struct Plan {
     pub steps: Vec<Planned>,
     /// What a person should know though nothing is to be done about it.
     pub notes: Vec<Note>,
+    /// The steps that were added, to find one of many.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) held: HashSet<Step>,
 }
 
 /// Something to know though a plan does nothing about it. In JSON it is text: the commands stand on lines of their own.
@@ -185,14 +189,16 @@ impl Plan {
 
     /// Whether a step is in the plan.
     pub fn holds(&self, step: &Step) -> bool {
-        self.steps.iter().any(|p| p.step == *step)
+        self.held.contains(step)
     }
 
     /// Whether all its steps are in another, which somebody has agreed to, and none deletes what that one did not.
     pub fn is_within(&self, agreed: &Self) -> bool {
+        let agreed = agreed.steps.iter().map(|p| (&p.step, &p.deletes));
+        let agreed: HashMap<_, _> = agreed.collect();
         self.steps.iter().all(|planned| {
-            let mut same = agreed.steps.iter().filter(|p| p.step == planned.step);
-            same.any(|p| planned.deletes.iter().all(|d| p.deletes.contains(d)))
+            let same = agreed.get(&planned.step);
+            same.is_some_and(|deletes| planned.deletes.iter().all(|d| deletes.contains(d)))
         })
     }
 
@@ -209,6 +215,7 @@ impl Plan {
         changes: Vec<ObjectChange>,
     ) {
         let describe = step.describe();
+        self.held.insert(step.clone());
         self.steps.push(Planned {
             step,
             needs,

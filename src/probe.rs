@@ -7,12 +7,13 @@
 //! It also tries addresses from where they will be used: what this machine can reach or resolve
 //! says nothing of what an istiod or a sidecar can.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{self, Cluster, Kind, Ref, object},
+    cluster::{self, Cluster, Kind, Ref, fresh::Fresh, object},
     manifest::{self, Texts},
     name::{ClusterName, TrustDomain},
 };
@@ -21,10 +22,13 @@ mod absence;
 mod answer;
 mod certs;
 mod greet;
+mod lines;
 mod way;
 
 pub(crate) use absence::{Absence, Hidden};
-pub(crate) use answer::{Answer, Dialed, Endpoint, Trouble, read_dial, read_endpoints};
+use lines::Lines;
+
+pub(crate) use answer::{Answer, Dialed, Endpoint, Held, Trouble, read_dial, read_endpoints};
 pub(crate) use certs::{SECRETS, read_certificates};
 pub(crate) use greet::Greeting;
 pub(crate) use way::Way;
@@ -92,11 +96,17 @@ pub(crate) fn proxy_image<'v>(istiod: impl Iterator<Item = &'v Value>) -> Option
     ))
 }
 
-/// A running probe.
+/// A running probe. Its clones share the lines to it, and what it has just been asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Probe {
+pub(crate) struct Probe(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     cluster: Cluster,
     pod: String,
+    ask: Lines,
+    admin: Lines,
+    held: Fresh<Result<Arc<Held>, Arc<cluster::Error>>>,
 }
 
 /// The probe's Deployment.
@@ -112,9 +122,14 @@ impl Probe {
             .list(&Kind::POD, Some(NAMESPACE), Some(&label))
             .await?;
         let pod = object::running(&pods).into_iter().next();
-        Ok(pod.map(|pod| Self {
-            cluster: cluster.clone(),
-            pod,
+        Ok(pod.map(|pod| {
+            Self(Arc::new(Inner {
+                cluster: cluster.clone(),
+                pod,
+                ask: Lines::default(),
+                admin: Lines::default(),
+                held: Fresh::default(),
+            }))
         }))
     }
 
@@ -129,11 +144,12 @@ impl Probe {
         at: Option<&str>,
         times: usize,
     ) -> Result<Vec<Answer>, cluster::Error> {
-        let mut port = self.cluster.open_port(NAMESPACE, &self.pod, ASK).await?;
         let mut answers = vec![];
         let mut chances = if at.is_some() { 1 } else { 2 };
         while answers.len() < times && chances > 0 {
-            let answer = Answer::read(way, &port.send(way.question(target, at)).await?);
+            let question = || way.question(target, at);
+            let answer = self.0.ask.ask(self.port(ASK), question).await?;
+            let answer = Answer::read(way, &answer);
             chances -= i32::from(!answer.is_from(way, target));
             answers.push(answer);
         }
@@ -142,43 +158,43 @@ impl Probe {
 
     /// Tries to reach a host and port from this pod.
     pub(crate) async fn dial(&self, host: &str, port: u16) -> Result<Dialed, cluster::Error> {
-        let path = format!("http://{host}:{port}/");
-        let answer = self.cluster.get(NAMESPACE, &self.pod, ASK, &path).await?;
+        let question = way::dial(host, port).map_err(|error| cluster::Error::Forward {
+            cluster: self.0.cluster.name().clone(),
+            pod: format!("{NAMESPACE}/{}", self.0.pod),
+            port: ASK,
+            source: cluster::Failure::Answer(error.to_string()).into(),
+        })?;
+        let answer = self.0.ask.ask(self.port(ASK), || question.clone()).await?;
         Ok(read_dial(
             answer.status.as_u16(),
             &String::from_utf8_lossy(&answer.body),
         ))
     }
 
-    /// Every endpoint the sidecar holds, whosever it is.
-    pub(crate) async fn held(&self) -> Result<Vec<Endpoint>, cluster::Error> {
-        let path = "/clusters?format=json";
-        let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, path).await?;
-        Ok(answer::read_all(&answer.body, |_| true))
+    /// Every endpoint the sidecar holds, by the cluster it is for; read for all who ask at once.
+    pub(crate) async fn held(&self) -> Result<Arc<Held>, Arc<cluster::Error>> {
+        let read = async {
+            let answer = self.page("/clusters?format=json").await;
+            Ok(Arc::new(Held::read(&answer.map_err(Arc::new)?)))
+        };
+        self.0.held.now(read).await
     }
 
     /// The roots the sidecar trusts, by their public keys.
     pub(crate) async fn roots(&self) -> Result<Vec<String>, cluster::Error> {
-        let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, SECRETS);
-        let held = read_certificates(&answer.await?.body).unwrap_or_default();
+        let held = read_certificates(&self.page(SECRETS).await?).unwrap_or_default();
         let keys = held.roots.iter().map(|r| r.facts().spki_sha256.clone());
         Ok(keys.collect())
     }
 
-    /// What the sidecar holds for `target`'s probe, in each way.
-    pub(crate) async fn endpoints(
-        &self,
-        target: &ClusterName,
-    ) -> Result<BTreeMap<Way, Vec<Endpoint>>, cluster::Error> {
-        let path = "/clusters?format=json";
-        let answer = self.cluster.get(NAMESPACE, &self.pod, ADMIN, path).await?;
-        let held = |way: Way| {
-            (
-                way,
-                read_endpoints(&answer.body, &way.envoy_cluster(target)),
-            )
-        };
-        Ok(Way::ALL.map(held).into())
+    /// A page of the sidecar's own port.
+    async fn page(&self, path: &'static str) -> Result<Bytes, cluster::Error> {
+        let question = || way::page(path);
+        Ok(self.0.admin.ask(self.port(ADMIN), question).await?.body)
+    }
+
+    fn port(&self, port: u16) -> (&Cluster, &str, &str, u16) {
+        (&self.0.cluster, NAMESPACE, &self.0.pod, port)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a run did, folded from its events.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
 };
 
@@ -139,62 +139,86 @@ impl fmt::Display for Report {
     }
 }
 
+/// A report as it grows: events are folded as they come, and not kept.
+#[derive(Debug, Default)]
+pub(crate) struct Folding {
+    report: Report,
+    /// Where each step stands in it.
+    places: HashMap<String, usize>,
+    severity: Option<Severity>,
+    interrupted: bool,
+}
+
+impl Folding {
+    /// The next event of the run.
+    pub(crate) fn add(&mut self, event: &Event) {
+        let report = &mut self.report;
+        match &event.kind {
+            Kind::RunStarted {
+                command,
+                mesh,
+                steps,
+                ..
+            } => {
+                report.started = Some(event.at);
+                report.command.clone_from(command);
+                report.mesh.clone_from(mesh);
+                let places = steps.iter().enumerate();
+                self.places = places.map(|(at, p)| (p.step.clone(), at)).collect();
+                report.steps = steps.iter().map(StepReport::waiting).collect();
+            }
+            Kind::StepFailed { severity, .. } => {
+                self.severity = self.severity.max(Some(*severity));
+                report.step(&event.kind, &self.places);
+            }
+            Kind::StepJudged { step, verdict } => {
+                report.proofs.insert(step.clone(), verdict.clone());
+            }
+            Kind::Interrupted { lost } => {
+                self.interrupted = true;
+                report.lost.clone_from(lost);
+            }
+            Kind::RunFinished { millis, .. } => report.millis = *millis,
+            kind => report.step(kind, &self.places),
+        }
+    }
+
+    /// The report, as far as it is known.
+    pub(crate) fn finish(self) -> Report {
+        let outcome = self.report.judge(self.severity, self.interrupted);
+        Report {
+            outcome,
+            ..self.report
+        }
+    }
+}
+
+impl StepReport {
+    fn waiting(planned: &crate::engine::event::Planned) -> Self {
+        Self {
+            step: planned.step.clone(),
+            cluster: planned.cluster.clone(),
+            clusters: planned.clusters.clone(),
+            state: StepState::Waiting,
+            lines: vec![],
+            because: None,
+            hints: vec![],
+            millis: 0,
+        }
+    }
+}
+
 impl Report {
     /// Folds the events of one run, in order.
     pub fn fold(events: &[Event]) -> Self {
-        let mut report = Self::default();
-        let mut severity = None;
-        let mut interrupted = false;
-        for event in events {
-            match &event.kind {
-                Kind::RunStarted {
-                    command,
-                    mesh,
-                    steps,
-                    ..
-                } => {
-                    report.started = Some(event.at);
-                    report.command.clone_from(command);
-                    report.mesh.clone_from(mesh);
-                    report.steps = steps
-                        .iter()
-                        .map(|p| StepReport {
-                            step: p.step.clone(),
-                            cluster: p.cluster.clone(),
-                            clusters: p.clusters.clone(),
-                            state: StepState::Waiting,
-                            lines: vec![],
-                            because: None,
-                            hints: vec![],
-                            millis: 0,
-                        })
-                        .collect();
-                }
-                Kind::StepFailed { severity: s, .. } => {
-                    severity = severity.max(Some(*s));
-                    report.step(&event.kind);
-                }
-                Kind::StepJudged { step, verdict } => {
-                    report.proofs.insert(step.clone(), verdict.clone());
-                }
-                Kind::Interrupted { lost } => {
-                    interrupted = true;
-                    report.lost.clone_from(lost);
-                }
-                Kind::RunFinished { millis, .. } => report.millis = *millis,
-                kind => report.step(kind),
-            }
-        }
-        report.outcome = report.judge(severity, interrupted);
-        report
+        let mut folding = Folding::default();
+        events.iter().for_each(|event| folding.add(event));
+        folding.finish()
     }
 
-    fn step(&mut self, kind: &Kind) {
-        let Some(found) = self
-            .steps
-            .iter_mut()
-            .find(|s| Some(s.step.as_str()) == kind.step())
-        else {
+    fn step(&mut self, kind: &Kind, places: &HashMap<String, usize>) {
+        let at = kind.step().and_then(|step| places.get(step));
+        let Some(found) = at.and_then(|at| self.steps.get_mut(*at)) else {
             return;
         };
         match kind {
@@ -249,12 +273,13 @@ impl Report {
         let touches = |s: &StepReport| s.clusters.iter().any(|c| unfinished.contains(&c.as_str()));
         let is_pair = |s: &&StepReport| s.clusters.len() > 1;
         let others: Vec<_> = self.steps.iter().filter(|s| !touches(s)).collect();
+        let places: HashMap<_, _> = self.steps.iter().map(|s| (s.step.as_str(), s)).collect();
         // What sums up all pairs of a cluster waits for those with the unfinished.
         let sums_up = |s: &StepReport| {
             let Some(Because::Needs(id)) = &s.because else {
                 return false;
             };
-            let needed = self.steps.iter().find(|other| other.step == *id);
+            let needed = places.get(id.as_str());
             needed.is_some_and(|needed| {
                 touches(needed)
                     && needed

@@ -225,7 +225,14 @@ fn check(
     }
 }
 
+/// What a check is about: claim, from, to.
+type Place = (Claim, String, Option<String>);
+
 impl Check {
+    fn place(&self) -> Place {
+        (self.id, self.from.clone(), self.to.clone())
+    }
+
     /// `endpoints/eks-1/eks-2`.
     pub fn path(&self) -> String {
         let to = self
@@ -289,22 +296,26 @@ impl Verdict {
         self
     }
 
-    /// Takes over what a proof has found, in the place of what was known of the same before.
-    pub fn take(&mut self, proof: Self) {
+    /// Takes over what proofs have found, in the place of what was known of the same before.
+    pub fn take(&mut self, proofs: impl IntoIterator<Item = Self>) {
         let shows = |check: &Check| {
             let of_proxy = check.id == Claim::SameRoot && check.outcome == Outcome::Failed;
             of_proxy || check.id == Claim::Endpoints || Claim::TRAFFIC.contains(&check.id)
         };
-        for check in proof.checks.into_iter().filter(shows) {
-            self.checks.retain(|c| c.path() != check.path());
-            self.checks.push(check);
+        let mut known: BTreeMap<Place, Vec<Check>> = BTreeMap::new();
+        for check in std::mem::take(&mut self.checks) {
+            known.entry(check.place()).or_default().push(check);
         }
-        self.traffic.extend(proof.traffic);
-        if let [from, to] = proof.clusters.as_slice() {
-            self.proved_at.remove(&format!("{from}/{to}"));
+        for proof in proofs {
+            if let [from, to] = proof.clusters.as_slice() {
+                self.proved_at.remove(&format!("{from}/{to}"));
+            }
+            for check in proof.checks.into_iter().filter(shows) {
+                known.insert(check.place(), vec![check]);
+            }
+            self.traffic.extend(proof.traffic);
         }
-        self.checks
-            .sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
+        self.checks = known.into_values().flatten().collect();
     }
 
     /// What the proofs of every ordered pair say together; none if one is missing. What several pairs say of the same is
@@ -360,49 +371,56 @@ impl Verdict {
             let others = self.clusters.iter().filter(move |to| *to != from);
             others.map(move |to| (from.as_str(), to.as_str()))
         });
-        pairs.map(|pair| (pair, self.cell(pair))).collect()
+        let mut matrix: BTreeMap<_, _> = pairs.map(|pair| (pair, Cell::NOTHING)).collect();
+        for check in &self.checks {
+            let pair = check.to.as_deref().map(|to| (check.from.as_str(), to));
+            if let Some(cell) = pair.and_then(|pair| matrix.get_mut(&pair)) {
+                cell.add(check);
+            }
+        }
+        matrix
     }
 
     /// Says of every pair what of it was not tried, and why.
     pub fn with_untried(mut self, why: &str) -> Self {
-        let pairs: Vec<_> = self.matrix().into_keys().collect();
-        let pairs: Vec<_> = pairs
-            .into_iter()
-            .map(|(from, to)| (from.to_owned(), to.to_owned()))
-            .collect();
-        for (from, to) in pairs {
+        let known: BTreeSet<_> = self.checks.iter().map(Check::place).collect();
+        let mut untried = vec![];
+        for (from, to) in self.matrix().into_keys() {
             for id in [Claim::Endpoints].into_iter().chain(Claim::TRAFFIC) {
-                let check = Check {
-                    id,
-                    from: from.clone(),
-                    to: Some(to.clone()),
-                    outcome: Outcome::NotTried,
-                    evidence: why.to_owned(),
-                    hints: vec![],
-                };
-                if self.checks.iter().all(|c| c.path() != check.path()) {
-                    self.checks.push(check);
+                let check = check(id, from, to, Outcome::NotTried, why.to_owned(), vec![]);
+                if !known.contains(&check.place()) {
+                    untried.push(check);
                 }
             }
         }
+        self.checks.extend(untried);
         self
     }
+}
 
-    fn cell(&self, (from, to): (&str, &str)) -> Cell {
-        let worst = |claims: &[Claim]| {
-            let about = self.checks.iter().filter(|c| {
-                claims.contains(&c.id) && c.from == from && c.to.as_deref() == Some(to)
-            });
-            // What was not tried beside what was says nothing.
-            let tried = about.map(|c| c.outcome).filter(|o| *o != Outcome::NotTried);
-            tried.max().unwrap_or(Outcome::NotTried)
+impl Cell {
+    const NOTHING: Self = Self {
+        configured: Outcome::NotTried,
+        synced: Outcome::NotTried,
+        endpoints: Outcome::NotTried,
+        proved: Outcome::NotTried,
+    };
+
+    /// Each stage is as bad as the worst of what it rests on.
+    fn add(&mut self, check: &Check) {
+        let stage = match check.id {
+            Claim::Configured | Claim::TokenValid | Claim::ApiCaValid => &mut self.configured,
+            Claim::Synced | Claim::GatewayKnown => &mut self.synced,
+            Claim::Endpoints => &mut self.endpoints,
+            id if Claim::TRAFFIC.contains(&id) => &mut self.proved,
+            _ => return,
         };
-        Cell {
-            configured: worst(&[Claim::Configured, Claim::TokenValid, Claim::ApiCaValid]),
-            synced: worst(&[Claim::Synced, Claim::GatewayKnown]),
-            endpoints: worst(&[Claim::Endpoints]),
-            proved: worst(&Claim::TRAFFIC),
-        }
+        // What was not tried beside what was says nothing.
+        *stage = match (*stage, check.outcome) {
+            (Outcome::NotTried, outcome) => outcome,
+            (stage, Outcome::NotTried) => stage,
+            (stage, outcome) => stage.max(outcome),
+        };
     }
 }
 

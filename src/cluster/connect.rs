@@ -18,9 +18,15 @@ use super::{Cluster, Error, Inner, Token, wire};
 use crate::{name::ClusterName, net::Network};
 
 mod kubeconfig;
+mod parts;
 mod plugin;
 
 pub(crate) use kubeconfig::{ContextFacts, ExecFacts, Merged as Kubeconfig};
+pub(super) use parts::Bare;
+pub(crate) use parts::{from_parts, shown_at};
+
+/// How many requests are sent to one API server at once.
+const ABREAST: usize = 16;
 
 /// How to connect; made by the command line, which alone reads the environment.
 #[derive(Debug, Clone)]
@@ -180,36 +186,6 @@ pub(crate) async fn connect_as(
     Ok(from_built(name, client, endpoint, options, tokens))
 }
 
-/// Connects with a server, its CA and a token that may be renewed while the program runs.
-pub(crate) fn from_parts(
-    name: &ClusterName,
-    server: &str,
-    ca_pem: Option<&[u8]>,
-    tls_server_name: Option<&str>,
-    token: TokenProvider,
-    options: &ConnectOptions,
-) -> Result<Cluster, Error> {
-    let fail = |reason: String| unusable(name, server, reason);
-    let uri: Uri = server
-        .parse()
-        .map_err(|error| fail(format!("the address: {error}")))?;
-    let mut config = Config::new(uri);
-    config.root_cert = ca_pem.map(certificates).transpose().map_err(fail)?;
-    config.tls_server_name = tls_server_name.map(str::to_owned);
-    config.proxy_url = found_proxy(&config, options).map_err(fail)?;
-    config.connect_timeout = Some(options.timeout);
-    config.default_retry = false;
-    let withheld = is_cleartext(server) && !options.insecure.contains(name);
-    let client = build(config).map_err(|error| fail(error.to_string()))?;
-    let endpoint = Endpoint {
-        server,
-        ca: ca_pem.map(<[u8]>::to_vec),
-        insecure: is_cleartext(server).then_some(Insecure::Cleartext { withheld }),
-    };
-    let tokens = (!withheld).then_some(token);
-    Ok(from_built(name, client, endpoint, options, tokens))
-}
-
 /// A cluster behind a client that is already there: embedded clusters, and tests.
 #[cfg(test)]
 pub(crate) fn from_client(
@@ -265,8 +241,9 @@ fn from_built(
         answered: false.into(),
         date: Mutex::default(),
         counters,
+        bare: Bare::default(),
         kinds: Default::default(),
-        seen: Default::default(),
+        room: tokio::sync::Semaphore::new(ABREAST),
     };
     Cluster(Arc::new(inner), None)
 }

@@ -1,7 +1,5 @@
 //! Find, list, apply, create, replace, merge, delete.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -34,9 +32,6 @@ impl Manager {
 pub(crate) struct Applied {
     /// The object was not there before.
     pub(crate) created: bool,
-    /// Something changed; also true where it cannot be told, because the object was never read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what tests ask of an apply"))]
-    pub(crate) changed: bool,
     /// The object as it is now.
     pub(crate) object: Value,
 }
@@ -147,7 +142,7 @@ impl Cluster {
             .call(call)
             .await
             .map_err(|source| self.failed(Verb::Apply, &r, source))?;
-        Ok(self.applied(&r, answer))
+        Ok(applied(answer))
     }
 
     /// Creates an object, or returns the one that is there.
@@ -161,10 +156,7 @@ impl Cluster {
             ..Call::new(Method::POST, &path)
         };
         match self.call(call).await {
-            Ok((_, object)) => {
-                self.note(&r, &object);
-                Ok(Created::Created(object))
-            }
+            Ok((_, object)) => Ok(Created::Created(object)),
             Err(failure) if exists(&failure) => match self.find(&r).await? {
                 Some(object) => Ok(Created::Exists(object)),
                 // Deleted between the two requests: tell the conflict, which is tried again.
@@ -187,7 +179,7 @@ impl Cluster {
             .call(call)
             .await
             .map_err(|source| self.failed(Verb::Replace, &r, source))?;
-        Ok(self.applied(&r, answer))
+        Ok(applied(answer))
     }
 
     /// Changes only the fields in `patch` (RFC 7386: null removes).
@@ -204,7 +196,7 @@ impl Cluster {
             .call(call)
             .await
             .map_err(|source| self.failed(Verb::Merge, r, source))?;
-        Ok(self.applied(r, answer))
+        Ok(applied(answer))
     }
 
     /// Deletes an object; not being there is no error.
@@ -230,7 +222,6 @@ impl Cluster {
             }
             Err(source) => return Err(self.failed(Verb::Delete, r, source)),
         };
-        self.forget(r);
         let metadata = &answer["metadata"];
         // A namespace has its finalizers in its spec.
         let lists = [&metadata["finalizers"], &answer["spec"]["finalizers"]];
@@ -244,26 +235,6 @@ impl Cluster {
             false => Ok(Deleted::Gone),
         }
     }
-    fn applied(&self, r: &Ref, (status, object): (StatusCode, Value)) -> Applied {
-        let before = self.note(r, &object);
-        let created = status == StatusCode::CREATED;
-        let changed = created || before != Some(fingerprint(&object));
-        Applied {
-            created,
-            changed,
-            object,
-        }
-    }
-
-    /// Remembers an object as it is and returns what it was before.
-    fn note(&self, r: &Ref, object: &Value) -> Option<u64> {
-        lock(&self.0.seen).insert(r.clone(), fingerprint(object))
-    }
-
-    fn forget(&self, r: &Ref) {
-        lock(&self.0.seen).remove(r);
-    }
-
     pub(crate) fn failed(&self, verb: Verb, object: impl ToString, source: Failure) -> Error {
         Error::Call {
             cluster: self.name().clone(),
@@ -274,27 +245,9 @@ impl Cluster {
     }
 }
 
-/// An object without what its controllers write: two versions that differ only there are the same
-/// to us.
-fn fingerprint(object: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let unhashed = |key: &str| matches!(key, "resourceVersion" | "generation" | "managedFields");
-    for (key, value) in object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| *key != "status")
-    {
-        key.hash(&mut hasher);
-        match value.as_object().filter(|_| key == "metadata") {
-            Some(metadata) => metadata
-                .iter()
-                .filter(|(key, _)| !unhashed(key))
-                .for_each(|one| one.hash(&mut hasher)),
-            None => value.hash(&mut hasher),
-        }
-    }
-    hasher.finish()
+fn applied((status, object): (StatusCode, Value)) -> Applied {
+    let created = status == StatusCode::CREATED;
+    Applied { created, object }
 }
 
 fn exists(failure: &Failure) -> bool {
@@ -307,6 +260,7 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
 /// Names of the pods that run and are not on their way out.
 pub(crate) fn running(pods: &[Value]) -> Vec<String> {
     let running = pods.iter().filter(|p| {
@@ -319,8 +273,6 @@ pub(crate) fn running(pods: &[Value]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
     use super::{
         super::{
             Kind,
@@ -354,32 +306,14 @@ mod tests {
         assert_eq!(error.failure().unwrap().code(), Some(403));
     }
     #[tokio::test]
-    async fn an_apply_tells_whether_it_changed_anything() {
-        let version = AtomicUsize::new(1);
-        let (cluster, log) = cluster(move |seen| {
-            // Controllers write all the time: the version alone says nothing.
-            let mut object = secret(&version.fetch_add(1, Relaxed).to_string());
-            object["status"] = json!({"seen": version.load(Relaxed)});
-            object["data"] = seen.body["data"].clone();
-            Reply::json(200, object)
-        });
-        cluster.find(&cacerts()).await.unwrap();
+    async fn an_apply_says_who_claims_the_fields_and_whether_it_takes_those_of_others() {
+        let (cluster, log) = cluster(|seen| Reply::json(200, seen.body.clone()));
+        cluster.find(&cacerts()).await.ok();
         let mut object = secret("1");
-        assert!(
-            !cluster
-                .apply(&object, Manager::Meshlink, true)
-                .await
-                .unwrap()
-                .changed
-        );
+        let applied = cluster.apply(&object, Manager::Meshlink, true).await;
+        assert!(!applied.unwrap().created);
         object["data"] = json!({"a": "b"});
-        assert!(
-            cluster
-                .apply(&object, Manager::Helm, false)
-                .await
-                .unwrap()
-                .changed
-        );
+        cluster.apply(&object, Manager::Helm, false).await.unwrap();
         let log = log.lock().unwrap();
         let path = "/api/v1/namespaces/istio-system/secrets/cacerts";
         assert_eq!(

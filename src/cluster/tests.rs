@@ -49,14 +49,16 @@ async fn an_object_lives_and_dies() {
         .apply(&config_map("1"), Manager::Meshlink, false)
         .await
         .unwrap();
-    assert!(applied.created && applied.changed);
+    assert!(applied.created);
     assert_eq!(subset::drift(&config_map("1"), &applied.object), []);
     assert_eq!(subset::drift(&config_map("2"), &applied.object).len(), 1);
     let again = cluster
         .apply(&config_map("1"), Manager::Meshlink, false)
         .await
         .unwrap();
-    assert!(!again.created && !again.changed);
+    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    assert!(!again.created);
+    assert_eq!(version(&again.object), version(&applied.object));
     let theirs = cluster
         .apply(&config_map("2"), Manager::Helm, false)
         .await
@@ -65,22 +67,12 @@ async fn an_object_lives_and_dies() {
         (theirs.failure().unwrap().code(), theirs.recover()),
         (Some(409), Recover::Never)
     );
-    assert!(
-        cluster
-            .apply(&config_map("2"), Manager::Helm, true)
-            .await
-            .unwrap()
-            .changed
-    );
+    let taken = cluster.apply(&config_map("2"), Manager::Helm, true).await;
+    assert_ne!(version(&taken.unwrap().object), version(&applied.object));
 
     let mut stale = cluster.find(&a()).await.unwrap().unwrap();
-    assert!(
-        cluster
-            .merge(&a(), &json!({"data": {"k": null, "l": "3"}}))
-            .await
-            .unwrap()
-            .changed
-    );
+    let patch = json!({"data": {"k": null, "l": "3"}});
+    cluster.merge(&a(), &patch).await.unwrap();
     stale["data"]["k"] = json!("4");
     assert_eq!(
         cluster.replace(&stale).await.unwrap_err().recover(),

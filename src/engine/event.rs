@@ -190,6 +190,14 @@ impl Kind {
         }
     }
 
+    /// Whether nothing is amiss with it and more follows.
+    pub(crate) fn is_routine(&self) -> bool {
+        matches!(
+            self,
+            Self::StepStarted { .. } | Self::StepFinished { .. } | Self::StepJudged { .. }
+        )
+    }
+
     /// Whether it belongs in the journal: what was done, not what was waited for.
     pub fn is_lasting(&self) -> bool {
         !matches!(self, Self::StepWaiting { .. } | Self::StepRetry { .. })

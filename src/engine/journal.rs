@@ -8,20 +8,27 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::OFlags;
+use tokio::time::Instant;
 
 use super::event::Event;
 
 /// A journal that has grown to this is put aside before the next run, and the one put aside before it is gone.
 const MOST: u64 = 8 << 20;
 
-/// An append-only file of events, synced after each.
+/// What has been written is synced when this long has passed since it was last: what is lost with a machine that goes out
+/// is at most that long, and nothing is lost with a process that does.
+const SYNC: Duration = Duration::from_millis(100);
+
+/// An append-only file of events.
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
     path: PathBuf,
+    synced: Option<Instant>,
 }
 
 /// The journal could not be used.
@@ -69,7 +76,11 @@ impl Journal {
             path: path.clone(),
             source,
         })?;
-        let mut journal = Self { file, path };
+        let mut journal = Self {
+            file,
+            path,
+            synced: None,
+        };
         journal.end_torn_line()?;
         Ok(journal)
     }
@@ -96,15 +107,22 @@ impl Journal {
         })
     }
 
-    /// Appends an event and waits until it rests on the disk.
+    /// Appends an event. It rests on the disk at once if a run begins or ends with it, or something has gone wrong, else
+    /// soon.
     pub(crate) fn append(&mut self, event: &Event) -> Result<(), Error> {
+        let recent = self.synced.is_some_and(|at| at.elapsed() < SYNC);
+        let later = recent && event.kind.is_routine();
         let write = |file: &mut File| {
             let mut line = serde_json::to_vec(event)?;
             line.push(b'\n');
             file.write_all(&line)?;
-            file.sync_data()
+            if later { Ok(()) } else { file.sync_data() }
         };
-        write(&mut self.file).map_err(|source| Error {
+        let written = write(&mut self.file);
+        if !later {
+            self.synced = Some(Instant::now());
+        }
+        written.map_err(|source| Error {
             verb: "write",
             path: self.path.clone(),
             source,
@@ -212,13 +230,23 @@ mod tests {
         let path = PathBuf::from("/dev/full");
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         let clock = || "2026-01-02T03:04:05Z".parse().unwrap();
-        let journal = Some(Journal { file, path });
-        let recorder = Recorder::new("r1".into(), Arc::new(clock), journal, vec![]);
+        let journal = Some(Journal {
+            file,
+            path,
+            synced: None,
+        });
+        let heard = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let hears = heard.clone();
+        let hears = move |_: &Event| {
+            let _ = hears.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        let sinks: Vec<Arc<dyn crate::engine::Sink>> = vec![Arc::new(hears)];
+        let recorder = Recorder::new("r1".into(), Arc::new(clock), journal, sinks);
         for step in ["a/x", "stop-probe/x"] {
             let step = step.to_owned();
             recorder.record(Kind::StepStarted { step });
         }
-        assert_eq!(recorder.events().len(), 2);
+        assert_eq!(heard.load(std::sync::atomic::Ordering::SeqCst), 2);
         let trouble = recorder.trouble().unwrap();
         assert!(trouble.contains("No space left on device"), "{trouble}");
     }

@@ -27,7 +27,6 @@ pub(crate) struct Recorder {
     /// Why the journal is not whole.
     trouble: Mutex<Option<String>>,
     sinks: Vec<Arc<dyn Sink>>,
-    seen: Mutex<Vec<Event>>,
     clock: Clock,
     run: String,
 }
@@ -52,13 +51,12 @@ impl Recorder {
             journal: Mutex::new(journal),
             trouble: Mutex::default(),
             sinks,
-            seen: Mutex::default(),
             clock,
             run,
         }
     }
 
-    /// Records an event. What lasts rests on the disk before anybody hears of it. A journal that cannot be written is
+    /// Records an event. What lasts is written down before anybody hears of it. A journal that cannot be written is
     /// given up: nothing is decided from it, and what a run has begun it must be able to end.
     pub(crate) fn record(&self, kind: Kind) {
         let event = Event {
@@ -74,14 +72,6 @@ impl Recorder {
             }
         }
         self.sinks.iter().for_each(|sink| sink.event(&event));
-        if event.kind.is_lasting() {
-            of(&self.seen).push(event);
-        }
-    }
-
-    /// What lasts of this run so far.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        of(&self.seen).clone()
     }
 
     /// Why the journal does not hold all of it.

@@ -1,6 +1,10 @@
 //! Doing a plan: each step as soon as what it needs is done.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Error, Recorder, RunContext, Stop, effect,
@@ -41,33 +45,21 @@ pub(crate) async fn run(
 ) {
     let begun = Instant::now();
     recorder.record(started(command, plan, run));
-    let mut board = Board {
-        state: plan
-            .steps
-            .iter()
-            .map(|p| (p.step.clone(), State::Waiting))
-            .collect(),
-        plan,
-        recorder,
-    };
+    let mut board = Board::new(plan, recorder);
     let mut running = JoinSet::new();
     loop {
-        for step in board.ready(stop) {
+        for at in board.ready(stop) {
             let (run, recorder, stop) = (run.clone(), recorder.clone(), stop.clone());
-            running.spawn(async move {
-                let done = one(&step, &run, &recorder, &stop).await;
-                (step, done)
-            });
+            let step = plan.steps[at].step.clone();
+            running.spawn(async move { (at, one(&step, &run, &recorder, &stop).await) });
         }
         match running.join_next().await {
             None => break,
-            Some(Ok((step, done))) => {
-                board.settle(&step, if done { State::Done } else { State::Undone })
-            }
+            Some(Ok((at, done))) => board.settle(at, done),
             Some(Err(_)) => board.lost(),
         }
     }
-    let done = board.state.values().all(|s| *s == State::Done);
+    let done = board.state.iter().all(|s| *s == State::Done);
     if stop.is_wanted() && !done {
         let lost = stop.lost().map(<[_]>::to_vec);
         recorder.record(Kind::Interrupted { lost });
@@ -100,62 +92,114 @@ fn started(command: &str, plan: &Plan, run: &RunContext) -> Kind {
     }
 }
 
-/// Which steps wait, run, are done.
+/// Which steps wait, run, are done; a step by its place in the plan.
 struct Board<'a> {
-    state: BTreeMap<Step, State>,
+    state: Vec<State>,
+    /// How many of the steps that each needs are not settled yet.
+    open: Vec<usize>,
+    /// The steps that each needs, and those that need it.
+    needs: Vec<Vec<usize>>,
+    after: Vec<Vec<usize>>,
+    /// Steps that may begin or be skipped by now: nothing they need is open, or something of it was not done.
+    next: BTreeSet<usize>,
+    /// Whether all that waits has been looked at since the run was asked to stop.
+    stopped: bool,
     plan: &'a Plan,
     recorder: &'a Recorder,
 }
 
-impl Board<'_> {
-    fn settle(&mut self, step: &Step, state: State) {
-        self.state.insert(step.clone(), state);
+impl<'a> Board<'a> {
+    fn new(plan: &'a Plan, recorder: &'a Recorder) -> Self {
+        let places = plan.steps.iter().enumerate();
+        let places: HashMap<_, _> = places.map(|(at, p)| (&p.step, at)).collect();
+        let needs = |p: &Planned| p.needs.iter().map(|need| places[need]).collect();
+        let needs: Vec<Vec<usize>> = plan.steps.iter().map(needs).collect();
+        let mut after = vec![vec![]; plan.steps.len()];
+        for (at, needs) in needs.iter().enumerate() {
+            needs.iter().for_each(|need| after[*need].push(at));
+        }
+        Self {
+            state: vec![State::Waiting; plan.steps.len()],
+            open: needs.iter().map(Vec::len).collect(),
+            needs,
+            after,
+            next: (0..plan.steps.len()).collect(),
+            stopped: false,
+            plan,
+            recorder,
+        }
+    }
+
+    fn settle(&mut self, at: usize, done: bool) {
+        if matches!(self.state[at], State::Done | State::Undone) {
+            return;
+        }
+        self.state[at] = match done {
+            true => State::Done,
+            false => State::Undone,
+        };
+        for &after in &self.after[at] {
+            self.open[after] -= 1;
+            if self.open[after] == 0 || !done {
+                self.next.insert(after);
+            }
+        }
     }
 
     /// A step's task died: nothing is known of it, so it is not done.
     fn lost(&mut self) {
-        for state in self.state.values_mut().filter(|s| **s == State::Running) {
-            *state = State::Undone;
+        for at in 0..self.state.len() {
+            if self.state[at] == State::Running {
+                self.settle(at, false);
+            }
         }
     }
 
     /// Marks and returns the steps that can begin; skips those that cannot any more.
-    fn ready(&mut self, stop: &Stop) -> Vec<Step> {
+    fn ready(&mut self, stop: &Stop) -> Vec<usize> {
+        // What waits for nothing that was not done is skipped all the same, at once.
+        if stop.is_wanted() && !self.stopped || stop.lost().is_some() {
+            self.stopped = true;
+            self.next = (0..self.state.len()).collect();
+        }
         let mut ready = vec![];
-        for planned in &self.plan.steps {
-            if self.state[&planned.step] != State::Waiting {
-                continue;
-            }
-            let needs = planned.needs.iter().map(|n| (n, self.state[n]));
-            let settled = needs
-                .clone()
-                .all(|(_, s)| matches!(s, State::Done | State::Undone));
-            let undone = needs
-                .clone()
-                .find(|(_, s)| *s == State::Undone)
-                .map(|(n, _)| n.clone());
-            let state = match undone {
-                // What there is to take away may be another run's by now.
-                _ if stop.lost().is_some() => self.skip(planned, Because::LeaseLost),
-                _ if planned.step.always() && settled => State::Running,
-                _ if planned.step.always() => continue,
-                Some(undone) => self.skip(planned, Because::Needs(undone.to_string())),
-                None if stop.is_wanted() => self.skip(planned, Because::Interrupted),
-                None if settled => State::Running,
-                None => continue,
-            };
-            if state == State::Running {
-                ready.push(planned.step.clone());
-            }
-            self.state.insert(planned.step.clone(), state);
+        // What a step needs stands before it in a plan, so what is skipped here is known to those behind it.
+        while let Some(at) = self.next.pop_first() {
+            self.look(at, stop, &mut ready);
         }
         ready
     }
 
-    fn skip(&self, planned: &Planned, because: Because) -> State {
+    fn look(&mut self, at: usize, stop: &Stop, ready: &mut Vec<usize>) {
+        if self.state[at] != State::Waiting {
+            return;
+        }
+        let planned = &self.plan.steps[at];
+        let settled = self.open[at] == 0;
+        let mut needs = self.needs[at].iter().copied();
+        let undone = needs.find(|need| self.state[*need] == State::Undone);
+        let because = match undone {
+            // What there is to take away may be another run's by now.
+            _ if stop.lost().is_some() => Because::LeaseLost,
+            _ if planned.step.always() && !settled => return,
+            Some(undone) if !planned.step.always() => {
+                Because::Needs(self.plan.steps[undone].step.to_string())
+            }
+            None if stop.is_wanted() && !planned.step.always() => Because::Interrupted,
+            _ if settled => {
+                self.state[at] = State::Running;
+                ready.push(at);
+                return;
+            }
+            _ => return,
+        };
+        self.skip(planned, because);
+        self.settle(at, false);
+    }
+
+    fn skip(&self, planned: &Planned, because: Because) {
         let step = planned.step.to_string();
         self.recorder.record(Kind::StepSkipped { step, because });
-        State::Undone
     }
 }
 

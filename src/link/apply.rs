@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -25,17 +25,24 @@ use super::{
 };
 use crate::{
     cluster::lease::{Identity, Terms},
-    engine::{self, Busy, Lock, Patience, Readings, Recorder, RunContext, Sink, Stop},
+    engine::{
+        self, Busy, Lock, Patience, Readings, Recorder, RunContext, Sink, Stop, event::Event,
+    },
     hint::Hint,
     machine::{self, Process},
     name::ClusterName,
     observe::Observed,
     pki,
     plan::{self, Note, Plan, leave::Leave},
-    report::{Report, RunOutcome},
+    report::{Folding, Report, RunOutcome},
     verify::{Depth, Verdict},
     wait::Deadline,
 };
+
+/// What a mutex holds; nothing that holds one here can panic.
+fn of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// As long as it is there, something is being changed.
 struct Changing<'a>(&'a AtomicBool);
@@ -335,7 +342,11 @@ impl Meshlink {
         let started = clock().strftime("%Y%m%dT%H%M%S").to_string();
         let run = format!("{started}-{}", std::process::id());
         let journal = Some(self.journal()?);
-        let recorder = Recorder::new(run, clock.clone(), journal, vec![events]);
+        let folding = Arc::new(Mutex::new(Folding::default()));
+        let folds = folding.clone();
+        let folds = move |event: &Event| of(&folds).add(event);
+        let sinks: Vec<Arc<dyn Sink>> = vec![Arc::new(folds), events];
+        let recorder = Recorder::new(run, clock.clone(), journal, sinks);
         let recorder = Arc::new(recorder);
         let plan = look.plan;
         let run = self.run(change, &look.reading.observed, look.desired, stop);
@@ -350,7 +361,7 @@ impl Meshlink {
         Ok(Report {
             notes: plan.notes.into_iter().chain(trouble).collect(),
             environment: self.environment_name(),
-            ..Report::fold(&recorder.events())
+            ..std::mem::take(&mut *of(&folding)).finish()
         })
     }
 

@@ -20,7 +20,7 @@ use crate::{
     observe::Observed,
     plan::{
         self, Desired,
-        desire::{Charts, Release},
+        desire::{Charts, Release, Renders},
         join::is_loopback,
         upgrade::Upgrade,
     },
@@ -145,6 +145,7 @@ async fn fetched(source: &Source, version: &str, fetch: &FetchOptions) -> Result
         base,
         istiod,
         gateway,
+        rendered: Renders::default(),
     })
 }
 

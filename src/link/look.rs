@@ -408,7 +408,7 @@ impl Meshlink {
         verify::Verifier {
             mesh: &self.mesh,
             clusters: &self.clusters,
-            observed: &reading.observed,
+            observed: [Some(&reading.observed), None],
             tokens: &reading.tokens,
             resolver: &self.resolver,
             connect: &self.environment.connect,

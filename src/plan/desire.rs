@@ -1,6 +1,9 @@
 //! What every member should hold, as objects: rendered from charts and from our own texts.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::{Value, json};
 
@@ -25,6 +28,34 @@ pub(crate) struct Charts {
     pub istiod: Arc<Fetched>,
     /// The east-west gateway.
     pub gateway: Arc<Fetched>,
+    /// What they have been rendered to.
+    pub rendered: Renders,
+}
+
+/// What charts have been rendered to, by all that bears on it: the second look at a mesh asks for the same as the first,
+/// and members differ in few of their releases.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Renders(Arc<Mutex<HashMap<String, Arc<Rendered>>>>);
+
+impl Renders {
+    fn of(
+        &self,
+        chart: &Fetched,
+        values: &Value,
+        release: &chart::Release<'_>,
+        capabilities: &Capabilities,
+    ) -> Result<Arc<Rendered>, chart::Error> {
+        let key = format!("{}\n{release:?}\n{capabilities:?}\n{values}", chart.sha256);
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = sha256_hex(key.as_bytes());
+        if let Some(rendered) = known().get(&key) {
+            return Ok(rendered.clone());
+        }
+        let rendered = chart::render(&chart.chart, values, release, capabilities)?;
+        let rendered = Arc::new(rendered);
+        known().insert(key, rendered.clone());
+        Ok(rendered)
+    }
 }
 
 /// What the owner and the cloud add to the charts' values.
@@ -78,7 +109,7 @@ pub(crate) struct Release {
     /// The values it is made with.
     pub values: Value,
     /// What the chart renders to, in Helm's order.
-    pub rendered: Rendered,
+    pub rendered: Arc<Rendered>,
     /// Digest of chart and values: equal digests render equal manifests. None where somebody else gave it
     /// values: they are theirs to keep, so they are read and compared every time.
     pub digest: Option<String>,
@@ -373,8 +404,10 @@ impl Renderer<'_> {
             kube_version: self.seen.kubernetes.clone(),
             ..Capabilities::default()
         };
-        let rendered =
-            chart::render(&chart.chart, &values, &release, &capabilities).map_err(|e| {
+        let renders = &self.charts.rendered;
+        let rendered = renders
+            .of(chart, &values, &release, &capabilities)
+            .map_err(|e| {
                 let chart = chart.chart.metadata.name.clone();
                 Error::Render {
                     cluster: self.member.name.clone(),

@@ -418,7 +418,11 @@ impl<'a> JoinPlanner<'a> {
             .names()
             .filter(|n| !due.is_empty() || self.seen(n).probe)
         {
-            let proofs = pairs.iter().map(|&(from, to)| Step::Prove {
+            // It asks the others, and answers them.
+            let mine = pairs
+                .iter()
+                .filter(|(from, to)| [*from, *to].contains(&name));
+            let proofs = mine.map(|&(from, to)| Step::Prove {
                 from: from.clone(),
                 to: to.clone(),
             });

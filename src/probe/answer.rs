@@ -1,6 +1,6 @@
 //! Reading what Envoy says. Pure.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -253,33 +253,52 @@ pub(crate) struct Endpoint {
 
 /// The endpoints of one Envoy cluster in the answer of `/clusters?format=json`.
 pub(crate) fn read_endpoints(body: &[u8], name: &str) -> Vec<Endpoint> {
-    read_all(body, |cluster| cluster == name)
+    Held::read(body).of(name).to_vec()
 }
 
-/// The endpoints of those Envoy clusters whose name is wanted.
-pub(super) fn read_all(body: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<Endpoint> {
-    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-    let clusters = answer["cluster_statuses"].as_array().into_iter().flatten();
-    let hosts = clusters
-        .filter(|c| c["name"].as_str().is_some_and(&wanted))
-        .flat_map(|c| c["host_statuses"].as_array().into_iter().flatten());
+/// What a proxy holds: the endpoints of each Envoy cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Held(BTreeMap<String, Vec<Endpoint>>);
+
+impl Held {
+    /// Reads the answer of `/clusters?format=json`.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut held: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
+        for cluster in answer["cluster_statuses"].as_array().into_iter().flatten() {
+            if let Some(name) = cluster["name"].as_str() {
+                let hosts = cluster["host_statuses"].as_array().into_iter().flatten();
+                let endpoints = held.entry(name.to_owned()).or_default();
+                endpoints.extend(hosts.filter_map(endpoint));
+                endpoints.sort();
+            }
+        }
+        Self(held)
+    }
+
+    /// Those of one Envoy cluster.
+    pub(crate) fn of(&self, name: &str) -> &[Endpoint] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Endpoint> {
+        self.0.values().flatten()
+    }
+}
+
+fn endpoint(host: &Value) -> Option<Endpoint> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut endpoints: Vec<_> = hosts
-        .filter_map(|host| {
-            let socket = &host["address"]["socket_address"];
-            Some(Endpoint {
-                address: socket["address"].as_str()?.to_owned(),
-                port: u16::try_from(socket["port_value"].as_u64()?).ok()?,
-                healthy: host["health_status"]["eds_health_status"] == "HEALTHY",
-                region: text(&host["locality"]["region"]),
-                zone: text(&host["locality"]["zone"]),
-                weight: host["weight"].as_u64().unwrap_or(1),
-                priority: host["priority"].as_u64().unwrap_or(0),
-            })
-        })
-        .collect();
-    endpoints.sort();
-    endpoints
+    let socket = &host["address"]["socket_address"];
+    Some(Endpoint {
+        address: socket["address"].as_str()?.to_owned(),
+        port: u16::try_from(socket["port_value"].as_u64()?).ok()?,
+        healthy: host["health_status"]["eds_health_status"] == "HEALTHY",
+        region: text(&host["locality"]["region"]),
+        zone: text(&host["locality"]["zone"]),
+        weight: host["weight"].as_u64().unwrap_or(1),
+        priority: host["priority"].as_u64().unwrap_or(0),
+    })
 }
 
 #[cfg(test)]

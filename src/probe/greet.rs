@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use futures::future;
 
 use super::{Probe, Trouble, Way};
-use crate::{cluster::Cluster, resolve::Resolver};
+use crate::{cluster::Cluster, name::ClusterName, resolve::Resolver};
 
 /// What came of a handshake at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,23 @@ impl Probe {
         port: u16,
         resolver: &Resolver,
     ) -> Result<Vec<Greeting>, TcpOnly> {
-        let target = home.name();
-        match Self::find(home).await {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                return Err(TcpOnly(format!("no probe runs in {target} to answer TLS")));
-            }
-            Err(error) => return Err(TcpOnly(error.to_string())),
+        let there = Self::find(home).await;
+        let there = there.map(|probe| probe.is_some());
+        let there = there.map_err(|error| error.to_string());
+        self.greet_at(home.name(), there, (host, port), resolver)
+            .await
+    }
+
+    /// The same where it is known whether there is somebody to answer.
+    pub(crate) async fn greet_at(
+        &self,
+        target: &ClusterName,
+        there: Result<bool, String>,
+        (host, port): (&str, u16),
+        resolver: &Resolver,
+    ) -> Result<Vec<Greeting>, TcpOnly> {
+        if !there.map_err(TcpOnly)? {
+            return Err(TcpOnly(format!("no probe runs in {target} to answer TLS")));
         }
         let found = resolver.lookup(host).await;
         let addresses = found.map_err(|e| TcpOnly(format!("here, {e}")))?;

@@ -117,6 +117,18 @@ impl Way {
     }
 }
 
+/// The request by which a probe tries to reach a host.
+pub(super) fn dial(host: &str, port: u16) -> Result<Request<Full<Bytes>>, http::Error> {
+    Request::get(format!("http://{host}:{port}/")).body(Full::default())
+}
+
+/// The request for a page.
+pub(super) fn page(path: &'static str) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = Uri::from_static(path);
+    request
+}
+
 /// Names and addresses are made of what a header may hold.
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {

@@ -23,7 +23,7 @@ impl Verifier<'_> {
         let istio = self.mesh.istio.namespace.as_str();
         let members = self.clusters.iter();
         let asked = members.filter_map(|(name, cluster)| {
-            let pods = &self.observed.clusters.get(name)?.istiod.pods;
+            let pods = &self.seen(name)?.istiod.pods;
             let pods = pods.iter().map(move |pod| async move {
                 (pod.clone(), observe::ends(cluster, istio, pod).await)
             });

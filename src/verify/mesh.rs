@@ -17,7 +17,7 @@ use crate::{
     ends::Ends,
     hint::Hint,
     name::ClusterName,
-    observe::{Observed, Seen, Tokens, Unreachable, proof_digest},
+    observe::{Observed, Seen, Succession, Tokens, Unreachable, proof_digest},
     probe::{Probe, Trouble, Way},
     resolve::Resolver,
     spec::{GATEWAY_PORT, Member, Mesh},
@@ -47,8 +47,8 @@ pub(crate) struct Verifier<'a> {
     pub mesh: &'a Mesh,
     /// The members' API servers.
     pub clusters: &'a BTreeMap<ClusterName, Cluster>,
-    /// What was read of them.
-    pub observed: &'a Observed,
+    /// What was read of them: of all at once, or of two one by one.
+    pub observed: [Option<&'a Observed>; 2],
     /// The tokens in their remote secrets, to see what they still open.
     pub tokens: &'a Tokens,
     /// Where gateway names are resolved from here.
@@ -65,15 +65,18 @@ struct View<'a> {
     replicas: Result<&'a Vec<istiod::Replica>, &'a cluster::Error>,
     probe: Option<&'a Probe>,
     tokens: Option<&'a BTreeMap<String, Token>>,
+    /// What a proof that stands would have written down.
+    proof: String,
 }
 
 /// Looks at every member and every ordered pair.
 pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     let names: Vec<&ClusterName> = verifier.mesh.clusters.iter().map(|m| &m.name).collect();
-    let unread = &verifier.observed.unreachable;
+    let unread = |name| verifier.unread(name);
     let members = verifier.mesh.clusters.iter();
-    let all: Vec<&Member> = members.filter(|m| !unread.contains_key(&m.name)).collect();
-    let mut checks: Vec<_> = unread.values().map(unreachable).collect();
+    let (away, all): (Vec<_>, Vec<_>) = members.partition(|m| unread(&m.name).is_some());
+    let away = away.into_iter().filter_map(|m| unread(&m.name));
+    let mut checks: Vec<_> = away.map(unreachable).collect();
     checks.extend(verifier.roots(&all));
     checks.extend(verifier.alone());
     checks.extend(verifier.networks(&all));
@@ -83,8 +86,10 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     let replicas: expiry::Replicas = names.iter().copied().cloned().zip(replicas).collect();
     let unlike = replicas.iter();
     checks.extend(unlike.filter_map(|(name, said)| istiod::alike(name, said)));
-    let ends = Ends::of(verifier.observed, &expiry::signing(&replicas));
-    checks.extend(expiry::checks(&ends));
+    for observed in verifier.observed.into_iter().flatten() {
+        let ends = Ends::of(observed, &expiry::signing(&replicas));
+        checks.extend(expiry::checks(&ends));
+    }
     let (mut traffic, mut proved_at) = (vec![], BTreeMap::new());
     for found in from {
         checks.extend(found.checks);
@@ -115,8 +120,21 @@ fn unreachable(member: &Unreachable) -> Check {
 }
 
 impl Verifier<'_> {
-    fn seen(&self, name: &ClusterName) -> Option<&Seen> {
-        self.observed.clusters.get(name)
+    pub(super) fn seen(&self, name: &ClusterName) -> Option<&Seen> {
+        let mut observed = self.observed.iter().flatten();
+        observed.find_map(|o| o.clusters.get(name))
+    }
+
+    /// A member that could not be read.
+    fn unread(&self, name: &ClusterName) -> Option<&Unreachable> {
+        let mut observed = self.observed.iter().flatten();
+        observed.find_map(|o| o.unreachable.get(name))
+    }
+
+    /// The change of root that is under way.
+    fn succession(&self) -> Option<&Succession> {
+        let mut observed = self.observed.iter().flatten();
+        observed.find_map(|o| o.succession())
     }
 
     /// These members trust one root, and no other beside it: by what istiod publishes, and by the Secret it reads.
@@ -129,7 +147,7 @@ impl Verifier<'_> {
         let of_none = Seen::default();
         let one = |m: &&Member| {
             let seen = self.seen(&m.name).unwrap_or(&of_none);
-            roots::judge(&m.name, seen, mesh, self.observed.succession())
+            roots::judge(&m.name, seen, mesh, self.succession())
         };
         members.iter().map(one).collect()
     }
@@ -158,7 +176,7 @@ impl Verifier<'_> {
         let mesh = seen.find_map(root_of)?;
         // A proxy that does not say what it trusts is told by the requests it cannot send.
         let held = probe.roots().await.ok()?;
-        roots::judge_proxy(from, &held, mesh, self.observed.succession())
+        roots::judge_proxy(from, &held, mesh, self.succession())
     }
 
     /// Each of these members is on a network of its own, as its istiod takes it from the namespace.
@@ -271,6 +289,7 @@ impl Verifier<'_> {
             replicas: replicas.as_ref(),
             probe: probe.as_ref(),
             tokens,
+            proof: proof_digest(self.mesh, from, seen),
         };
         let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
         let pairs = others.map(|to| self.look(from, to, &view));
@@ -304,19 +323,14 @@ impl Verifier<'_> {
         to: &Member,
         depth: Depth,
         probe: Option<&Probe>,
+        replicas: Result<&Vec<istiod::Replica>, &cluster::Error>,
     ) -> Verdict {
-        let none = Seen::default();
-        let Some(cluster) = self.clusters.get(from) else {
-            return Verdict::default();
-        };
-        let replicas = self
-            .replicas(cluster, self.seen(from).unwrap_or(&none), false)
-            .await;
         let view = View {
             depth,
-            replicas: replicas.as_ref(),
+            replicas,
             probe,
             tokens: self.tokens.get(from),
+            proof: String::new(),
         };
         let mut verdict = self.look(from, to, &view).await;
         if depth != Depth::Every {
@@ -349,7 +363,7 @@ impl Verifier<'_> {
             }
             // A proof says nothing of today where what it rested on is seen to be broken.
             _ if sound => {
-                if let Some((check, at)) = self.written_down(from, to) {
+                if let Some((check, at)) = self.written_down(from, to, &view.proof) {
                     proved_at.insert(format!("{from}/{}", to.name), at);
                     checks.push(check);
                 }
@@ -365,11 +379,16 @@ impl Verifier<'_> {
     }
 
     /// What an earlier proof says, as long as nothing it covered has changed.
-    fn written_down(&self, from: &ClusterName, to: &Member) -> Option<(Check, Timestamp)> {
+    fn written_down(
+        &self,
+        from: &ClusterName,
+        to: &Member,
+        proof: &str,
+    ) -> Option<(Check, Timestamp)> {
         let seen = self.seen(from)?;
         let record = seen.record.as_ref()?;
         let stands = record.members.contains_key(&to.name)
-            && record.proof == proof_digest(self.mesh, from, seen)
+            && record.proof == proof
             && self.seen(&to.name).is_some_and(|s| s.gateway.opened);
         let at = record.proved_at.strftime("%Y-%m-%d %H:%M:%S UTC");
         let evidence = format!("proved at {at}; nothing that proof covered has changed since");
@@ -377,7 +396,8 @@ impl Verifier<'_> {
         stands.then(|| (check(evidence), record.proved_at))
     }
 
-    async fn replicas(
+    /// What every replica of a member's istiod says; with `ends`, also when its certificates end.
+    pub(crate) async fn replicas(
         &self,
         cluster: &Cluster,
         seen: &Seen,
@@ -425,7 +445,7 @@ impl Verifier<'_> {
             Ok(replicas) => {
                 let mut checks = vec![istiod::synced(from, &to.name, replicas)];
                 // Of one that could not be read it is not known where its gateway should be.
-                if !self.observed.unreachable.contains_key(&to.name) {
+                if self.unread(&to.name).is_none() {
                     let expected = self.expected(&to.name).await;
                     let known = istiod::gateway_known(from, to, replicas, expected.as_ref());
                     checks.push(known);
@@ -478,17 +498,17 @@ impl Verifier<'_> {
         };
         let replicas = view.replicas.ok().into_iter().flatten();
         let gateway: BTreeSet<String> = replicas.flat_map(|r| istiod::addresses(r, to)).collect();
-        let held = match probe.endpoints(name).await {
+        let held = match probe.held().await {
             Ok(held) => held,
             Err(error) => {
-                let failed = single(Claim::Endpoints, Outcome::Failed, causes::line(&error));
+                let failed = single(Claim::Endpoints, Outcome::Failed, causes::line(&*error));
                 return Verdict {
                     checks: vec![failed],
                     ..Verdict::default()
                 };
             }
         };
-        let of = |way| held.get(&way).map(Vec::as_slice).unwrap_or_default();
+        let of = |way: Way| held.of(&way.envoy_cluster(name));
         let mut checks = vec![pair::endpoints(from, name, of(Way::Http), &gateway)];
         // A proxy trusts the same whoever is asked: it is looked at once.
         let first = self.mesh.clusters.iter().find(|m| m.name != *from);
@@ -498,7 +518,8 @@ impl Verifier<'_> {
         let asked = match view.depth {
             Depth::Every => {
                 // What the proxy holds and what istiod knows may differ: each is tried.
-                let held = held.values().flatten().filter(|e| e.port == GATEWAY_PORT);
+                let held = Way::ALL.into_iter().flat_map(of);
+                let held = held.filter(|e| e.port == GATEWAY_PORT);
                 let held = held.map(|e| e.address.clone());
                 let all: BTreeSet<_> = gateway.iter().cloned().chain(held).collect();
                 everything(from, name, probe, &all).await

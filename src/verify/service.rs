@@ -170,7 +170,7 @@ impl Verifier<'_> {
         if let Err(error) = read(cluster, service, &mut there).await {
             there.problem = Some(causes::line(&error));
         }
-        let seen = self.observed.clusters.get(name);
+        let seen = self.seen(name);
         let pods = seen.map(|s| &s.istiod.pods);
         let namespace = self.mesh.istio.namespace.as_str();
         let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

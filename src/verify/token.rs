@@ -34,8 +34,8 @@ impl Verifier<'_> {
 
     async fn who(&self, cluster: &Cluster, token: &Token) -> Result<(), cluster::Error> {
         let token = connect::fixed(token.clone());
-        let (name, server, ca) = (cluster.name(), cluster.server(), cluster.ca());
-        let with_it = connect::from_parts(name, server, ca, None, token, self.connect)?;
+        let (server, ca) = (cluster.server(), cluster.ca());
+        let with_it = connect::shown_at(cluster, server, ca, token, self.connect)?;
         with_it.version().await.map(drop)
     }
 }

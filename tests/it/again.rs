@@ -103,6 +103,38 @@ fn a_join_looks_before_and_under_the_leases_and_not_again_after() {
     }
 }
 
+/// What a join of so many asks of each member, at most: reviews, forwards, reads, writes.
+fn most(members: u64) -> [u64; 4] {
+    let peers = members - 1;
+    // Of a peer: which rules hold for its account, in two namespaces; lines to a probe, shared by all questions; and what
+    // is written for it, with what that takes.
+    [
+        1 + 2 * peers,
+        8 + 3 * peers,
+        130 + 8 * peers,
+        72 + 8 * peers,
+    ]
+}
+
+#[test]
+fn what_a_join_asks_of_a_member_grows_by_little_with_each_peer() {
+    let world = World::joined(4);
+    for name in ["eks-1", "eks-2", "eks-3", "eks-4"] {
+        let asked = world.api(name).counters().of_agent("meshlink/");
+        let counts = [
+            asked.reviews(),
+            asked.forwards(),
+            asked.reads(),
+            asked.writes(),
+        ];
+        let within = counts
+            .iter()
+            .zip(most(4))
+            .all(|(asked, most)| *asked <= most);
+        assert!(within, "{name}: {counts:?}, not {:?}: {asked:?}", most(4));
+    }
+}
+
 #[test]
 fn a_third_joins_two_and_nobody_signs_with_another_key() {
     let world = World::new(3);

@@ -132,7 +132,7 @@ impl Cluster {
         }
         tasks.spawn(drive(cluster.clone(), workloads::Workloads::default()));
         tasks.spawn(drive(cluster.clone(), kubelet::Kubelet::default()));
-        tasks.spawn(drive(cluster.clone(), endpoints::Endpoints));
+        tasks.spawn(drive(cluster.clone(), endpoints::Endpoints::default()));
         tasks.spawn(drive(cluster.clone(), balancer::Balancers::default()));
         tasks.spawn(drive(cluster.clone(), inject::Keeper));
         cluster

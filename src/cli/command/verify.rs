@@ -93,9 +93,7 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report, Timest
     let link = &session.link;
     let reading = link.read().await?;
     let mut verdict = link.judge(&reading).await;
-    for proof in report.proofs.values() {
-        verdict.take(proof.clone());
-    }
+    verdict.take(report.proofs.values().cloned());
     if let Some(service) = &args.service {
         let (seen, checks) = link.verifier(&reading).service(service).await;
         verdict.checks.extend(checks);

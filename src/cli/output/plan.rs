@@ -209,6 +209,7 @@ mod tests {
                 ),
             ],
             notes: vec!["eks-2 has no injected pods".to_owned().into()],
+            ..Plan::default()
         }
     }
 

@@ -11,15 +11,38 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, Created, Error, Failure, Kind, Ref},
+    name::ClusterName,
     owner::Owner,
 };
 
 /// Whoever writes the same Secrets beside this run is met with this often: it may fill a whole one first.
 const TRIES: usize = 2 * SHARD;
 
-/// The packed Secrets of one cluster as they were last seen; one at a time writes them.
+/// The packed Secrets of one cluster as they were last seen. One at a time writes them, and takes along what others wait
+/// to write.
 #[derive(Debug, Default)]
-pub(crate) struct Shards(Mutex<Option<Seen>>);
+pub(crate) struct Shards {
+    seen: Mutex<Option<Seen>>,
+    waiting: std::sync::Mutex<BTreeMap<ClusterName, Link>>,
+    written: std::sync::Mutex<BTreeMap<ClusterName, Ref>>,
+}
+
+/// An entry that waits; no more if whoever wants it written has gone.
+struct Waiting<'a>(&'a Shards, &'a ClusterName);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        of(&self.0.waiting).remove(self.1);
+        of(&self.0.written).remove(self.1);
+    }
+}
+
+/// What a mutex holds; nothing that holds one here can panic.
+fn of<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 /// Where an entry was put.
 #[derive(Debug)]
@@ -47,7 +70,12 @@ impl Shards {
         owner: &Owner,
         link: &Link,
     ) -> Result<Packed, Error> {
-        let mut seen = self.0.lock().await;
+        of(&self.waiting).insert(link.cluster.clone(), link.clone());
+        let _waiting = Waiting(self, &link.cluster);
+        let mut seen = self.seen.lock().await;
+        if let Some(place) = of(&self.written).remove(&link.cluster) {
+            return Ok(Packed::In(place));
+        }
         let mut tries = 1;
         loop {
             let mut placed = match seen.take() {
@@ -56,6 +84,7 @@ impl Shards {
             };
             let number = shard_for(link, &placed);
             let place = packed_name(number);
+            let together = self.together(link, number, &placed);
             let written = match placed.get(&number) {
                 Some(Shard {
                     whose: Some(whose), ..
@@ -66,7 +95,12 @@ impl Shards {
                     });
                 }
                 Some(shard) => {
-                    let mut patch = packed_patch(&link.cluster, Some(link));
+                    let mut patch = json!({"data": {}});
+                    for link in &together {
+                        let one = packed_patch(&link.cluster, Some(link));
+                        patch["data"][link.cluster.as_str()] =
+                            one["data"][link.cluster.as_str()].clone();
+                    }
                     patch["metadata"]["resourceVersion"] = json!(shard.version);
                     cluster
                         .merge(&place, &patch)
@@ -74,7 +108,7 @@ impl Shards {
                         .map(|done| Some(done.object))
                 }
                 None => {
-                    let secret = packed_secret(number, std::slice::from_ref(link));
+                    let secret = packed_secret(number, &together);
                     let made = cluster.create(&owner.stamped(&secret, None)).await;
                     made.map(|done| match done {
                         Created::Created(object) => Some(object),
@@ -86,12 +120,35 @@ impl Shards {
                 Ok(Some(object)) => {
                     placed.insert(number, Shard::of(&object, owner));
                     *seen = Some(placed);
+                    let others = together.into_iter().filter(|l| l.cluster != link.cluster);
+                    let others = others.map(|other| (other.cluster, place.clone()));
+                    of(&self.written).extend(others);
                     return Ok(Packed::In(place));
                 }
                 Err(error) if tries == TRIES || !is_other_by_now(&error) => return Err(error),
                 _ => tries += 1,
             }
         }
+    }
+}
+
+impl Shards {
+    /// This entry, and those that wait and have room beside it in the same Secret.
+    fn together(&self, link: &Link, number: usize, placed: &Seen) -> Vec<Link> {
+        let (mut all, mut placed) = (vec![link.clone()], placed.clone());
+        placed.entry(number).or_default().add(link);
+        let written = of(&self.written);
+        let waiting = of(&self.waiting);
+        let waiting = waiting.values();
+        for other in
+            waiting.filter(|l| l.cluster != link.cluster && !written.contains_key(&l.cluster))
+        {
+            if shard_for(other, &placed) == number {
+                placed.entry(number).or_default().add(other);
+                all.push(other.clone());
+            }
+        }
+        all
     }
 }
 

@@ -155,6 +155,12 @@ impl Shard {
         }
     }
 
+    /// An entry that is to be put in.
+    pub(super) fn add(&mut self, link: &Link) {
+        let bytes = link.kubeconfig().len();
+        self.entries.insert(link.cluster.to_string(), bytes);
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         let held: usize = self.entries.values().sum();
         self.entries.is_empty() || (self.entries.len() < SHARD && held + bytes <= BYTES)

@@ -3,8 +3,11 @@
 //! istiod keeps dead endpoints for ever when a remote secret failed at first and was mended later,
 //! so nothing may be written that has not worked.
 
+use std::collections::HashSet;
+
 use crate::cluster::{
-    Access, ConnectOptions, Error, Failure, Kind, Ref, Token, Transport, Verb, connect, wire::Call,
+    Access, Cluster, ConnectOptions, Error, Failure, Kind, Ref, Transport, Verb, connect,
+    wire::Call,
 };
 
 use super::Link;
@@ -71,27 +74,46 @@ pub(crate) enum Trial {
     },
 }
 
+/// What the accounts of one member's peers were found to be allowed, for those that come after them.
+#[derive(Debug, Default)]
+pub(crate) struct Found(tokio::sync::Mutex<HashSet<String>>);
+
 /// What istiod does with a remote secret, from here: exactly its server, CA and token.
 pub(crate) async fn try_kubeconfig(
     link: &Link,
     trial: Trial,
     options: &ConnectOptions,
 ) -> Result<(), Refused> {
+    let tls = link.tls_server_name.as_deref();
+    let (token, ca) = (connect::fixed(link.token.clone()), Some(link.ca.as_slice()));
+    let reader = connect::from_parts(&link.cluster, &link.server, ca, tls, token, options);
+    tried(link, trial, reader, &Found::default()).await
+}
+
+/// The same for one of many peers of a member.
+pub(crate) async fn try_kubeconfig_at(
+    member: &Cluster,
+    link: &Link,
+    trial: Trial,
+    options: &ConnectOptions,
+    found: &Found,
+) -> Result<(), Refused> {
+    let (token, ca) = (connect::fixed(link.token.clone()), Some(link.ca.as_slice()));
+    let reader = connect::shown_at(member, &link.server, ca, token, options);
+    tried(link, trial, reader, found).await
+}
+
+async fn tried(
+    link: &Link,
+    trial: Trial,
+    reader: Result<Cluster, Error>,
+    found: &Found,
+) -> Result<(), Refused> {
     let other = |source| Refused::Other {
         server: link.server.clone(),
         source: Box::new(source),
     };
-    let token: Token = link.token.clone();
-    let tls = link.tls_server_name.as_deref();
-    let cluster = connect::from_parts(
-        &link.cluster,
-        &link.server,
-        Some(&link.ca),
-        tls,
-        connect::fixed(token),
-        options,
-    )
-    .map_err(other)?;
+    let cluster = reader.map_err(other)?;
     let one = Call {
         query: &[("limit", "1")],
         ..Call::get("/api/v1/namespaces")
@@ -106,15 +128,45 @@ pub(crate) async fn try_kubeconfig(
     let Trial::Reads { secrets } = trial else {
         return Ok(());
     };
-    let missing = cluster
-        .review(&wanted(secrets))
-        .await
-        .map_err(|error| sort(link, error))?;
+    let missing = found.missing(&cluster, &wanted(secrets)).await;
+    let missing = missing.map_err(|error| sort(link, error))?;
     if missing.is_empty() {
         Ok(())
     } else {
         Err(Refused::Forbidden { missing })
     }
+}
+
+impl Found {
+    /// The rights that an account lacks. The rules that hold for it are asked for at once. Where the API server does not
+    /// say that these are all, each right is asked for by itself, of one account of those for which the same rules hold.
+    async fn missing(&self, reader: &Cluster, wanted: &[Access]) -> Result<Vec<Access>, Error> {
+        let rules = match reader.rules(wanted).await {
+            Ok(rules) => rules,
+            // Whoever may not ask for rules may ask for rights.
+            Err(error) if is_forbidden(&error) => return reader.review(wanted).await,
+            Err(error) => return Err(error),
+        };
+        if rules.cover(wanted) {
+            if rules.whole {
+                return Ok(vec![]);
+            }
+            let mut known = self.0.lock().await;
+            if known.contains(&rules.said) {
+                return Ok(vec![]);
+            }
+            let missing = reader.review(wanted).await?;
+            if missing.is_empty() {
+                known.insert(rules.said);
+            }
+            return Ok(missing);
+        }
+        reader.review(wanted).await
+    }
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    error.failure().and_then(Failure::code) == Some(403)
 }
 
 fn sort(link: &Link, error: Error) -> Refused {
@@ -166,8 +218,8 @@ pub(crate) async fn open_kubeconfig(
     let (name, server) = (&link.cluster, &link.server);
     let cluster = connect::from_parts(name, server, Some(&link.ca), tls, token, options);
     let cluster = cluster.map_err(|error| sort(link, error))?;
-    let rules = cluster.rules(super::ISTIO_SYSTEM).await;
-    let rules = rules.map_err(|error| sort(link, error))?;
+    let rules = cluster.rules_in(super::ISTIO_SYSTEM).await;
+    let (rules, _) = rules.map_err(|error| sort(link, error))?;
     let kube_system = Ref::cluster(&Kind::NAMESPACE, "kube-system");
     // Who may not see it lacks a right, which the rules tell.
     let found = cluster.find(&kube_system).await.ok().flatten();

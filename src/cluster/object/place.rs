@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::super::{Cluster, Error, Kind, Ref, Verb, kind::Place, wire::Call};
-use super::lock;
+use super::{
+    super::{Cluster, Error, Kind, Ref, Verb, kind::Place, wire::Call},
+    lock,
+};
 
 impl Cluster {
     /// The path of an object; `None` where its kind is not served.

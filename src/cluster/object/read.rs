@@ -20,10 +20,7 @@ impl Cluster {
             return Ok(None);
         };
         match self.call(Call::get(&path)).await {
-            Ok((_, object)) if object["metadata"]["name"] == r.name.as_str() => {
-                self.note(r, &object);
-                Ok(Some(object))
-            }
+            Ok((_, object)) if object["metadata"]["name"] == r.name.as_str() => Ok(Some(object)),
             Ok(_) => {
                 let why = Failure::Answer("it is not the object that was asked for".into());
                 Err(self.failed(Verb::Read, r, why))
@@ -47,9 +44,6 @@ impl Cluster {
             // Items of a typed list carry no type of their own.
             item["apiVersion"] = json!(kind.api_version);
             item["kind"] = json!(kind.kind);
-            if let Some(r) = Ref::of(item) {
-                self.note(&r, item);
-            }
         }
         Ok(items)
     }

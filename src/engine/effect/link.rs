@@ -35,14 +35,14 @@ impl StepContext<'_> {
             gateway.namespace.as_str(),
             gateway.name.as_str(),
         );
-        let addresses = wait::until(
-            there,
-            &service,
-            self.deadline,
-            wait::service_has_address,
-            self.say,
-        )
-        .await?;
+        let known = &self.run.readings.addresses;
+        let has_address = wait::service_has_address;
+        let addresses = async {
+            let found = wait::until(there, &service, self.deadline, has_address, self.say);
+            let found = found.await?;
+            Ok(found.iter().map(|a| a.as_str().to_owned()).collect())
+        };
+        let addresses: Vec<String> = known.of(to, addresses).await?;
         let mut evidence = vec![];
         for address in &addresses {
             let host = address.as_str();
@@ -59,7 +59,11 @@ impl StepContext<'_> {
 
     /// What a sidecar would meet there. No more than evidence here: the proof goes the whole way.
     async fn greeted(&self, probe: &Probe, home: &Cluster, host: &str) -> Vec<String> {
-        let greet = probe.greet(home, host, GATEWAY_PORT, &self.run.resolver);
+        let there = self.asker(home.name()).await;
+        let there = there.map(|probe| probe.is_some());
+        let there = there.map_err(|error| error.to_string());
+        let at = (host, GATEWAY_PORT);
+        let greet = probe.greet_at(home.name(), there, at, &self.run.resolver);
         match tokio::time::timeout(GREETING, greet).await {
             Ok(Ok(greetings)) => greetings.iter().map(ToString::to_string).collect(),
             Ok(Err(only)) => vec![only.to_string()],

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::try_join_all};
+use futures::FutureExt;
 use serde_json::json;
 
 use super::{Evidence, StepContext, seen};
@@ -15,7 +15,7 @@ use crate::{
     cluster::{Cluster, Delete, Kind, Recover, Ref, wait},
     engine::{Error, readings::Reading},
     name::ClusterName,
-    observe::{Lens, Observed, RECORD, Record, Tokens, proof_digest},
+    observe::{Lens, RECORD, Record, Seen, proof_digest},
     probe::{self, Probe},
     spec::GATEWAY_PORT,
     verify::{Check, Depth, Outcome, Verdict, Verifier},
@@ -24,6 +24,8 @@ use crate::{
 
 /// What cannot be watched is asked again this often.
 const AGAIN: Duration = Duration::from_millis(250);
+/// The readings of two members.
+type Two = (Arc<Reading>, Arc<Reading>);
 /// How long a new probe may be unknown to the proxies of a mesh that stands.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -123,7 +125,7 @@ impl StepContext<'_> {
             let kept = of(sight).take();
             let seen = match kept {
                 Some(seen) => seen,
-                None => self.look(&[from, to]).await?,
+                None => self.look(from, to).await?,
             };
             let verdict = self.pair(&seen, from, to).await?;
             if verdict.rests_on_what_was_read() {
@@ -173,34 +175,43 @@ impl StepContext<'_> {
         let Some(probe) = self.asker(name).await? else {
             return Ok(None);
         };
-        let held = probe.held().await?;
-        let first = held.into_iter().find(|e| left.contains(&e.address));
+        let held = match probe.held().await {
+            Ok(held) => held,
+            Err(unasked) => return Ok(Some(causes::line(&*unasked))),
+        };
+        let first = held.all().find(|e| left.contains(&e.address));
         Ok(first.map(|e| {
-            let (address, port) = (e.address, e.port);
+            let (address, port) = (&e.address, e.port);
             format!("the proxy in {name} still holds {address}:{port}, a gateway that left")
         }))
     }
 
     async fn pair(
         &self,
-        (observed, tokens): &(Observed, Tokens),
+        (here, there): &Two,
         from: &ClusterName,
         to: &ClusterName,
     ) -> Result<Verdict, Error> {
         let verifier = Verifier {
             mesh: &self.run.mesh,
             clusters: &self.run.clusters,
-            observed,
-            tokens,
+            observed: [Some(&here.observed), Some(&there.observed)],
+            tokens: &here.tokens,
             resolver: &self.run.resolver,
             connect: &self.run.connect,
             now: self.run.now(),
         };
+        let cluster = self.cluster(from)?;
         let probe = self.asker(from).await.ok().flatten();
         let to = self.run.member(to)?;
-        Ok(verifier
-            .pair(from, to, self.run.depth, probe.as_ref())
-            .await)
+        let none = Seen::default();
+        let seen = here.observed.clusters.get(from).unwrap_or(&none);
+        let replicas = self.run.readings.replicas(from);
+        let ask = async { Arc::new(verifier.replicas(cluster, seen, false).await) };
+        let replicas = replicas.now(ask).await;
+        let (depth, replicas) = (self.run.depth, (*replicas).as_ref());
+        let pair = verifier.pair(from, to, depth, probe.as_ref(), replicas);
+        Ok(pair.await)
     }
 
     /// The probe of a cluster, if one is found to run.
@@ -214,20 +225,18 @@ impl StepContext<'_> {
         Ok(found)
     }
 
-    /// These members alone, as this run has read them: what becomes of the others is no matter of theirs.
-    async fn look(&self, names: &[&ClusterName]) -> Result<(Observed, Tokens), Error> {
-        let (mut observed, mut tokens) = (Observed::default(), Tokens::new());
-        let readings = names.iter().map(|name| self.reading(name));
-        for (name, reading) in names.iter().zip(try_join_all(readings).await?) {
-            observed
-                .clusters
-                .insert((*name).clone(), reading.seen.clone());
-            tokens.insert((*name).clone(), reading.tokens.clone());
-        }
-        Ok((observed, tokens))
+    /// These two alone, as this run has read them: what becomes of the others is no matter of theirs.
+    async fn look(&self, from: &ClusterName, to: &ClusterName) -> Result<Two, Error> {
+        let (here, there) = (self.reading(from, Some(to)), self.reading(to, Some(from)));
+        futures::try_join!(here, there)
     }
 
-    async fn reading(&self, name: &ClusterName) -> Result<Arc<Reading>, Error> {
+    /// A member as it is since it last changed in what has to do with a peer; without one, in anything.
+    async fn reading(
+        &self,
+        name: &ClusterName,
+        peer: Option<&ClusterName>,
+    ) -> Result<Arc<Reading>, Error> {
         let run = self.run;
         let read = async {
             let clusters = BTreeMap::from([(name.clone(), self.cluster(name)?.clone())]);
@@ -236,25 +245,25 @@ impl StepContext<'_> {
             let observed = lens.look().await?;
             let spaces = Ref::cluster(&Kind::NAMESPACE, self.istio());
             let refs = BTreeMap::from([(name.clone(), vec![spaces])]);
-            let mut observed = lens.look_at(observed, &refs).await?;
-            let tokens = lens.tokens(&observed).await.remove(name);
-            Ok(Arc::new(Reading {
-                seen: observed.clusters.remove(name).unwrap_or_default(),
-                tokens: tokens.unwrap_or_default(),
-            }))
+            let observed = lens.look_at(observed, &refs).await?;
+            let tokens = lens.tokens(&observed).await;
+            Ok(Arc::new(Reading { observed, tokens }))
         };
-        run.readings.members.of(name, read).await
+        let moment = run.readings.changed(name, peer);
+        run.readings.members.since(name, moment, read).await
     }
 
     /// What was proved, with a digest of the facts it covers.
     pub(super) async fn record_proof(&self, name: &ClusterName) -> Evidence {
         let run = self.run;
-        let reading = self.reading(name).await?;
+        let reading = self.reading(name, None).await?;
+        let none = Seen::default();
+        let found = reading.observed.clusters.get(name).unwrap_or(&none);
         let record = Record {
             mesh: run.mesh.id.clone(),
             members: run.reaches.clone(),
             layout: run.layout,
-            proof: proof_digest(&run.mesh, name, &reading.seen),
+            proof: proof_digest(&run.mesh, name, found),
             proved_at: run.now(),
         };
         self.write_record(self.cluster(name)?, &record).await?;

@@ -31,7 +31,17 @@ impl StepContext<'_> {
     pub(super) async fn grant_reader(&self, name: &ClusterName, peer: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let objects = self.run.readers.get(name).and_then(|all| all.get(peer));
-        for object in objects.into_iter().flatten() {
+        let all = objects.into_iter().flatten();
+        let (shared, own): (Vec<_>, Vec<_>) =
+            all.partition(|o| o["metadata"]["labels"][access::PEER_LABEL].is_null());
+        let roles = async {
+            for role in shared {
+                self.write(cluster, role).await?;
+            }
+            Ok(())
+        };
+        self.run.readings.roles.of(name, roles).await?;
+        for object in own {
             self.write(cluster, object).await?;
         }
         match self.is_bound(name, peer) {
@@ -118,7 +128,8 @@ impl StepContext<'_> {
         let (link, until) = self.link(from, to).await?;
         let secrets = readers::reads_secrets(&self.run.mesh);
         let trial = Trial::Reads { secrets };
-        access::try_kubeconfig(&link, trial, &self.run.connect)
+        let (there, found) = (self.cluster(from)?, self.run.readings.found(from));
+        access::try_kubeconfig_at(there, &link, trial, &self.run.connect, &found)
             .await
             .map_err(|source| Error::Untrusted {
                 from: from.clone(),
@@ -213,11 +224,15 @@ impl StepContext<'_> {
 
     /// The authorities that the API server of a cluster is to be known by.
     async fn authorities(&self, cluster: &Cluster) -> Result<Vec<u8>, Error> {
-        let map = Ref::namespaced(&Kind::CONFIG_MAP, ISTIO_SYSTEM, access::ROOT_CA);
-        let map = cluster.find(&map).await?;
-        let bundles = map.as_ref().map(root_ca).into_iter().chain(cluster.ca());
-        let anchors = pki::anchors(bundles, self.run.now());
-        Ok(pki::pem_of(&anchors).into_bytes())
+        let read = async {
+            let map = Ref::namespaced(&Kind::CONFIG_MAP, ISTIO_SYSTEM, access::ROOT_CA);
+            let map = cluster.find(&map).await?;
+            let bundles = map.as_ref().map(root_ca).into_iter().chain(cluster.ca());
+            let anchors = pki::anchors(bundles, self.run.now());
+            Ok(pki::pem_of(&anchors).into_bytes())
+        };
+        let known = &self.run.readings.authorities;
+        known.of(cluster.name(), read).await
     }
 
     /// Until no replica says anything but synced of a peer whose remote secret has changed, and goes on saying so.

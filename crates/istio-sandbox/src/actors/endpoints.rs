@@ -6,12 +6,38 @@ use serde_json::{Value, json};
 
 use super::{Actor, Cluster, Read};
 
+const SLICES: &str = "endpointslices.discovery.k8s.io";
+
 /// The endpoint-slice controller.
-pub(crate) struct Endpoints;
+#[derive(Default)]
+pub(crate) struct Endpoints {
+    /// What was there when everything was last found to be as it should be.
+    settled: Vec<Arc<Value>>,
+}
 
 impl Actor for Endpoints {
     async fn step(&mut self, cluster: &Arc<Cluster>) -> Option<Duration> {
+        let kinds = ["services", "pods", "nodes", SLICES];
+        let there = kinds
+            .into_iter()
+            .flat_map(|k| cluster.objects.list(k, None));
+        let there: Vec<_> = there.collect();
+        let mut pairs = there.iter().zip(&self.settled);
+        if there.len() == self.settled.len() && pairs.all(|(a, b)| Arc::ptr_eq(a, b)) {
+            return None;
+        }
+        if self.keep(cluster).await {
+            self.settled = there;
+        }
+        None
+    }
+}
+
+impl Endpoints {
+    /// Whether nothing was left to be written.
+    async fn keep(&self, cluster: &Arc<Cluster>) -> bool {
         let objects = cluster.objects.as_manager("kube-controller-manager");
+        let mut settled = true;
         for service in objects.list("services", None) {
             if service.deleting()
                 || service["spec"]["selector"]
@@ -21,34 +47,26 @@ impl Actor for Endpoints {
                 continue;
             }
             let wanted = slice(cluster, &service);
-            let old = objects.get(
-                "endpointslices.discovery.k8s.io",
-                service.ns(),
-                wanted.name(),
-            );
+            let old = objects.get(SLICES, service.ns(), wanted.name());
+            let before = std::mem::replace(&mut settled, false);
             let _ = match old {
-                None => objects
-                    .create("endpointslices.discovery.k8s.io", &wanted)
-                    .await
-                    .map(drop),
+                None => objects.create(SLICES, &wanted).await.map(drop),
                 Some(old)
                     if old["endpoints"] == wanted["endpoints"]
                         && old["ports"] == wanted["ports"] =>
                 {
+                    settled = before;
                     Ok(())
                 }
                 Some(old) => {
                     let mut new = (*old).clone();
                     new["endpoints"] = wanted["endpoints"].clone();
                     new["ports"] = wanted["ports"].clone();
-                    objects
-                        .replace("endpointslices.discovery.k8s.io", &new)
-                        .await
-                        .map(drop)
+                    objects.replace(SLICES, &new).await.map(drop)
                 }
             };
         }
-        None
+        settled
     }
 }
 

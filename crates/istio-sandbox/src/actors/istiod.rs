@@ -22,7 +22,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{authority::Reload, remote::Remote, view::Snapshot};
+use self::{
+    authority::Reload,
+    remote::Remote,
+    view::{Snapshot, Viewer},
+};
 pub(crate) use self::{
     authority::{Authority, Der, Leaf, certificates, verifies},
     debug::page as debug_page,
@@ -185,6 +189,8 @@ pub(crate) fn start(cluster: &Arc<Cluster>, pod: &Value) -> Result<Arc<Istiod>, 
         istiod: Arc::downgrade(&istiod),
         clock: Clock::default(),
         names: HashMap::new(),
+        viewer: Viewer::default(),
+        secrets: Default::default(),
         mounted,
     };
     let task = AbortOnDropHandle::new(tokio::spawn(drive(cluster.clone(), run)));
@@ -248,6 +254,9 @@ struct Run {
     clock: Clock,
     /// Gateway names as last resolved.
     names: HashMap<String, Vec<Ipv4Addr>>,
+    viewer: Viewer,
+    /// The remote secrets as they were last read, and what they hold.
+    secrets: (Vec<Arc<Value>>, Entries),
     mounted: Mounted,
 }
 
@@ -345,7 +354,13 @@ impl Run {
     }
 
     fn read_secrets(&mut self, cluster: &Arc<Cluster>, istiod: &Istiod) {
-        let entries = entries(cluster, istiod);
+        let found = cluster.objects.list("secrets", Some(&istiod.namespace));
+        let (before, entries) = &mut self.secrets;
+        let mut pairs = found.iter().zip(before.iter());
+        if found.len() != before.len() || !pairs.all(|(a, b)| Arc::ptr_eq(a, b)) {
+            *entries = read(&found, istiod);
+            *before = found;
+        }
         let mut state = istiod.state();
         let gone: Vec<String> = state
             .peers
@@ -357,8 +372,8 @@ impl Run {
             forget(&mut state, &id, &istiod.log);
             lose_others(&mut state, istiod, &id);
         }
-        for (id, (secret, config)) in entries {
-            take(&mut state, cluster, istiod, id, secret, &config);
+        for (id, (secret, config)) in &*entries {
+            take(&mut state, cluster, istiod, id, secret, config);
         }
         for (id, peer) in &mut state.peers {
             settle(id, peer, &istiod.log, cluster.timeline.remote_timeout);
@@ -379,7 +394,7 @@ impl Run {
         }
         let (clock, names) = (&mut self.clock, &mut self.names);
         let mut resolve = |host: &str| resolve(cluster, clock, names, host);
-        let mut view = View::of(&sources, &istiod.namespace, &mut resolve);
+        let mut view = self.viewer.view(sources, &istiod.namespace, &mut resolve);
         let authority = istiod.authority();
         view.roots.clone_from(&authority.roots);
         view.roots_pem.clone_from(&authority.roots_pem);
@@ -394,12 +409,17 @@ impl Run {
     }
 }
 
-type Entries = BTreeMap<String, (String, Vec<u8>)>;
+type Entries = BTreeMap<String, (String, Config)>;
+
+/// A kubeconfig, and the hash of it.
+struct Config {
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+}
 
 /// Every cluster the remote secrets name, the first Secret winning.
-fn entries(cluster: &Cluster, istiod: &Istiod) -> Entries {
+fn read(secrets: &[Arc<Value>], istiod: &Istiod) -> Entries {
     let mut all = Entries::new();
-    let secrets = cluster.objects.list("secrets", Some(&istiod.namespace));
     for secret in secrets
         .iter()
         .filter(|s| s.label("istio/multiCluster") == Some("true") && !s.deleting())
@@ -418,7 +438,11 @@ fn entries(cluster: &Cluster, istiod: &Istiod) -> Entries {
                     "error cluster {id} of {place} has already been registered by {other}"
                 ));
             } else {
-                all.insert(id.clone(), (place.clone(), bytes));
+                let config = Config {
+                    digest: Sha256::digest(&bytes).into(),
+                    bytes,
+                };
+                all.insert(id.clone(), (place.clone(), config));
             }
         }
     }
@@ -430,15 +454,16 @@ fn take(
     state: &mut State,
     cluster: &Arc<Cluster>,
     istiod: &Istiod,
-    id: String,
-    secret: String,
-    config: &[u8],
+    id: &str,
+    secret: &str,
+    config: &Config,
 ) {
-    let digest: [u8; 32] = Sha256::digest(config).into();
-    if state.peers.get(&id).is_some_and(|p| p.digest == digest) {
+    let digest = config.digest;
+    if state.peers.get(id).is_some_and(|p| p.digest == digest) {
         return;
     }
-    let kubeconfig = match remote::kubeconfig(&String::from_utf8_lossy(config)) {
+    let (id, secret) = (id.to_owned(), secret.to_owned());
+    let kubeconfig = match remote::kubeconfig(&String::from_utf8_lossy(&config.bytes)) {
         Ok(kubeconfig) => kubeconfig,
         Err(why) => {
             istiod

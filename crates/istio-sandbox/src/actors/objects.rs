@@ -174,23 +174,32 @@ pub(crate) trait Read {
     fn matches(&self, selector: &Value) -> bool;
 }
 
+/// As `Value::pointer`, which makes texts of every part: actors ask a hundred thousand times in a join.
+fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    let mut parts = pointer.split('/').skip(1);
+    parts.try_fold(value, |value, part| match value {
+        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        value => value.get(part),
+    })
+}
+
 impl Read for Value {
     fn text(&self, pointer: &str) -> &str {
-        self.pointer(pointer)
+        at(self, pointer)
             .and_then(Value::as_str)
             .unwrap_or_default()
     }
 
     fn name(&self) -> &str {
-        self.text("/metadata/name")
+        self["metadata"]["name"].as_str().unwrap_or_default()
     }
 
     fn ns(&self) -> &str {
-        self.text("/metadata/namespace")
+        self["metadata"]["namespace"].as_str().unwrap_or_default()
     }
 
     fn uid(&self) -> &str {
-        self.text("/metadata/uid")
+        self["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
     fn label(&self, key: &str) -> Option<&str> {
@@ -202,7 +211,7 @@ impl Read for Value {
     }
 
     fn items(&self, pointer: &str) -> &[Value] {
-        self.pointer(pointer)
+        at(self, pointer)
             .and_then(Value::as_array)
             .map_or(&[], Vec::as_slice)
     }

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
@@ -32,6 +33,8 @@ pub struct Event {
     pub object: Arc<Value>,
     /// The object before it.
     pub before: Option<Arc<Value>>,
+    /// The object as JSON: many watch the same.
+    pub(crate) text: OnceLock<Bytes>,
 }
 
 /// Changes kept for watches that come back with an old resource version.
@@ -159,6 +162,7 @@ impl Objects {
             change,
             object,
             before,
+            text: OnceLock::new(),
         });
         self.log.push_back(event.clone());
         while self.log.len() > LOG {

@@ -84,7 +84,7 @@ impl Watcher {
     /// Tells what is there now before what happens next.
     fn begin(&mut self, state: &State, mark_end: bool) {
         for object in state.selected(&self.kind, &self.namespace, &self.selector) {
-            self.tell("ADDED", &object, (state.clock)());
+            self.tell("ADDED", &object, None, (state.clock)());
         }
         self.at = state.objects.version();
         if mark_end {
@@ -93,17 +93,32 @@ impl Watcher {
         }
     }
 
-    fn tell(&mut self, change: &str, object: &Arc<Value>, now: jiff::Timestamp) {
-        let object = self
+    fn tell(
+        &mut self,
+        change: &str,
+        object: &Arc<Value>,
+        event: Option<&Event>,
+        now: jiff::Timestamp,
+    ) {
+        let shown = self
             .shape
             .one(&self.kind, &in_version(&self.kind, object), now);
-        self.push(change, &object);
+        match event.filter(|_| Arc::ptr_eq(&shown, object)) {
+            Some(event) => {
+                let text = || serde_json::to_vec(&*shown).unwrap_or_default().into();
+                self.write(change, event.text.get_or_init(text));
+            }
+            None => self.push(change, &shown),
+        }
     }
 
     fn push(&mut self, change: &str, object: &Value) {
-        let Ok(body) = serde_json::to_vec(object) else {
-            return;
-        };
+        if let Ok(body) = serde_json::to_vec(object) {
+            self.write(change, &body);
+        }
+    }
+
+    fn write(&mut self, change: &str, body: &[u8]) {
         let mut line = format!("{{\"type\":\"{change}\",\"object\":").into_bytes();
         line.extend(body);
         line.extend(b"}\n");
@@ -164,7 +179,7 @@ impl Watcher {
             (true, false) => "DELETED",
             (false, false) => return,
         };
-        self.tell(change, &event.object, now);
+        self.tell(change, &event.object, Some(event), now);
     }
 
     fn run(self) -> impl Stream<Item = Result<Bytes, BoxError>> {

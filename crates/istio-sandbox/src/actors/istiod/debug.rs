@@ -64,7 +64,7 @@ fn syncs(cluster: &Cluster, istiod: &Istiod) -> Value {
 
 fn shards(view: &View) -> Value {
     let mut services = json!({});
-    for ((namespace, service, port), endpoints) in &view.endpoints {
+    for ((namespace, service, port), endpoints) in &*view.endpoints {
         let host = format!("{service}.{namespace}.svc.cluster.local");
         for e in endpoints {
             let shard =

@@ -1,7 +1,7 @@
 //! What one istiod knows of its mesh: services, endpoints and gateways of every cluster it reads.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -52,10 +52,10 @@ pub(crate) type ServicePort = (String, String, u16);
 /// Everything an istiod tells its proxies.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct View {
-    pub(crate) endpoints: BTreeMap<ServicePort, BTreeSet<Endpoint>>,
+    pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) gateways: BTreeSet<Gateway>,
     /// Services without an address: a sidecar leaves those to DNS, a gateway does not.
-    pub(crate) headless: BTreeSet<(String, String)>,
+    pub(crate) headless: Arc<BTreeSet<(String, String)>>,
     /// The trust bundle.
     pub(crate) roots: BTreeSet<Der>,
     pub(crate) roots_pem: String,
@@ -65,32 +65,104 @@ pub(crate) struct View {
     pub(crate) network: String,
 }
 
-impl View {
+/// The endpoints of every service port.
+pub(crate) type Endpoints = BTreeMap<ServicePort, BTreeSet<Endpoint>>;
+
+/// What one cluster adds to the view.
+#[derive(Debug, Default)]
+struct Part {
+    network: String,
+    endpoints: Endpoints,
+    headless: BTreeSet<(String, String)>,
+    /// The Services that stand for a gateway to a network.
+    gateways: Vec<Arc<Value>>,
+}
+
+/// Puts views together. What one cluster adds is worked out when something in that cluster has changed, so that the
+/// work in a mesh of many grows with what changes.
+#[derive(Debug, Default)]
+pub(super) struct Viewer {
+    parts: BTreeMap<String, (Snapshot, Arc<Part>)>,
+    /// The parts that the last view was made of, and what it had of them.
+    made: Vec<Arc<Part>>,
+    endpoints: Arc<Endpoints>,
+    headless: Arc<BTreeSet<(String, String)>>,
+}
+
+impl Viewer {
     /// Puts the clusters together. `resolve` gives the addresses of a host name, as far as known.
-    pub(crate) fn of(
-        clusters: &[(String, Snapshot)],
+    pub(super) fn view(
+        &mut self,
+        clusters: Vec<(String, Snapshot)>,
         system: &str,
         resolve: &mut dyn FnMut(&str) -> Vec<Ipv4Addr>,
-    ) -> Self {
-        let mut view = Self::default();
-        for (n, (id, snapshot)) in clusters.iter().enumerate() {
-            let network = network_of(snapshot, system);
-            view.add_gateways(id, snapshot, resolve);
-            view.add_endpoints(id, &network, snapshot);
-            if n == 0 {
-                view.network = network;
+    ) -> View {
+        let mut all = vec![];
+        let mut parts = BTreeMap::new();
+        for (id, snapshot) in clusters {
+            let known = self.parts.remove(&id);
+            let part = match known.filter(|(before, _)| before.is_same(&snapshot)) {
+                Some((_, part)) => part,
+                None => Arc::new(Part::of(&id, &snapshot, system)),
+            };
+            all.push((id.clone(), part.clone()));
+            parts.insert(id, (snapshot, part));
+        }
+        self.parts = parts;
+        let same = self.made.len() == all.len()
+            && self
+                .made
+                .iter()
+                .zip(&all)
+                .all(|(a, (_, b))| Arc::ptr_eq(a, b));
+        if !same {
+            let (mut endpoints, mut headless) = (Endpoints::new(), BTreeSet::new());
+            for (_, part) in &all {
+                for (port, more) in &part.endpoints {
+                    let known: &mut BTreeSet<_> = endpoints.entry(port.clone()).or_default();
+                    known.extend(more.iter().cloned());
+                }
+                headless.extend(part.headless.iter().cloned());
             }
+            (self.endpoints, self.headless) = (Arc::new(endpoints), Arc::new(headless));
+            self.made = all.iter().map(|(_, part)| part.clone()).collect();
+        }
+        let mut view = View {
+            endpoints: self.endpoints.clone(),
+            headless: self.headless.clone(),
+            ..View::default()
+        };
+        for (id, part) in &all {
+            view.add_gateways(id, &part.gateways, resolve);
+        }
+        if let Some((_, first)) = all.first() {
+            view.network.clone_from(&first.network);
         }
         view
     }
+}
 
+impl Snapshot {
+    /// Whether it holds the very objects that another one does.
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |a: &[Arc<Value>], b: &[Arc<Value>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        same(&self.namespaces, &other.namespaces)
+            && same(&self.services, &other.services)
+            && same(&self.pods, &other.pods)
+            && same(&self.slices, &other.slices)
+    }
+}
+
+impl View {
     fn add_gateways(
         &mut self,
         id: &str,
-        snapshot: &Snapshot,
+        services: &[Arc<Value>],
         resolve: &mut dyn FnMut(&str) -> Vec<Ipv4Addr>,
     ) {
-        for service in &snapshot.services {
+        for service in services {
             let Some(network) = service.label(NETWORK) else {
                 continue;
             };
@@ -123,6 +195,23 @@ impl View {
             }
         }
     }
+}
+
+impl Part {
+    fn of(id: &str, snapshot: &Snapshot, system: &str) -> Self {
+        let network = network_of(snapshot, system);
+        let services = snapshot.services.iter();
+        let mut part = Self {
+            gateways: services
+                .filter(|s| s.label(NETWORK).is_some())
+                .cloned()
+                .collect(),
+            ..Self::default()
+        };
+        part.add_endpoints(id, &network, snapshot);
+        part.network = network;
+        part
+    }
 
     fn add_endpoints(&mut self, id: &str, network: &str, snapshot: &Snapshot) {
         let pods: BTreeMap<&str, &Arc<Value>> =
@@ -141,15 +230,15 @@ impl View {
                 self.endpoints.entry(key).or_default();
             }
         }
+        let services = snapshot.services.iter().map(|s| ((s.ns(), s.name()), s));
+        let services: HashMap<_, _> = services.collect();
         for slice in &snapshot.slices {
             let Some(service) = slice.label("kubernetes.io/service-name") else {
                 continue;
             };
-            let found = snapshot
-                .services
-                .iter()
-                .find(|s| s.ns() == slice.ns() && s.name() == service);
-            let Some(found) = found else { continue };
+            let Some(found) = services.get(&(slice.ns(), service)) else {
+                continue;
+            };
             for (port, target) in ports(found, slice) {
                 let key = (slice.ns().to_owned(), service.to_owned(), port);
                 let ready = slice
