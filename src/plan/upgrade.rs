@@ -90,8 +90,8 @@ pub(crate) fn refusals(mesh: &Mesh, observed: &Observed, upgrade: &Upgrade) -> V
 
 /// Why it must not be installed, if it does not survive what a join and a renewal do.
 fn known_bad(mesh: &Mesh, to: &Version) -> Option<Refusal> {
-    let faults = mesh.istio.known.faults(to);
-    let fault = faults.filter(|f| f.effect == Effect::Restart).next()?;
+    let mut faults = mesh.istio.known.faults(to);
+    let fault = faults.find(|f| f.effect == Effect::Restart)?;
     let default = mesh.istio.known.default().to_string();
     Some(Refusal {
         cluster: None,
