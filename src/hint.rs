@@ -109,14 +109,6 @@ impl Hint {
         Self::about(About::Members { named, others }, ["join"])
     }
 
-    /// The same with a flag.
-    pub(crate) fn flag(mut self, name: &str, value: impl ToString) -> Self {
-        if let Self::Meshlink(command) = &mut self {
-            command.args.extend([name.to_owned(), value.to_string()]);
-        }
-        self
-    }
-
     /// A command of meshlink's own about another mesh, which the words name.
     pub fn other_mesh<W: ToString>(args: impl IntoIterator<Item = W>) -> Self {
         Self::about(About::Other, args)

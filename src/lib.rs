@@ -41,6 +41,7 @@ use helm_engine as chart;
 pub mod cli;
 mod cluster;
 mod digest;
+mod doctor;
 mod ends;
 mod engine;
 mod file;
@@ -86,6 +87,7 @@ pub use plan::{
     renew::{Renew, What as RenewWhat},
     rotate::Rotate,
     step::Step,
+    upgrade::Upgrade,
 };
 pub use report::{Report, RunOutcome, StepReport, StepState};
 pub use verify::{Check, Claim, Outcome, Verdict};

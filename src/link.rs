@@ -10,6 +10,7 @@
 //! | `selection` | which mesh and which members a command means |
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
+//! | `diagnosis` | what is read for the doctor |
 //! | `renewal` | what is read for a renewal, and the table of what ends |
 //! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
@@ -18,6 +19,7 @@
 //! | `admission`, `authorities`, `balancers`, `charts` | what AWS and charts add to all that |
 //! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
+//! | `versions` | which versions of Istio the members' proxies run |
 //! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -43,6 +45,8 @@ mod balancers;
 mod caution;
 mod change;
 pub(crate) mod charts;
+#[cfg(feature = "cli")]
+mod diagnosis;
 mod environment;
 mod failure;
 mod look;
@@ -54,6 +58,8 @@ mod renewal;
 pub(crate) mod rotation;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
+#[cfg(feature = "cli")]
+mod versions;
 #[cfg(feature = "cli")]
 pub(crate) mod within;
 

@@ -3,7 +3,10 @@
 //! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint
 //! stands for it. The plan is made from it alone, so whatever a step depends on is read here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -21,15 +24,15 @@ use crate::{
 
 mod facts;
 mod lens;
-mod proxies;
+pub(crate) mod proxies;
 mod replicas;
 mod strangers;
 mod unreachable;
 
 pub(crate) use facts::{
-    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, RECORD, REPLACES, REVISION_LABEL, ROOTS, VERSION_LABEL,
-    authorities, cacerts, claim, held, istio_version, keepers, label_digest, published_roots,
-    record, root_ca, succession, throw_aways,
+    CLAIM, DIGEST_LABEL, MADE_LABEL, NEXT, PROJECTED, RECORD, RENEWER, REPLACES, REVISION_LABEL,
+    ROOTS, VERSION_LABEL, authorities, cacerts, claim, held, istio_version, keepers, label_digest,
+    published_roots, record, root_ca, succession, throw_aways,
 };
 pub(crate) use lens::{Lens, Tokens, Unseen};
 #[cfg(test)]
@@ -86,6 +89,8 @@ pub(crate) struct Seen {
     pub rotated: Option<Timestamp>,
     /// The root that takes the place of that one.
     pub succession: Option<Succession>,
+    /// How long kubelets take at most to bring a changed ConfigMap into a pod, as whoever began that has said.
+    pub projected: Option<Duration>,
     /// What meshlink wrote down at the end of a join.
     pub record: Option<Record>,
     /// The Secret `cacerts`.
@@ -108,6 +113,8 @@ pub(crate) struct Seen {
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.
     pub remote_secrets: BTreeMap<String, RemoteSecretSeen>,
+    /// What renews here what it reads its peers with; only looked for where the mesh has such.
+    pub renewer: Option<RenewerSeen>,
     /// A probe is still here.
     pub probe: bool,
     /// What its proxies hold; only looked for where it matters.
@@ -179,6 +186,11 @@ impl Observed {
     pub(crate) fn succession(&self) -> Option<&Succession> {
         let mut all = self.clusters.values();
         all.find_map(|seen| seen.succession.as_ref())
+    }
+
+    /// How long kubelets take at most, as whoever began the change of root has said.
+    pub(crate) fn projected(&self) -> Option<Duration> {
+        self.clusters.values().find_map(|seen| seen.projected)
     }
 
     /// The root of the mesh, as its members say: until the change is over in all of them, the old one.
@@ -428,6 +440,8 @@ pub(crate) struct RemoteSecretSeen {
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
     pub expires: Option<Timestamp>,
+    /// When the Secret was last written.
+    pub written: Option<Timestamp>,
     /// The Secret's UID.
     pub uid: String,
     /// Whose the Secret is, where it is not ours.
@@ -438,7 +452,25 @@ pub(crate) struct RemoteSecretSeen {
     pub problems: Vec<String>,
 }
 
+/// A member's renewer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RenewerSeen {
+    /// The image it runs from.
+    pub image: String,
+    /// When what it runs was last changed, or made.
+    pub written: Option<Timestamp>,
+    /// When a Job of it last came to a good end.
+    pub succeeded: Option<Timestamp>,
+    /// Somebody has told it to wait.
+    pub suspended: bool,
+}
+
 impl RemoteSecretSeen {
+    /// Whether its token ends unless it is renewed.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound.is_some() && self.expires.is_some()
+    }
+
     /// In what the authorities in it are not those by which the API server is known.
     pub(crate) fn other_authorities(&self, known: &[AuthoritySeen]) -> Option<&'static str> {
         let holds =

@@ -26,6 +26,7 @@ mod refresh;
 pub(crate) mod renew;
 pub(crate) mod rotate;
 pub(crate) mod step;
+pub(crate) mod upgrade;
 pub(crate) mod version;
 
 pub(crate) use desire::{Desired, Wanted};

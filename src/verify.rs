@@ -129,6 +129,10 @@ pub struct Verdict {
     pub clusters: Vec<String>,
     /// What was found, claim by claim.
     pub checks: Vec<Check>,
+    /// When each pair was proved, `eks-1/eks-2`, where an earlier run did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub proved_at: BTreeMap<String, jiff::Timestamp>,
     /// What was asked and answered, way by way and address by address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<Asked>,
@@ -307,6 +311,9 @@ impl Verdict {
                 known.insert(check.place(), vec![check]);
             }
             self.traffic.extend(proof.traffic);
+            if let [from, to] = proof.clusters.as_slice() {
+                self.proved_at.remove(&format!("{from}/{to}"));
+            }
         }
         self.checks = known.into_values().flatten().collect();
     }
@@ -336,7 +343,7 @@ impl Verdict {
             clusters,
             checks: checks.into_values().cloned().collect(),
             traffic,
-            service: None,
+            ..Self::default()
         };
         let all = verdict.matrix();
         let whole = !all.is_empty() && all.keys().all(|pair| proved.contains(pair));

@@ -38,7 +38,18 @@ pub(crate) enum Error {
     NoneSound,
 }
 
-/// What a fault means for a change of a remote secret.
+/// What is changed, where a fault shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum About {
+    /// A remote secret, in place.
+    #[default]
+    RemoteSecrets,
+    /// What istiod signs with, or the roots beside it.
+    Cacerts,
+}
+
+/// What a fault means for such a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Effect {
@@ -56,6 +67,7 @@ pub(crate) struct Fault {
     ranges: Vec<(Version, Version)>,
     /// Only while the members run different minor versions.
     mixed: bool,
+    about: About,
     /// What it means.
     pub(crate) effect: Effect,
     text: String,
@@ -79,6 +91,7 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Versions {
     faults: Vec<Fault>,
+    newest: BTreeSet<Version>,
     default: Version,
 }
 
@@ -96,6 +109,8 @@ struct Entry {
     ranges: Vec<(String, String)>,
     #[serde(default)]
     mixed: bool,
+    #[serde(default)]
+    about: About,
     effect: Effect,
     text: String,
     references: Vec<String>,
@@ -126,6 +141,7 @@ impl Versions {
         let default = newest.iter().rev().find(sound).ok_or(Error::NoneSound)?;
         Ok(Self {
             default: default.clone(),
+            newest,
             faults,
         })
     }
@@ -133,6 +149,12 @@ impl Versions {
     /// What a mesh is given that names no version: the newest patch release without a known fault.
     pub(crate) fn default(&self) -> &Version {
         &self.default
+    }
+
+    /// The newest patch release that is known of a minor version.
+    pub(crate) fn newest_of(&self, major: u64, minor: u64) -> Option<&Version> {
+        let mut newest = self.newest.iter().rev();
+        newest.find(|v| (v.major, v.minor) == (major, minor))
     }
 
     /// What is wrong with a version, whatever the other members run.
@@ -157,7 +179,14 @@ impl Versions {
 
     /// Why an istiod of a version must be restarted when a remote secret was changed; none if it need not be.
     pub(crate) fn restarts(&self, version: &Version) -> Option<&Fault> {
-        self.faults(version).find(|f| f.effect == Effect::Restart)
+        self.losses(version, About::RemoteSecrets)
+            .find(|f| f.effect == Effect::Restart)
+    }
+
+    /// What loses requests when something is changed under an istiod of a version.
+    pub(crate) fn losses(&self, version: &Version, about: About) -> impl Iterator<Item = &Fault> {
+        self.faults(version)
+            .filter(move |f| f.about == about && f.effect != Effect::Say)
     }
 
     /// Whether an istiod of this version must be able to read the Secrets of the clusters it knows. Its credentials
@@ -191,6 +220,7 @@ impl Entry {
         Ok(Fault {
             ranges,
             mixed: self.mixed,
+            about: self.about,
             effect: self.effect,
             text: self.text,
             references: self.references,
@@ -278,6 +308,28 @@ mod tests {
         assert!(said(&["1.29.1", "1.31.4"]).contains("59875"));
         assert_eq!(said(&["1.29.1", "1.29.7"]), "");
         assert_eq!(said(&["1.30.8", "1.31.4"]), "");
+    }
+
+    #[test]
+    fn what_loses_requests_is_told_apart_by_what_is_changed() {
+        let known = Versions::known();
+        let losses =
+            |version: &str, about| known.losses(&at(version), about).next().map(|f| f.effect);
+        for (version, want) in [
+            ("1.29.7", Some(Effect::Gap)),
+            ("1.30.2", Some(Effect::Restart)),
+            ("1.30.4", None),
+            ("1.31.0", None),
+        ] {
+            assert_eq!(losses(version, About::RemoteSecrets), want, "{version}");
+            assert_eq!(losses(version, About::Cacerts), None, "{version}");
+        }
+        let table = "newest = [\"1.31.4\"]\n[[fault]]\nranges = [[\"1.30.0\", \"1.31.0\"]]\nabout = \"cacerts\"\n\
+             effect = \"gap\"\ntext = \"x\"\nreferences = [\"istio#1\"]\n";
+        let table = Versions::read(table).unwrap();
+        let found = |about| table.losses(&at("1.30.4"), about).count();
+        assert_eq!((found(About::Cacerts), found(About::RemoteSecrets)), (1, 0));
+        assert_eq!(table.restarts(&at("1.30.4")), None);
     }
 
     #[test]

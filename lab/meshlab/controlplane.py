@@ -59,26 +59,33 @@ def await_api(cluster, seconds=90):
 def get(cluster, path):
     """One GET as the lab itself, made inside the cluster's own network."""
     pki = cluster.pki
-    return run(*proc.in_netns(cluster.netns), "curl", "--silent", "--max-time", "3", "--cacert", pki / "ca.crt",
+    return run(*proc.in_netns(cluster.netns), "curl", "--silent", "--max-time", "3", "--cacert", pki / "server-ca.crt",
                "--cert", pki / "cloud.crt", "--key", pki / "cloud.key", f"https://127.0.0.1:6443{path}")
 
 
 def apply(cluster, path, thing):
     """Server-side apply as the lab itself."""
     pki = cluster.pki
-    answer = run(*proc.in_netns(cluster.netns), "curl", "--silent", "--max-time", "10", "--cacert", pki / "ca.crt",
-                 "--cert", pki / "cloud.crt", "--key", pki / "cloud.key", "-X", "PATCH",
+    answer = run(*proc.in_netns(cluster.netns), "curl", "--silent", "--max-time", "10", "--cacert",
+                 pki / "server-ca.crt", "--cert", pki / "cloud.crt", "--key", pki / "cloud.key", "-X", "PATCH",
                  "-H", "Content-Type: application/apply-patch+yaml", "--data-binary", "@-",
                  f"https://127.0.0.1:6443{path}?fieldManager=lab&force=true", stdin=json.dumps(thing))
     if json.loads(answer)["kind"] == "Status":
         raise LabError(f"{cluster.name}: {json.loads(answer)['message']}")
 
 
+def restart_controllers(cluster, built):
+    """What they know the API server by, and hand on to everybody in the cluster, they read when they start."""
+    for name in ("controller-manager", "scheduler"):
+        proc.kill(cluster.name, name)
+    start_controllers(cluster, built)
+
+
 def start_controllers(cluster, built):
     pki = cluster.pki
     for name, binary, extra in (
         ("controller-manager", "kube-controller-manager",
-         [f"--service-account-private-key-file={pki}/service-accounts.key", f"--root-ca-file={pki}/ca.crt",
+         [f"--service-account-private-key-file={pki}/service-accounts.key", f"--root-ca-file={pki}/server-ca.crt",
           f"--cluster-cidr={config.POD_CIDR}", "--allocate-node-cidrs",
           f"--service-cluster-ip-range={config.SERVICE_CIDR}", "--use-service-account-credentials",
           f"--flex-volume-plugin-dir={cluster.dir}/plugins"]),

@@ -120,3 +120,34 @@ def _add(archive, name, data, mode=0o644):
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(data), mode
     archive.addfile(entry, io.BytesIO(data))
+
+
+def archive(name, program):
+    """An image of one program that is not part of the lab, as `ctr images import` takes it: with the libraries it needs,
+    if it needs any, and nothing else."""
+    files = {f"{name}": program}
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+    files |= {library[1:]: Path(library).resolve() for library in re.findall(r"/\S+", listed)}
+    layer = _layer(files, {})
+    settings = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Entrypoint": [f"/{name}"], "User": "65532:65532"},
+                           "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]}}).encode()
+    kinds = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.config.v1+json")
+    layers, described = (_described(data, kind) for data, kind in zip((layer, settings), kinds))
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [layers]}).encode()
+    index = json.dumps({"schemaVersion": 2, "manifests": [
+        {**_described(manifest, MANIFEST), "annotations": {"io.containerd.image.name": f"{config.IMAGE_HUB}/{name}:here"}}]})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as whole:
+        _add(whole, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        _add(whole, "index.json", index.encode())
+        for data in (layer, settings, manifest):
+            _add(whole, f"blobs/{_digest(data).replace(':', '/')}", data)
+    return buffer.getvalue()
+
+
+def _digest(data):
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _described(data, kind):
+    return {"mediaType": kind, "digest": _digest(data), "size": len(data)}

@@ -36,6 +36,12 @@ def _pull(cluster, ctr, name):
         images.reference(name))
 
 
+def load(cluster, built, archive):
+    """Have an image on the node that no registry serves."""
+    ctr = [built.bin("ctr"), "-a", cluster.dir / "containerd.sock", "-n", "k8s.io"]
+    run(*proc.in_member(cluster.name), *ctr, "images", "import", "--local", archive)
+
+
 def register(cluster, built):
     """Start what needs the API server."""
     d, pki = cluster.dir, cluster.pki
@@ -46,6 +52,13 @@ def register(cluster, built):
            f"--provider-id=aws:///{cluster.zone}/{cluster.instance}")
     _start(cluster, built, "kube-proxy", f"--config={d}/kube-proxy.yaml")
     _start(cluster, built, "coredns", "-conf", d / "Corefile")
+
+
+def restart_clients(cluster, built):
+    """What speaks to the API server on the node, anew: pods and what packets go by stay."""
+    for name in ("kubelet", "kube-proxy", "coredns"):
+        proc.kill(cluster.name, name)
+    register(cluster, built)
 
 
 def await_ready(cluster, get, seconds=90):

@@ -23,11 +23,11 @@ def make(cluster):
     (pki / "openssl.cnf").write_text(_OPENSSL)
     run("openssl", "req", "-x509", *_NEW_KEY, "-config", "openssl.cnf", "-extensions", "authority", "-days", "30",
         "-subj", f"/CN={cluster.name}", "-keyout", "ca.key", "-out", "ca.crt", cwd=pki)
+    know_server_by(cluster, "ca")
     node = f"system:node:{cluster.node_name}"
-    addresses = f"IP:{cluster.wan_ip},IP:{config.NODE_IP},IP:127.0.0.1"
-    api_names = "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
+    addresses = _addresses(cluster)
     certificates = {
-        "apiserver": ("/CN=kube-apiserver", f"{api_names},IP:{config.KUBERNETES_IP},{addresses}"),
+        "apiserver": _server(cluster),
         "apiserver-kubelet": ("/O=system:masters/CN=apiserver-kubelet", None),
         "kubelet": (f"/O=system:nodes/CN={node}", f"DNS:{cluster.node_name},{addresses}"),
         "controller-manager": ("/CN=system:kube-controller-manager", None),
@@ -41,19 +41,56 @@ def make(cluster):
         lambda: run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "service-accounts.key",
                     cwd=pki),
         *(lambda n=name, s=subject, a=names: _issue(pki, n, s, a) for name, (subject, names) in certificates.items()))
-    inside, outside = f"https://{config.NODE_IP}:6443", cluster.server
+    write_kubeconfigs(cluster)
+
+
+def write_kubeconfigs(cluster):
+    """For everything of the cluster that speaks to its API server: by the authorities it is known by now."""
+    pki, inside = cluster.pki, f"https://{config.NODE_IP}:6443"
     for name in ("kubelet", "controller-manager", "scheduler", "proxy", "dns"):
         (pki / f"{name}.kubeconfig").write_text(kubeconfig([(cluster, name, inside)]))
-    (pki / "cloud.kubeconfig").write_text(kubeconfig([(cluster, "cloud", outside)]))
+    (pki / "cloud.kubeconfig").write_text(kubeconfig([(cluster, "cloud", cluster.server)]))
 
 
-def _issue(pki, name, subject, names):
+def know_server_by(cluster, *authorities):
+    """The authorities that the API server is known by: those of clients are others, as on EKS."""
+    pki = cluster.pki
+    bundle = "".join((pki / f"{name}.crt").read_text() for name in authorities)
+    aside = pki / "server-ca.new"
+    aside.write_text(bundle)
+    aside.rename(pki / "server-ca.crt")
+
+
+def make_successor(cluster):
+    """An authority that can take the place of the API server's; nobody knows it yet."""
+    run("openssl", "req", "-x509", *_NEW_KEY, "-config", "openssl.cnf", "-extensions", "authority", "-days", "60",
+        "-subj", f"/CN={cluster.name} successor", "-keyout", "next.key", "-out", "next.crt", cwd=cluster.pki)
+
+
+def issue_server(cluster, authority):
+    """A new certificate for the API server, which takes it up while it runs."""
+    _issue(cluster.pki, "apiserver", *_server(cluster), authority)
+
+
+def _addresses(cluster):
+    return f"IP:{cluster.wan_ip},IP:{config.NODE_IP},IP:127.0.0.1"
+
+
+def _server(cluster):
+    names = "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
+    return "/CN=kube-apiserver", f"{names},IP:{config.KUBERNETES_IP},{_addresses(cluster)}"
+
+
+def _issue(pki, name, subject, names, authority="ca"):
     extensions = ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "keyUsage=critical,digitalSignature",
                   "-addext", "extendedKeyUsage=serverAuth,clientAuth"]
     if names:
         extensions += ["-addext", f"subjectAltName={names}"]
     run("openssl", "req", "-x509", *_NEW_KEY, "-config", "openssl.cnf", "-days", "30", "-subj", subject, *extensions,
-        "-CA", "ca.crt", "-CAkey", "ca.key", "-keyout", f"{name}.key", "-out", f"{name}.crt", cwd=pki)
+        "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-keyout", f"{name}.key.new", "-out",
+        f"{name}.crt.new", cwd=pki)
+    for kind in ("key", "crt"):
+        (pki / f"{name}.{kind}.new").rename(pki / f"{name}.{kind}")
 
 
 def kubeconfig(entries):
@@ -65,7 +102,7 @@ def kubeconfig(entries):
     text = ["apiVersion: v1", "kind: Config", f"current-context: {entries[0][0].name}", "clusters:"]
     for cluster, _, server in entries:
         text += [f"- name: {cluster.name}", "  cluster:", f"    server: {server}",
-                 f"    certificate-authority-data: {data(cluster.pki / 'ca.crt')}"]
+                 f"    certificate-authority-data: {data(cluster.pki / 'server-ca.crt')}"]
     text.append("users:")
     for cluster, user, _ in entries:
         text += [f"- name: {user}-{cluster.name}", "  user:",

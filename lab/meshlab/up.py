@@ -29,7 +29,7 @@ def up(count):
     new = [c for c in wanted if not c.dir.is_dir()]
     if new:
         side_by_side(*(lambda c=c: _cluster(c, built) for c in new))
-    _write_kubeconfig()
+    write_kubeconfig()
     say(f"  {len(config.clusters_up())} clusters ready{'' if new else ' (as they were)':<17} "
         f"{time.monotonic() - started:6.1f} s")
     if not aws.is_up():
@@ -79,7 +79,8 @@ def _cluster(cluster, built):
     say(f"  {cluster.name + ': node Ready':<34} {time.monotonic() - started:6.1f} s")
 
 
-def _write_kubeconfig():
+def write_kubeconfig():
+    """The operator's, as whoever runs the clusters would hand it out now."""
     text = pki.operator_kubeconfig(config.clusters_up())
     aside = config.RUN / "kubeconfig.new"
     aside.touch(mode=0o600)

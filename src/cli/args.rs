@@ -18,14 +18,17 @@ use crate::{
 
 pub(crate) mod chart;
 pub(crate) mod complete;
+mod doctor;
 #[cfg(test)]
 mod documented;
 pub(crate) mod environment;
 mod renew;
 pub(crate) mod rotate;
 mod target;
+pub(crate) mod upgrade;
 mod within;
 
+pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;
 pub(crate) use renew::{Renew, Renewed, Renewing};
@@ -127,12 +130,16 @@ pub(crate) enum Command {
     Leave(Leave),
     /// Renew what ends: intermediates, tokens and API server CAs, with no request lost
     Renew(Renew),
+    /// Move the mesh to another version of Istio, one member after the other
+    Upgrade(upgrade::Upgrade),
     /// Show what a join or a leave would change, and change nothing
     Plan(Plan),
     /// Show the state of every cluster, and of every pair of clusters
     Status(Status),
     /// Prove that each cluster reaches the others
     Verify(Verify),
+    /// Find the cause of what is wrong, and say what to do about it
+    Doctor(Doctor),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate
@@ -238,6 +245,10 @@ pub(crate) enum PlanChange {
     Leave(Leaving),
     /// Show what a renewal would change, and change nothing
     Renew(Renewing),
+    /// Show what the upgrade of the next member would change, and change nothing
+    Upgrade(upgrade::Upgrading),
+    /// Show what a change of the mesh's root would do, and change nothing
+    Rotate(rotate::Rotating),
 }
 
 /// `meshlink status`.

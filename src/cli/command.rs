@@ -10,6 +10,7 @@ mod aws;
 mod ca;
 mod chart;
 mod completions;
+mod doctor;
 mod join;
 mod leave;
 mod man;
@@ -23,6 +24,7 @@ mod sandbox;
 mod schema;
 mod status;
 mod terraform;
+mod upgrade;
 mod verify;
 pub(crate) mod wait;
 
@@ -32,9 +34,11 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Join(args) => join::run(args, frame).await,
         Command::Leave(args) => leave::run(args, frame).await,
         Command::Renew(args) => renew::run(args, frame).await,
+        Command::Upgrade(args) => upgrade::run(args, frame).await,
         Command::Plan(args) => plan::run(args, frame).await,
         Command::Status(args) => status::run(args, frame).await,
         Command::Verify(args) => verify::run(args, frame).await,
+        Command::Doctor(args) => doctor::run(args, frame).await,
         Command::Sample(args) => sample::run(args, frame).await,
         Command::Wait(Wait::Nlb(args)) => wait::nlb(args, frame).await,
         Command::Render(args) => render::run(args, frame).await,

@@ -306,6 +306,20 @@ fn preview(command: &Command) -> Option<Hint> {
                 .chain(what)
                 .collect()
         }
+        Command::Upgrade(args) => {
+            let how = &args.how;
+            let to = how.to.as_ref().map(ToString::to_string);
+            let names = how.clusters.iter().map(String::as_str);
+            let to = to.iter().flat_map(|to| ["--to", to.as_str()]);
+            let flags = [
+                (how.back, "--back"),
+                (how.accept_known_faults, "--accept-known-faults"),
+            ];
+            let flags = flags.into_iter().filter(|(is, _)| *is);
+            let words = ["plan", "upgrade"].into_iter().chain(names).chain(to);
+            let words: Vec<_> = words.chain(flags.map(|(_, flag)| flag)).collect();
+            return Some(Hint::meshlink(words).remark("shows what would be changed"));
+        }
         _ => return None,
     };
     Some(Hint::meshlink(words).remark("shows what would be changed"))
@@ -317,13 +331,17 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Join(args) => Some(&args.target),
         Command::Leave(args) => Some(&args.how.target),
         Command::Renew(args) => Some(&args.how.target),
+        Command::Upgrade(args) => Some(&args.how.target),
         Command::Plan(args) => Some(match &args.change {
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
+            Some(PlanChange::Upgrade(how)) => &how.target,
+            Some(PlanChange::Rotate(rotate)) => &rotate.target,
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),
         Command::Verify(args) => Some(&args.target),
+        Command::Doctor(args) => Some(&args.target),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
             SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,

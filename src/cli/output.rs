@@ -17,6 +17,7 @@ use super::{
     error::Failure,
 };
 
+pub(crate) mod diagnosis;
 pub(crate) mod ends;
 pub(crate) mod filter;
 pub(crate) mod json;

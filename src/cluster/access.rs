@@ -19,7 +19,9 @@ pub(crate) use reader::{
     roles, token_number, token_object, token_secret,
 };
 pub(crate) use secret::{Link, SHARD, packed_name, packed_patch, remote_name, remote_secret};
-pub(crate) use tried::{Found, Refused, Trial, try_kubeconfig, try_kubeconfig_at};
+pub(crate) use tried::{
+    Found, Opened, Refused, Trial, open_kubeconfig, try_kubeconfig, try_kubeconfig_at,
+};
 
 /// The namespace of istiod, of reader accounts and of remote secrets.
 pub(crate) const ISTIO_SYSTEM: &str = "istio-system";

@@ -196,6 +196,29 @@ impl Cluster {
             .collect())
     }
 
+    /// What we may do in a namespace, and in all of the cluster: the rules as they are written.
+    pub(crate) async fn rules(&self, namespace: &str) -> Result<Vec<Value>, Error> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": namespace},
+        });
+        let call = Call {
+            body: Some(&review),
+            ..Call::new(
+                Method::POST,
+                "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+            )
+        };
+        let failed = |source| self.failed(Verb::Review, "the rules", source);
+        let (_, mut answer) = self.call(call).await.map_err(failed)?;
+        let rules = answer.pointer_mut("/status/resourceRules").map(Value::take);
+        match rules {
+            Some(Value::Array(rules)) => Ok(rules),
+            _ => Ok(vec![]),
+        }
+    }
+
     async fn allowed(&self, want: &Access) -> Result<bool, Error> {
         let review = want.review();
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";

@@ -80,6 +80,9 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Acc
     if renewer && matches!(purpose, Purpose::Join | Purpose::Leave) {
         all.extend(within(ISTIO_SYSTEM, WRITE, &[("batch", "cronjobs")]));
     }
+    if renewer && purpose == Purpose::Renew {
+        all.extend(within(ISTIO_SYSTEM, &["get"], &[("batch", "cronjobs")]));
+    }
     if purpose == Purpose::Rotate {
         all.extend(rotates());
     }

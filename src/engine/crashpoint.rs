@@ -1,9 +1,11 @@
-//! Places where a test may kill the process, around every effect.
+//! Places where a test may kill the process or hold it up, around every effect.
+
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
 /// Where the process dies, if anywhere: `install-cacerts/eks-1:before`, `…:after`, `…:journalled`; of several places,
-/// with commas between them, at the one that it passes first.
+/// with commas between them, at the one that it passes first. `…:before@10` waits there for ten seconds instead.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Crash(Vec<String>);
 
@@ -22,8 +24,13 @@ impl Crash {
         clippy::print_stderr,
         reason = "a test that named several places is told which it was"
     )]
-    pub(super) fn pass(&self, step: &str, moment: &str) {
+    pub(super) async fn pass(&self, step: &str, moment: &str) {
         let is_wanted = |moment: &str| self.0.contains(&format!("{step}:{moment}"));
+        let held = format!("{step}:{moment}@");
+        let held = self.0.iter().find_map(|place| place.strip_prefix(&held));
+        if let Some(seconds) = held.and_then(|seconds| seconds.parse().ok()) {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
         if is_wanted(moment) {
             eprintln!("killed at {step}:{moment}");
             // As a machine that runs out of memory does it; nothing comes after.

@@ -208,14 +208,14 @@ async fn one(step: &Step, run: &RunContext, recorder: &Recorder, stop: &Stop) ->
     let begun = Instant::now();
     let id = step.to_string();
     recorder.record(Kind::StepStarted { step: id.clone() });
-    run.crash.pass(&id, "before");
+    run.crash.pass(&id, "before").await;
     let result = tokio::select! {
         biased;
         () = stop.wanted(step.always()) => Err(Error::Interrupted),
         result = persist(step, run, recorder) => result,
     };
     run.readings.after(step);
-    run.crash.pass(&id, "after");
+    run.crash.pass(&id, "after").await;
     let done = result.is_ok();
     recorder.record(match result {
         Ok(evidence) => Kind::StepFinished {
@@ -230,7 +230,7 @@ async fn one(step: &Step, run: &RunContext, recorder: &Recorder, stop: &Stop) ->
             severity: error.severity(),
         },
     });
-    run.crash.pass(&id, "journalled");
+    run.crash.pass(&id, "journalled").await;
     done
 }
 

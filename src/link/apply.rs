@@ -144,7 +144,7 @@ impl PlannedChange<'_> {
     ) -> Result<Report, Failure> {
         let link = &*self.link;
         let look = link.look(&self.change, &self.inputs).await?;
-        if let Change::Join = self.change {
+        if let Change::Join | Change::Upgrade(_) = self.change {
             // Written down before anything is done: a leave must find all members of a join that died.
             link.remember(&link.mesh)?;
             link.pin(&look);
@@ -166,7 +166,7 @@ impl PlannedChange<'_> {
             ..link.report()
         };
         match &self.change {
-            Change::Join => {
+            Change::Join | Change::Upgrade(_) => {
                 link.remember(&link.mesh)?;
                 link.pin(&self.look);
                 report.notes.clear();
@@ -197,7 +197,7 @@ impl PlannedChange<'_> {
     async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
         let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
         let verdict = match &self.change {
-            Change::Join | Change::Renew(_) | Change::Rotate(_) => {
+            Change::Join | Change::Upgrade(_) | Change::Renew(_) | Change::Rotate(_) => {
                 self.link.final_verdict(report).await
             }
             Change::Leave(leave) if finished => {
@@ -390,9 +390,9 @@ impl Meshlink {
             let addresses = self.verifier(&seen).expected(leaver).await;
             left.extend(addresses.unwrap_or_default());
         }
-        let members = observed.clusters.iter();
+        let members = observed.clusters.keys();
         let readers = members
-            .map(|(name, seen)| (name.clone(), plan::readers::wanted(&mesh, name, seen)))
+            .map(|name| (name.clone(), plan::readers::wanted(&mesh, observed, name)))
             .collect();
         RunContext {
             readers,

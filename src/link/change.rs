@@ -8,7 +8,7 @@ use crate::{
     engine::{Rotation, sample::Sample},
     name::MeshId,
     observe::Observed,
-    plan::{Plan, Planned, Step, leave::Leave, renew::Renew, rotate::Rotate},
+    plan::{Plan, Planned, Step, leave::Leave, renew::Renew, rotate::Rotate, upgrade::Upgrade},
 };
 
 /// Something to do to a mesh.
@@ -17,6 +17,8 @@ use crate::{
 pub enum Change {
     /// Make all members one mesh, and prove it.
     Join,
+    /// Let another version of Istio take the place of the present one in one member, and prove the mesh.
+    Upgrade(Upgrade),
     /// Take members out.
     Leave(Leave),
     /// Put new ones in the place of what ends, before it does.
@@ -35,7 +37,7 @@ impl Change {
     /// The rights it needs, where it comes to this plan.
     pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
         let own = match self {
-            Self::Join => Purpose::Join,
+            Self::Join | Self::Upgrade(_) => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
             Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,
@@ -69,7 +71,10 @@ impl Change {
                 .succession()
                 .cloned()
                 .map_or_else(OnceLock::new, OnceLock::from),
-            how: how.clone(),
+            how: Rotate {
+                projected: how.projected.or_else(|| observed.projected()),
+                ..how.clone()
+            },
         })
     }
 

@@ -22,6 +22,7 @@ use crate::{
         self, Desired,
         desire::{Charts, Release, Renders},
         join::is_loopback,
+        upgrade::Upgrade,
     },
     spec::{Mesh, Values},
 };
@@ -106,18 +107,28 @@ pub(crate) async fn of_members(
     mesh: &Mesh,
     observed: &Observed,
     (source, fetch): (&Source, &FetchOptions),
+    upgrade: Option<&Upgrade>,
     known: &mut Fetches,
 ) -> Result<BTreeMap<ClusterName, Charts>, Failure> {
     let locked = fetch.lock.as_ref().and_then(|lock| lock.newest("istiod"));
-    let versions = plan::version::versions(mesh, observed, locked);
+    let versions = plan::version::versions(mesh, observed, locked, upgrade);
     let mut all = BTreeMap::new();
-    for (name, version) in versions {
-        let charts = match known.get(&version) {
-            Some(charts) => charts.clone(),
-            None => fetched(source, &version, fetch).await?,
-        };
-        known.insert(version, charts.clone());
-        all.insert(name, charts);
+    for (name, given) in versions {
+        for version in [&given.istio, &given.crds] {
+            if !known.contains_key(version) {
+                known.insert(version.clone(), fetched(source, version, fetch).await?);
+            }
+        }
+        if let (Some(istio), Some(crds)) = (known.get(&given.istio), known.get(&given.crds)) {
+            let base = crds.base.clone();
+            all.insert(
+                name,
+                Charts {
+                    base,
+                    ..istio.clone()
+                },
+            );
+        }
     }
     Ok(all)
 }

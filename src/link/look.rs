@@ -27,7 +27,10 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Lens, Observed, Tokens, Unreachable},
-    plan::{self, Desired, Note, Plan, Refusal, desire::Additions, leave::Leave, rotate::Rotate},
+    plan::{
+        self, Desired, Note, Plan, Refusal, desire::Additions, leave::Leave, rotate::Rotate,
+        upgrade::Upgrade,
+    },
     verify::{self, Depth, Verdict},
 };
 
@@ -37,6 +40,7 @@ pub(super) struct Inputs {
     wanted: Option<Additions>,
     /// Charts that were fetched: which, is known when the members were read.
     charts: Mutex<charts::Fetches>,
+    upgrade: Option<Upgrade>,
     findings: Vec<Finding>,
     /// Members that did not answer when they were asked what their gateways need: nothing is done in them, even if they
     /// answer later.
@@ -47,7 +51,7 @@ pub(super) struct Inputs {
 #[derive(Debug, Default)]
 pub(crate) struct Exposure {
     pub(crate) values: BTreeMap<ClusterName, Value>,
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
     silent: BTreeMap<ClusterName, Unreachable>,
 }
 
@@ -75,7 +79,7 @@ impl Inputs {
     /// Fetches the charts and reads the owner's values, where the change needs them.
     pub(super) async fn of(link: &Meshlink, change: &Change) -> Result<Self, Failure> {
         let proves = match change {
-            Change::Join | Change::Verify => true,
+            Change::Join | Change::Verify | Change::Upgrade(_) => true,
             // Who goes back has proved nothing new.
             Change::Rotate(how) => !how.abort,
             _ => false,
@@ -96,6 +100,10 @@ impl Inputs {
         Ok(Self {
             wanted: Some(additions),
             charts: Mutex::default(),
+            upgrade: match change {
+                Change::Upgrade(upgrade) => Some(upgrade.clone()),
+                _ => None,
+            },
             findings,
             silent,
         })
@@ -135,6 +143,7 @@ impl Meshlink {
     pub(super) async fn look(&self, change: &Change, inputs: &Inputs) -> Result<Look, Failure> {
         match change {
             Change::Join => self.look_to_join(inputs).await,
+            Change::Upgrade(_) => self.look_to_upgrade(inputs).await,
             Change::Leave(leave) => self.look_to_leave(leave).await,
             Change::Renew(renew) => self.look_to_renew(renew).await,
             Change::Verify => {
@@ -205,6 +214,15 @@ impl Meshlink {
         };
         let failures = errors.filter_map(Result::err).map(failure);
         failures.reduce(Failure::and).map_or(Ok(()), Err)
+    }
+
+    /// A join where one member is given another version. All members are proved before the next one is changed, so all have to
+    /// be there.
+    async fn look_to_upgrade(&self, inputs: &Inputs) -> Result<Look, Failure> {
+        let look = self.look_to_join(inputs).await?;
+        all_reached(&look.reading.observed)?;
+        self.refuse_strangers(&look.reading)?;
+        Ok(look)
     }
 
     async fn look_to_join(&self, inputs: &Inputs) -> Result<Look, Failure> {
@@ -310,9 +328,17 @@ impl Meshlink {
             Ok(observed) => observed,
             Err(unseen) => return Err(self.unread(&unseen).await),
         };
+        if let Some(upgrade) = &inputs.upgrade {
+            let against = plan::upgrade::refusals(&self.mesh, &observed, upgrade);
+            if !against.is_empty() {
+                return Err(refused(against));
+            }
+        }
         let (source, fetch) = &self.charts;
         let mut known = inputs.charts.lock().await;
-        let charts = charts::of_members(&self.mesh, &observed, (source, fetch), &mut known).await?;
+        let (mesh, upgrade) = (&self.mesh, inputs.upgrade.as_ref());
+        let charts = charts::of_members(mesh, &observed, (source, fetch), upgrade, &mut known);
+        let charts = charts.await?;
         drop(known);
         let surveyed = survey(&lens, observed, &charts, additions, texts).await;
         let (mut observed, desired) = match surveyed {
@@ -332,11 +358,16 @@ impl Meshlink {
 
     /// Reads everything a leave or a verification needs.
     pub(crate) async fn read(&self) -> Result<Reading, Failure> {
+        self.read_with(&self.lens()).await
+    }
+
+    /// The same through a lens that is looked through again.
+    pub(super) async fn read_with(&self, lens: &Lens<'_>) -> Result<Reading, Failure> {
         let namespaces = [&self.mesh.istio.namespace, &self.mesh.gateway.namespace];
         let refs = namespaces.map(|n| Ref::cluster(&ObjectKind::NAMESPACE, n.as_str()));
         let names = self.clusters.keys().cloned();
         let refs = names.map(|name| (name, refs.to_vec())).collect();
-        let reading = self.read_by(&self.lens(), &refs).await?;
+        let reading = self.read_by(lens, &refs).await?;
         self.refuse_other_meshes(&reading.observed)?;
         Ok(reading)
     }

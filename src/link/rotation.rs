@@ -9,6 +9,7 @@ use super::{Meshlink, failure::Failure};
 use crate::{
     name::ClusterName,
     observe::{Seen, Succession, Unreachable},
+    plan::rotate::PROJECTED,
     verify::rotation::{Aim, Phase, Stage},
 };
 
@@ -44,8 +45,12 @@ pub(crate) struct MemberTurned {
 }
 
 impl Meshlink {
-    /// Looks at every proxy of every member. Nothing is changed. `projected` is how long kubelets take at most.
-    pub(crate) async fn rotation(&self, projected: Duration) -> Result<RotationSeen, Failure> {
+    /// Looks at every proxy of every member. Nothing is changed. `projected` is how long kubelets take at most, if
+    /// it is not what was said when the change was begun.
+    pub(crate) async fn rotation(
+        &self,
+        projected: Option<Duration>,
+    ) -> Result<RotationSeen, Failure> {
         let mut observed = self.read().await?.observed;
         let change = observed.succession().cloned();
         if change.is_some() {
@@ -56,6 +61,8 @@ impl Meshlink {
             };
             self.with_unreachable(&lens, &mut observed).await;
         }
+        let projected = projected.or_else(|| observed.projected());
+        let projected = projected.unwrap_or(PROJECTED);
         let members = change.iter().flat_map(|change| {
             let seen = observed.clusters.iter();
             seen.map(|(name, seen)| self.turned(name, seen, change, projected))

@@ -284,7 +284,10 @@ pub(crate) fn written_down(by: Named<'_>) -> Result<Mesh, Failure> {
                 .remark("to try it without a cluster"),
         ));
     }
-    read(&path)
+    let mut mesh = read(&path)?;
+    // Which version it has is for its members to say: that of an earlier command is no wish.
+    mesh.istio.version.clear();
+    Ok(mesh)
 }
 
 /// Whether a join has written the mesh down on this machine.

@@ -27,10 +27,12 @@ use crate::{
     name::{ClusterName, MeshId},
     observe::{Observed, ROOTS, Seen, root_ca},
     owner::Owner,
-    pki::{self, Cert},
+    pki::{self, Cert, CertFacts},
     plan::readers::{BOUND_LIFE, is_due},
     spec::Mesh,
 };
+
+mod signer;
 
 /// What a renewer is given: by its CronJob, and by the service account it runs as.
 pub(crate) struct Within {
@@ -46,6 +48,8 @@ pub(crate) struct Within {
     pub(crate) server: String,
     /// The authorities of that.
     pub(crate) ca: Vec<u8>,
+    /// Where its istiod is to be asked what it signs with, `HOST:PORT`.
+    pub(crate) istiod: Option<String>,
     /// Its own token.
     pub(crate) token: Token,
     /// How API servers are spoken to.
@@ -169,7 +173,9 @@ impl Within {
             }
             lock.release(false).await;
         }
-        used.extend(self.root(&own, now).await);
+        let roots = self.roots(&own).await;
+        used.extend(self.root(&roots, now));
+        used.push(self.signer(&roots, now).await);
         used.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Renewed {
             mesh: self.mesh.to_string(),
@@ -245,34 +251,36 @@ impl Within {
                 text,
             })
         };
-        let Some(end) = until else {
-            let text = "its token never ends by itself: meshlink renew replaces it by its age";
-            return Err(used(Outcome::Fine, text.into()));
-        };
         let account = format!(
             "system:serviceaccount:{ISTIO_SYSTEM}:{}",
             access::account_name(&self.member)
         );
         let is_ours = facts.subject.as_deref() == Some(account.as_str());
-        let Some(bound) = facts.bound.filter(|_| is_ours) else {
+        if let Some(end) = until.filter(|_| !is_ours || facts.bound.is_none()) {
             let text = format!("its token ends at {end}, and is not one that meshlink has made");
             return Err(used(Outcome::Left, text));
-        };
+        }
+        // Tried also with a token that never ends: none is given an end before a run from here has reached every peer.
         let bundle = match self.bundle(&link, now).await {
             Ok(bundle) => bundle,
             Err(error) => return Err(used(Outcome::Failed, causes::line(&error))),
         };
-        let is_due = is_due(at(facts.issued), end, now);
-        let why = match (is_due, &bundle) {
-            (true, _) => format!("its token ended at {end}"),
-            (false, Some(_)) => "the API server's CA changed".into(),
-            (false, None) => return Err(used(Outcome::Fine, format!("valid until {end}"))),
+        let is_due = until.is_some_and(|end| is_due(at(facts.issued), end, now));
+        let why = match (until.filter(|_| is_due), &bundle) {
+            (Some(end), _) => format!("its token ends at {end}"),
+            (None, Some(_)) => "the API server's CA changed".into(),
+            (None, None) => {
+                let never =
+                    "its token never ends by itself: meshlink renew replaces it by its age".into();
+                let text = until.map_or(never, |end| format!("valid until {end}"));
+                return Err(used(Outcome::Fine, text));
+            }
         };
         Ok(Box::new(Due {
             place,
             entry,
             bundle: bundle.unwrap_or_else(|| link.ca.clone()),
-            bound: is_due.then_some(bound),
+            bound: facts.bound.filter(|_| is_due),
             link,
             why,
         }))
@@ -421,27 +429,56 @@ impl Within {
         own.merge(place, &patch).await.map_err(line).map(drop)
     }
 
-    /// The root that this member's istiod hands out, if somebody has to know of it.
-    async fn root(&self, own: &Cluster, now: Timestamp) -> Option<Used> {
+    /// The roots that this member's istiod hands out; none where it has not yet.
+    async fn roots(&self, own: &Cluster) -> Vec<Cert> {
         let map = Ref::namespaced(&ObjectKind::CONFIG_MAP, ISTIO_SYSTEM, ROOTS);
-        let map = own.find(&map).await.ok().flatten()?;
-        let certs = Cert::from_pem(map["data"]["root-cert.pem"].as_str()?.as_bytes()).ok()?;
-        let last = certs.iter().map(Cert::facts).max_by_key(|c| c.not_after)?;
-        let is_pressing = last.life().state(now) >= State::Warning;
-        Some(Used {
-            id: format!("root/{}", pki::short(&last.spki_sha256)),
-            outcome: match is_pressing {
-                true => Outcome::Left,
-                false => Outcome::Fine,
+        let map = own.find(&map).await.ok().flatten().unwrap_or_default();
+        let pem = map["data"]["root-cert.pem"].as_str().unwrap_or_default();
+        Cert::from_pem(pem.as_bytes()).unwrap_or_default()
+    }
+
+    /// The root, if somebody has to know of it.
+    fn root(&self, roots: &[Cert], now: Timestamp) -> Option<Used> {
+        let last = roots.iter().map(Cert::facts).max_by_key(|c| c.not_after)?;
+        let id = format!("root/{}", pki::short(&last.spki_sha256));
+        Some(left(id, last, now, "meshlink rotate root"))
+    }
+
+    /// What istiod signs with. It stands in `cacerts`, which is not for a renewer to read; istiod shows it.
+    async fn signer(&self, roots: &[Cert], now: Timestamp) -> Used {
+        let id = format!("intermediate/{}", self.member);
+        let shown = match &self.istiod {
+            Some(address) => signer::shown(address, roots).await,
+            None => Err("no --istiod was given".to_owned()),
+        };
+        match shown {
+            Ok(cert) => left(id, cert.facts(), now, "meshlink renew"),
+            Err(why) => Used {
+                id,
+                outcome: Outcome::Fine,
+                until: None,
+                text: format!("not seen from here ({why}): meshlink ca status says when it ends"),
             },
-            until: Some(last.not_after),
-            text: match is_pressing {
-                true => format!(
-                    "the root ends at {}: no renewer has its key, and meshlink rotate root needs it",
-                    last.not_after
-                ),
-                false => format!("valid until {}", last.not_after),
-            },
-        })
+        }
+    }
+}
+
+/// What only somebody with the root's key can renew.
+fn left(id: String, facts: &CertFacts, now: Timestamp, command: &str) -> Used {
+    let until = facts.not_after;
+    let is_pressing = facts.life().state(now) >= State::Warning;
+    Used {
+        id,
+        outcome: match is_pressing {
+            true => Outcome::Left,
+            false => Outcome::Fine,
+        },
+        until: Some(until),
+        text: match is_pressing {
+            true => {
+                format!("ends at {until}: no renewer has the root's key, and {command} needs it")
+            }
+            false => format!("valid until {until}"),
+        },
     }
 }

@@ -1,6 +1,9 @@
 //! From objects to facts. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -9,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     AuthoritySeen, CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, Made, ReaderSeen,
-    Record, ReleaseSeen, RemoteSecretSeen, Succession, TokenSeen,
+    Record, ReleaseSeen, RemoteSecretSeen, RenewerSeen, Succession, TokenSeen,
 };
 use crate::{
     chart,
@@ -30,6 +33,10 @@ use crate::{
 pub(crate) const CLAIM: &str = "meshlink-root";
 /// ConfigMap that names the root which takes the place of the one a cluster is bound to; there only as long as it does.
 pub(crate) const NEXT: &str = "meshlink-root-next";
+/// How long kubelets take at most to bring a changed ConfigMap into a pod, in seconds, in that ConfigMap.
+pub(crate) const PROJECTED: &str = "projected-within";
+/// What the renewer and everything of it is called.
+pub(crate) const RENEWER: &str = "meshlink-renewer";
 /// ConfigMap that says what was proved.
 pub(crate) const RECORD: &str = "meshlink";
 /// Label on release records whose values are all meshlink's: digest of chart and values.
@@ -84,6 +91,12 @@ pub(crate) fn succession(map: &Value) -> Option<Succession> {
         to: text("to")?,
         spare: text("spare")?,
     })
+}
+
+/// How long kubelets take at most, by who began a change of root.
+pub(super) fn projected(map: &Value) -> Option<Duration> {
+    let seconds = map["data"][PROJECTED].as_str()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 pub(crate) fn record(map: &Value) -> Option<Record> {
@@ -176,23 +189,29 @@ pub(super) fn istiod(deployment: Option<&Value>, pods: &[Value], released: bool)
 /// (`1.31.0-distroless`), else what Istio's charts write on it.
 pub(crate) fn istio_version(pod: &Value) -> Option<Version> {
     let image = pod["spec"]["containers"][0]["image"].as_str();
-    let image = image.and_then(|i| i.split('@').next());
-    let tag = image.and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag);
     let labels = &pod["metadata"]["labels"];
     let label = labels["app.kubernetes.io/version"].as_str();
     let chart = labels["helm.sh/chart"].as_str();
     let chart = chart.and_then(|c| c.strip_prefix("istiod-"));
-    let read = |text: &str| {
-        let mut version = Version::parse(text).ok()?;
-        let early = ["alpha", "beta", "rc"]
-            .iter()
-            .any(|p| version.pre.starts_with(p));
-        if !early {
-            version.pre = semver::Prerelease::EMPTY;
-        }
-        Some(version)
-    };
-    [tag, label, chart].into_iter().flatten().find_map(read)
+    let written = || [label, chart].into_iter().flatten().find_map(read_version);
+    image.and_then(version_of).or_else(written)
+}
+
+/// The version that an image's tag names.
+pub(super) fn version_of(image: &str) -> Option<Version> {
+    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
+    read_version(tag)
+}
+
+fn read_version(text: &str) -> Option<Version> {
+    let mut version = Version::parse(text).ok()?;
+    let early = ["alpha", "beta", "rc"]
+        .iter()
+        .any(|p| version.pre.starts_with(p));
+    if !early {
+        version.pre = semver::Prerelease::EMPTY;
+    }
+    Some(version)
 }
 
 pub(super) fn time(value: &Value) -> Option<Timestamp> {
@@ -205,6 +224,26 @@ pub(super) fn written(object: &Value) -> Option<Timestamp> {
     let entries = metadata["managedFields"].as_array().into_iter().flatten();
     let last = entries.filter_map(|f| time(&f["time"])).max();
     last.max(time(&metadata["creationTimestamp"]))
+}
+
+/// A member's renewer, by its CronJob.
+pub(super) fn renewer(job: &Value) -> RenewerSeen {
+    let spec = &job["spec"];
+    let pod = &spec["jobTemplate"]["spec"]["template"]["spec"];
+    let mut told = job.clone();
+    if let Some(fields) = told["metadata"]["managedFields"].as_array_mut() {
+        // What its controller says of its Jobs does not change what it runs.
+        fields.retain(|f| f["subresource"].as_str().is_none_or(str::is_empty));
+    }
+    RenewerSeen {
+        image: pod["containers"][0]["image"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        written: written(&told),
+        succeeded: time(&job["status"]["lastSuccessfulTime"]),
+        suspended: spec["suspend"] == true,
+    }
 }
 
 /// When an object was last changed; none if never since it was made.
@@ -378,14 +417,15 @@ pub(crate) fn remote_secrets(
         let foreign = owner.whose(secret);
         let parsed = access::parse(secret).into_iter();
         let uid = secret["metadata"]["uid"].as_str().unwrap_or_default();
-        parsed.map(move |e| (e, changed, foreign.clone(), uid.to_owned()))
+        let times = (changed, written(secret));
+        parsed.map(move |e| (e, times, foreign.clone(), uid.to_owned()))
     });
     let mut entries: Vec<_> = entries.collect();
     // Of two for one cluster, that of somebody else is what stands in the way.
     entries.sort_by_key(|(_, _, foreign, _)| foreign.is_some());
     entries
         .into_iter()
-        .map(|(e, changed, foreign, uid)| {
+        .map(|(e, (changed, written), foreign, uid)| {
             let subject = e.token.as_ref().and_then(|t| t.subject.as_deref());
             let parts = (&e.server, subject);
             let digest = sha256_hex(format!("{parts:?}").as_bytes());
@@ -408,6 +448,7 @@ pub(crate) fn remote_secrets(
                 expires: at(token.as_ref().and_then(|t| t.expires)),
                 bound: token.and_then(|t| t.bound),
                 changed,
+                written,
                 foreign,
                 uid,
             };

@@ -119,6 +119,26 @@ impl<'a> Lens<'a> {
         future::join_all(held).await.into_iter().collect()
     }
 
+    /// What the remote secrets of a member say, each with all that istiod needs to use it; no list is taken twice for it.
+    pub(crate) async fn links(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<Vec<access::Link>, cluster::Error> {
+        let istio = Some(self.mesh.istio.namespace.as_str());
+        let secrets = self.listed(cluster, &Kind::SECRET, istio, Some(access::REMOTE));
+        Ok(secrets.await?.iter().flat_map(access::links).collect())
+    }
+
+    /// Every object of a kind that holds no secret; no list is taken twice.
+    pub(crate) async fn all(
+        &self,
+        cluster: &Cluster,
+        kind: &Kind,
+        namespace: Option<&str>,
+    ) -> Result<Arc<Vec<Value>>, cluster::Error> {
+        self.list(cluster, kind, namespace).await
+    }
+
     /// Everything but the objects a plan will ask for by name. A member that cannot be read is among
     /// [`Observed::unreachable`]; that none can be is an error.
     pub(crate) async fn look(&self) -> Result<Observed, Unseen> {
@@ -363,6 +383,7 @@ impl<'a> Lens<'a> {
             self.list(cluster, &Kind::SERVICE, Some(ingress)),
             self.list(cluster, &Kind::GATEWAY, Some(ingress)),
         )?;
+        let renewer = self.renewer(cluster).await?;
         let gateway = &self.mesh.gateway;
         let name = gateway.name.as_str();
         let istiod = facts::named(&deployments, "istiod");
@@ -374,9 +395,8 @@ impl<'a> Lens<'a> {
                 .ok_or_else(|| cluster.unidentified("no namespace kube-system"))?
                 .to_owned(),
         };
-        let succession = facts::named(&maps, facts::NEXT)
-            .filter(|map| owner.whose(map).is_none())
-            .and_then(facts::succession);
+        let next = facts::named(&maps, facts::NEXT).filter(|map| owner.whose(map).is_none());
+        let succession = next.and_then(facts::succession);
         let map = facts::named(&maps, facts::CLAIM);
         let claim = map.and_then(|map| facts::bound(map, &owner));
         Ok(Seen {
@@ -393,6 +413,7 @@ impl<'a> Lens<'a> {
                 })
             }),
             succession,
+            projected: next.and_then(facts::projected),
             record: facts::named(&maps, facts::RECORD)
                 .filter(|map| owner.whose(map).is_none())
                 .and_then(facts::record),
@@ -421,12 +442,28 @@ impl<'a> Lens<'a> {
             ),
             readers: facts::readers(&ours, &owner, self.mesh.readers.max_age),
             remote_secrets: facts::remote_secrets(&remote, self.embedded, &owner),
+            renewer: renewer
+                .filter(|job| owner.whose(job).is_none())
+                .map(|job| facts::renewer(&job)),
             probe: facts::named(&spaces, crate::probe::NAMESPACE)
                 .is_some_and(|n| owner.has_made(n) && n["metadata"]["deletionTimestamp"].is_null()),
             releases,
             uid: owner.cluster,
             ..Seen::default()
         })
+    }
+
+    /// What renews in a member what it uses. Who may not see it is told nothing.
+    async fn renewer(&self, cluster: &Cluster) -> Result<Option<Value>, cluster::Error> {
+        if self.mesh.renewer.is_none() {
+            return Ok(None);
+        }
+        let istio = self.mesh.istio.namespace.as_str();
+        let job = Ref::namespaced(&Kind::CRON_JOB, istio, facts::RENEWER);
+        match cluster.find(&job).await {
+            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(403) => Ok(None),
+            found => found,
+        }
     }
 
     /// The newest record of each Helm release, by labels; the content is read only where somebody

@@ -160,6 +160,26 @@ impl TrustSeen {
     }
 }
 
+/// How many proxies of a member run each version of Istio, by namespace. Gateways are among them.
+pub(crate) async fn versions(
+    cluster: &Cluster,
+) -> Result<BTreeMap<String, BTreeMap<String, usize>>, cluster::Error> {
+    let pods = cluster.list(&Kind::POD, None, None).await?;
+    let mut all: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| runs(pod)) {
+        let spec = &pod["spec"];
+        let of = |key: &str| spec[key].as_array().into_iter().flatten();
+        let mut containers = of("containers").chain(of("initContainers"));
+        let proxy = containers.find(|c| c["name"] == CONTAINER);
+        let version = proxy.and_then(|c| facts::version_of(c["image"].as_str()?));
+        let version = version.map_or_else(|| "unknown".to_owned(), |v| v.to_string());
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+        let places = all.entry(version).or_default();
+        *places.entry(namespace.to_owned()).or_default() += 1;
+    }
+    Ok(all)
+}
+
 /// Whether a pod's proxy runs: a pod that has not come so far is given what holds when it does, and one that has ended
 /// needs nothing.
 fn runs(pod: &Value) -> bool {

@@ -13,14 +13,11 @@ use crate::{
     digest::sha256_hex,
     manifest::{self, Texts},
     name::ClusterName,
-    observe::{CLAIM, Layout, Observed, RECORD, Seen, label_digest},
+    observe::{CLAIM, Layout, Observed, RECORD, RENEWER, Seen, label_digest},
     plan::readers,
     probe,
     spec::{GATEWAY_PORT, Member, Mesh},
 };
-
-/// What the renewer and everything of it is called.
-pub(crate) const RENEWER: &str = "meshlink-renewer";
 
 /// The three charts of a join.
 #[derive(Debug, Clone)]
@@ -212,6 +209,7 @@ pub(crate) fn desire(
             texts,
             member,
             seen: &seen,
+            observed,
         }
         .wanted()?;
         desired.clusters.insert(member.name.clone(), wanted);
@@ -227,6 +225,7 @@ struct Renderer<'a> {
     texts: &'a Texts,
     member: &'a Member,
     seen: &'a Seen,
+    observed: &'a Observed,
 }
 
 impl Renderer<'_> {
@@ -252,7 +251,7 @@ impl Renderer<'_> {
                 &json!({"gateway_namespace": gateway.namespace, "hosts": gateway.hosts,
                     "gateway_selector": self.selector()}),
             )?,
-            readers: readers::wanted(self.mesh, &self.member.name, self.seen),
+            readers: readers::wanted(self.mesh, self.observed, &self.member.name),
             renewer: self.renewer()?,
             own: vec![],
         };

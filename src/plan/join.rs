@@ -343,6 +343,7 @@ impl<'a> JoinPlanner<'a> {
         for name in self.names() {
             self.refresh(plan, name);
         }
+        readers.tell(plan);
         let running = self.names().map(|name| (name, self.versions(plan, name)));
         let running: Vec<_> = running.collect();
         refresh::tell(&self.mesh.istio.known, running, plan);

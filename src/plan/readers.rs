@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Deletion, Plan, Step, desire,
+    Deletion, Note, Plan, Step,
     join::{changes, summary},
     refresh,
 };
@@ -20,8 +20,9 @@ use crate::{
         access::{self, ISTIO_SYSTEM, Tokens},
     },
     ends::{self, State},
+    hint::Hint,
     name::ClusterName,
-    observe::{Made, Observed, ReaderSeen, RemoteSecretSeen, Seen},
+    observe::{Made, Observed, RENEWER, ReaderSeen, RemoteSecretSeen, Seen},
     pki::Life,
     spec::Mesh,
     versions::Versions,
@@ -33,14 +34,14 @@ pub(crate) const BOUND_LIFE: i64 = 24 * 3600;
 /// What a member should hold for the peers that read it.
 pub(crate) fn wanted(
     mesh: &Mesh,
+    observed: &Observed,
     member: &ClusterName,
-    seen: &Seen,
 ) -> BTreeMap<ClusterName, Vec<Value>> {
     let secrets = reads_secrets(mesh);
     let peers = mesh.clusters.iter().map(|m| &m.name);
     let peers = peers.filter(|peer| *peer != member);
     let objects = |peer: &ClusterName| {
-        let tokens = tokens(mesh, seen, peer);
+        let tokens = tokens(mesh, observed, (member, peer));
         access::objects(peer, secrets, tokens)
     };
     peers.map(|peer| (peer.clone(), objects(peer))).collect()
@@ -53,15 +54,79 @@ pub(crate) fn reads_secrets(mesh: &Mesh) -> bool {
     version.map_or(true, |version| Versions::reads_secrets(&version))
 }
 
-/// Where the account of a peer gets its tokens from: short ones only where something renews them.
-pub(crate) fn tokens(mesh: &Mesh, seen: &Seen, peer: &ClusterName) -> Tokens {
-    match mesh.renewer {
-        Some(_) => Tokens::Bound,
-        None => {
-            let newest = seen.readers.get(peer.as_str()).and_then(ReaderSeen::newest);
-            Tokens::Secret(newest.map_or(1, |token| token.number))
-        }
+/// Where the account in `from` by which `to` reads it gets its tokens from: short ones only where something renews them.
+pub(crate) fn tokens(
+    mesh: &Mesh,
+    observed: &Observed,
+    (from, to): (&ClusterName, &ClusterName),
+) -> Tokens {
+    if mesh.renewer.is_some() && unrenewed(mesh, observed, (from, to)).is_none() {
+        return Tokens::Bound;
     }
+    let seen = observed.clusters.get(from);
+    let reader = seen.and_then(|seen| seen.readers.get(to.as_str()));
+    let newest = reader.and_then(ReaderSeen::newest);
+    Tokens::Secret(newest.map_or(1, |token| token.number))
+}
+
+/// Why `to` reads `from` by a token that never ends, though the mesh asks for a renewer: a token with an end is only for
+/// where a Job of the renewer was seen to come to a good end with what is there now, and where istiod survives it.
+fn unrenewed(
+    mesh: &Mesh,
+    observed: &Observed,
+    (from, to): (&ClusterName, &ClusterName),
+) -> Option<Note> {
+    let wanted = mesh.renewer.as_ref()?;
+    let nothing = Seen::default();
+    let seen = observed.clusters.get(to).unwrap_or(&nothing);
+    let note = |why: String, hint| {
+        let text = format!("{why}, so the tokens in its remote secrets have no end");
+        Some(Note::with(text, vec![hint, Hint::meshlink(["join"])]))
+    };
+    let (known, running) = (&mesh.istio.known, &seen.istiod.versions);
+    let fault = refresh::fault(known, running).or_else(|| refresh::gap(known, running));
+    if let Some(fault) = fault {
+        let better = format!("nothing is known against {}", known.default());
+        return note(format!("{to} runs {fault}"), Hint::note(better));
+    }
+    let secret = seen.remote_secrets.get(from.as_str());
+    // What ends already is gone on with unless it is known that nothing renews it.
+    let ends = secret.is_some_and(RemoteSecretSeen::is_bound);
+    let job = Hint::kubectl(
+        to,
+        [
+            "-n",
+            ISTIO_SYSTEM,
+            "create",
+            "job",
+            "--from=cronjob/meshlink-renewer",
+            "meshlink-renewer-now",
+        ],
+    );
+    let job = job.remark("not to wait for the next half hour");
+    let Some(renewer) = &seen.renewer else {
+        let why = format!("the renewer in {to} has not run yet");
+        return if ends { None } else { note(why, job) };
+    };
+    let name = format!("the renewer in {to}");
+    let Some(at) = renewer.succeeded else {
+        return note(format!("no Job of {name} has succeeded yet"), job);
+    };
+    if renewer.suspended {
+        let go_on = r#"{"spec":{"suspend":false}}"#;
+        let words = ["-n", ISTIO_SYSTEM, "patch", "cronjob", RENEWER, "-p", go_on];
+        return note(format!("{name} is suspended"), Hint::kubectl(to, words));
+    }
+    let is_before = |written: Option<Timestamp>| written.is_none_or(|written| at <= written);
+    let since = match secret {
+        Some(_) if ends => return None,
+        _ if renewer.image != wanted.image || is_before(renewer.written) => {
+            "it was changed".to_owned()
+        }
+        Some(secret) if !is_before(secret.written) => return None,
+        _ => format!("{to} reads {from} as it does now"),
+    };
+    note(format!("no Job of {name} has succeeded since {since}"), job)
 }
 
 /// Whether a token with an end is to be renewed: a third of its life is left, or less.
@@ -86,6 +151,28 @@ pub(super) struct ReaderPlanner<'a> {
 impl<'a> ReaderPlanner<'a> {
     fn seen(&self, name: &ClusterName) -> Option<&'a Seen> {
         self.observed.clusters.get(name)
+    }
+
+    /// Where `to` is to get the token from by which it reads `from`.
+    fn tokens(&self, from: &ClusterName, to: &ClusterName) -> Tokens {
+        tokens(self.mesh, self.observed, (from, to))
+    }
+
+    fn is_bound(&self, from: &ClusterName, to: &ClusterName) -> bool {
+        self.tokens(from, to) == Tokens::Bound
+    }
+
+    /// Says where tokens do not end though the mesh has a renewer, and how to get there.
+    pub(super) fn tell(&self, plan: &mut Plan) {
+        let names = || self.mesh.clusters.iter().map(|m| &m.name);
+        let read = |name: &&ClusterName| self.seen(name).is_some();
+        for to in names().filter(read) {
+            for from in names().filter(read).filter(|from| *from != to) {
+                let note = unrenewed(self.mesh, self.observed, (from, to));
+                let note = note.filter(|note| !plan.notes.contains(note));
+                plan.notes.extend(note);
+            }
+        }
     }
 
     /// The account of `peer` in `cluster`, as it is.
@@ -114,9 +201,9 @@ impl<'a> ReaderPlanner<'a> {
             return;
         };
         let reader = self.reader(from, to);
-        let ready = reader.is_some_and(|reader| match self.mesh.renewer {
-            Some(_) => reader.anchor.is_some(),
-            None => reader.newest().is_some_and(|t| t.token.is_some()),
+        let ready = reader.is_some_and(|reader| match self.is_bound(from, to) {
+            true => reader.anchor.is_some(),
+            false => reader.newest().is_some_and(|t| t.token.is_some()),
         });
         let secret = seen.remote_secrets.get(from.as_str());
         let Some(secret) = secret.filter(|s| ready && s.problems.is_empty() && s.foreign.is_none())
@@ -130,7 +217,7 @@ impl<'a> ReaderPlanner<'a> {
         let other = other.filter(|_| authorities).map(str::to_owned);
         let token = || match plan.holds(&make(from, to)) {
             true => Some("the token it holds is replaced".to_owned()),
-            false => self.other_token(secret, reader),
+            false => self.other_token(secret, (from, to)),
         };
         if let Some(why) = other.or_else(|| token().filter(|_| tokens)) {
             plan.add(share(from, to), vec![make(from, to)], why);
@@ -163,11 +250,11 @@ impl<'a> ReaderPlanner<'a> {
         let Some(seen) = self.seen(cluster) else {
             return;
         };
-        let wanted = wanted(self.mesh, cluster, seen).remove(peer);
+        let wanted = wanted(self.mesh, self.observed, cluster).remove(peer);
         let changes = changes(wanted.iter().flatten(), "", seen);
         let reader = self.reader(cluster, peer);
         let newest = reader.and_then(ReaderSeen::newest);
-        let filled = self.mesh.renewer.is_some() || newest.is_some_and(|t| t.token.is_some());
+        let filled = self.is_bound(cluster, peer) || newest.is_some_and(|t| t.token.is_some());
         if changes.is_empty() && filled {
             return;
         }
@@ -186,7 +273,7 @@ impl<'a> ReaderPlanner<'a> {
     /// The next token Secret, beside one that is too old.
     fn next(&self, plan: &mut Plan, cluster: &ClusterName, peer: &ClusterName) {
         let newest = self.reader(cluster, peer).and_then(ReaderSeen::newest);
-        let Some(newest) = newest.filter(|_| self.mesh.renewer.is_none()) else {
+        let Some(newest) = newest.filter(|_| !self.is_bound(cluster, peer)) else {
             return;
         };
         let is_old = newest.until.is_some_and(|until| until <= self.observed.now);
@@ -235,7 +322,7 @@ impl<'a> ReaderPlanner<'a> {
         if plan.holds(&make(from, to)) {
             return Some("the token it holds is replaced".into());
         }
-        self.other_token(secret, self.reader(from, to))
+        self.other_token(secret, (from, to))
             .or_else(|| plan.holds(&grant(from, to)).then(other_token))
     }
 
@@ -243,9 +330,10 @@ impl<'a> ReaderPlanner<'a> {
     fn other_token(
         &self,
         secret: &RemoteSecretSeen,
-        reader: Option<&ReaderSeen>,
+        (from, to): (&ClusterName, &ClusterName),
     ) -> Option<String> {
-        if self.mesh.renewer.is_none() {
+        let reader = self.reader(from, to);
+        if !self.is_bound(from, to) {
             let newest = reader.and_then(ReaderSeen::newest);
             let token = newest.and_then(|t| t.token.as_ref());
             return (secret.token.as_ref() != token).then(other_token);
@@ -302,13 +390,14 @@ impl<'a> ReaderPlanner<'a> {
         let Some((seen, reader)) = self.seen(from).zip(self.reader(from, to)) else {
             return vec![];
         };
-        let keeps = match tokens(self.mesh, seen, to) {
+        let tokens = self.tokens(from, to);
+        let keeps = match tokens {
             Tokens::Secret(number) if !plan.holds(&make(from, to)) => Some(number),
             _ => None,
         };
         let old = reader.tokens.iter().filter(|t| Some(t.number) != keeps);
         let mut stale: Vec<_> = old.map(|t| deletion(&t.secret)).collect();
-        if self.mesh.renewer.is_none() {
+        if tokens != Tokens::Bound {
             stale.extend(reader.anchor.as_ref().map(deletion));
             let owner = seen.owner(&self.mesh.id, from);
             let rights = access::renewal_names(to).into_iter();
@@ -370,7 +459,7 @@ pub(crate) fn renewer_names() -> [Ref; 4] {
         &Kind::ROLE,
         &Kind::SERVICE_ACCOUNT,
     ]
-    .map(|kind| Ref::namespaced(kind, ISTIO_SYSTEM, desire::RENEWER))
+    .map(|kind| Ref::namespaced(kind, ISTIO_SYSTEM, RENEWER))
 }
 
 /// The renewer that a member has, if it has one of ours.

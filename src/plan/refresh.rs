@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use semver::Version;
 
 use crate::{
+    hint::Hint,
     name::ClusterName,
     observe::Seen,
-    plan::{Plan, Step},
-    versions::{Effect, Versions},
+    plan::{Plan, Refusal, Step},
+    versions::{About, Effect, Versions},
 };
 
 /// Why one of these must be restarted when a remote secret changes; none if none must be.
@@ -34,10 +35,35 @@ pub(super) fn gap<'v>(
     running: impl IntoIterator<Item = &'v Version>,
 ) -> Option<String> {
     let one = |v: &Version| {
-        let fault = known.faults(v).find(|f| f.effect == Effect::Gap)?;
+        let mut losses = known.losses(v, About::RemoteSecrets);
+        let fault = losses.find(|f| f.effect == Effect::Gap)?;
         Some(format!("istiod {v}: {fault}"))
     };
     running.into_iter().find_map(one)
+}
+
+/// Why requests would be lost in a member by a change of this kind, where that is not accepted; each with its ways on.
+pub(super) fn refusal<'v>(
+    known: &Versions,
+    (member, running): (&ClusterName, impl IntoIterator<Item = &'v Version>),
+    about: About,
+    again: &[&str],
+) -> Option<Refusal> {
+    let one = |v: &Version| Some((v.clone(), known.losses(v, about).next()?.to_string()));
+    let (version, fault) = running.into_iter().find_map(one)?;
+    let what = match about {
+        About::RemoteSecrets => "its remote secrets are changed",
+        About::Cacerts => "its cacerts is changed",
+    };
+    let reason = format!("requests may be lost when {what}: istiod {version}: {fault}");
+    let better = format!(
+        "nothing is known against {}: istio.version in the mesh file, then meshlink join",
+        known.default()
+    );
+    let all = again.iter().copied().chain(["--accept-gap"]);
+    let accept = Hint::meshlink(all).remark("goes on all the same");
+    let hints = vec![Hint::note(better), accept];
+    Some(Refusal::by(member, reason, hints))
 }
 
 /// What a person is told before.

@@ -6,13 +6,16 @@
 //! | `plan::readers` | tokens, and the authorities of API servers; a join plans the same |
 
 use super::{
-    Note, Plan, Refusal,
+    Note, Plan, Refusal, Step,
     readers::{self, ReaderPlanner},
+    refresh,
 };
 use crate::{
     ends::{Ends, Signing},
-    observe::Observed,
+    name::ClusterName,
+    observe::{Observed, Seen},
     spec::Mesh,
+    versions::About,
 };
 
 pub(super) mod intermediates;
@@ -39,12 +42,17 @@ pub enum What {
 pub struct Renew {
     /// What it is about.
     pub what: What,
+    /// Go on where the version of an istiod loses requests by it.
+    pub accept_gap: bool,
 }
 
 impl Renew {
     /// A renewal of these.
     pub(crate) fn of(what: What) -> Self {
-        Self { what }
+        Self {
+            what,
+            accept_gap: false,
+        }
     }
 
     /// Whether it is about these.
@@ -75,9 +83,30 @@ pub(crate) fn renew(
     }
     let about = [What::Tokens, What::ApiCas].map(|what| renew.is_about(what));
     readers(mesh, observed, &mut plan, about.into());
+    let refusals = match renew.accept_gap {
+        true => vec![],
+        false => losses(mesh, observed, &plan),
+    };
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
     let mut plan = plan.finished();
     plan.notes.extend(pressing(observed, signing, &plan));
     Ok(plan)
+}
+
+/// Where the plan would lose requests, by what is known of the versions that run.
+fn losses(mesh: &Mesh, observed: &Observed, plan: &Plan) -> Vec<Refusal> {
+    let lost = |(name, seen): (&ClusterName, &Seen)| {
+        let signs = plan.holds(&Step::RenewCacerts(name.clone()));
+        let reads = refresh::changes_in_place(plan, name, seen);
+        let about = [(signs, About::Cacerts), (reads, About::RemoteSecrets)];
+        let about = about.into_iter().filter(|(is_so, _)| *is_so);
+        let member = (name, &seen.istiod.versions);
+        let one = |(_, about)| refresh::refusal(&mesh.istio.known, member, about, &["renew"]);
+        about.filter_map(one).collect::<Vec<_>>()
+    };
+    observed.clusters.iter().flat_map(lost).collect()
 }
 
 /// What presses and no step of the plan renews.
@@ -103,5 +132,8 @@ fn readers(mesh: &Mesh, observed: &Observed, plan: &mut Plan, about: (bool, bool
     }
     for name in names() {
         planner.refresh(plan, name);
+    }
+    if about.0 {
+        planner.tell(plan);
     }
 }

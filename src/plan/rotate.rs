@@ -41,8 +41,11 @@ pub struct Rotate {
     pub fresh: bool,
     /// Restart workloads whose proxies cannot follow a change of root. Without it, one such is a refusal.
     pub restart_workloads: bool,
-    /// How long kubelets take at most to bring a changed ConfigMap into a pod that runs.
-    pub projected: Duration,
+    /// How long kubelets take at most to bring a changed ConfigMap into a pod that runs: as whoever began it has said, if it is
+    /// not said anew, and else 90 s.
+    pub projected: Option<Duration>,
+    /// Begin it though the version of an istiod loses requests by it.
+    pub accept_gap: bool,
     /// The new root, where somebody else has made it.
     pub(crate) given: Option<Arc<Root>>,
 }
@@ -53,7 +56,8 @@ impl Default for Rotate {
             abort: false,
             fresh: false,
             restart_workloads: false,
-            projected: PROJECTED,
+            projected: None,
+            accept_gap: false,
             given: None,
         }
     }

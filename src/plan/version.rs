@@ -10,40 +10,58 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Observed, Seen},
-    plan::Note,
+    plan::{Note, upgrade::Upgrade},
     spec::Mesh,
 };
 
-/// By member that was read. `locked` is the newest version of istiod in `meshlink.lock`.
+/// What a member is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// The control plane and the gateway.
+    pub(crate) istio: String,
+    /// The CRDs, which never go back.
+    pub(crate) crds: String,
+}
+
+/// By member that was read. `locked` is the newest version of istiod in `meshlink.lock`; who is upgraded is given the
+/// version of the upgrade, while everybody else keeps what they have.
 pub(crate) fn versions(
     mesh: &Mesh,
     observed: &Observed,
     locked: Option<&str>,
-) -> BTreeMap<ClusterName, String> {
-    let names = mesh.clusters.iter().map(|member| &member.name);
-    let names = names.filter(|name| !observed.unreachable.contains_key(*name));
-    let asked = Some(&mesh.istio.version).filter(|version| !version.is_empty());
-    if let Some(asked) = asked {
-        return names.map(|name| (name.clone(), asked.clone())).collect();
-    }
-    let has = |name: &ClusterName| installed(mesh, observed.clusters.get(name)?);
-    let newest = mesh.clusters.iter().filter_map(|m| has(&m.name)).max();
+    upgrade: Option<&Upgrade>,
+) -> BTreeMap<ClusterName, Given> {
+    let asked = Some(&mesh.istio.version).filter(|v| !v.is_empty() && upgrade.is_none());
+    let asked = asked.and_then(|version| version.parse().ok());
+    let seen = |name: &ClusterName| observed.clusters.get(name);
+    let members = mesh.clusters.iter().map(|member| &member.name);
+    let newest = members.clone().filter_map(|name| installed(seen(name)?));
     let locked = || locked.and_then(|version| version.parse().ok());
-    let other = newest.or_else(locked);
+    let other = newest.max().or_else(locked);
     let other = other.unwrap_or_else(|| mesh.istio.known.default().clone());
-    names
-        .map(|name| {
-            let version = has(name).unwrap_or_else(|| other.clone());
-            (name.clone(), version.to_string())
-        })
-        .collect()
+    let given = |name: &ClusterName| {
+        let raised = upgrade.filter(|u| u.member == *name).map(|u| u.to.clone());
+        let kept = || seen(name).and_then(installed).unwrap_or(other.clone());
+        let istio = raised.or_else(|| asked.clone()).unwrap_or_else(kept);
+        let crds = seen(name).and_then(|seen| released(seen, "istio-base"));
+        Given {
+            crds: crds
+                .max(Some(istio.clone()))
+                .map_or_else(String::new, |v| v.to_string()),
+            istio: istio.to_string(),
+        }
+    };
+    let read = members.filter(|name| !observed.unreachable.contains_key(*name));
+    read.map(|name| (name.clone(), given(name))).collect()
 }
 
-/// The newest of a member's releases: an upgrade that began goes on, and no CRD goes back.
-fn installed(mesh: &Mesh, seen: &Seen) -> Option<Version> {
-    let names = ["istio-base", "istiod", mesh.gateway.name.as_str()];
-    let releases = names.iter().filter_map(|name| seen.releases.get(*name));
-    releases.filter_map(|r| r.version.parse().ok()).max()
+/// The version of a member's control plane, as its release says.
+pub(super) fn installed(seen: &Seen) -> Option<Version> {
+    released(seen, "istiod").or_else(|| released(seen, "istio-base"))
+}
+
+fn released(seen: &Seen, name: &str) -> Option<Version> {
+    seen.releases.get(name)?.version.parse().ok()
 }
 
 /// Says where a member keeps what is older than what a new mesh would be given.
@@ -52,7 +70,7 @@ pub(super) fn notes(mesh: &Mesh, observed: &Observed) -> Option<Note> {
     let mut kept: BTreeMap<Version, Vec<&str>> = BTreeMap::new();
     if mesh.istio.version.is_empty() {
         for (name, seen) in &observed.clusters {
-            if let Some(version) = installed(mesh, seen).filter(|version| version < default) {
+            if let Some(version) = installed(seen).filter(|version| version < default) {
                 kept.entry(version).or_default().push(name.as_str());
             }
         }
@@ -61,8 +79,7 @@ pub(super) fn notes(mesh: &Mesh, observed: &Observed) -> Option<Note> {
     let runs: Vec<_> = runs
         .map(|(version, names)| format!("{version} in {}", names.join(", ")))
         .collect();
-    let names = || mesh.clusters.iter().map(|member| &member.name);
-    let hint = || Hint::join_again(names()).flag("--istio-version", default);
+    let hint = || Hint::meshlink(["upgrade", "--to", &default.to_string()]);
     (!runs.is_empty()).then(|| {
         let text = format!(
             "Istio {} is kept; {default} is what a new mesh would be given",
@@ -99,7 +116,12 @@ mod tests {
     }
 
     fn given(mesh: &Mesh, observed: &Observed, locked: Option<&str>) -> Vec<String> {
-        versions(mesh, observed, locked).into_values().collect()
+        let all = versions(mesh, observed, locked, None).into_values();
+        all.map(|given| match given.istio == given.crds {
+            true => given.istio,
+            false => format!("{} with CRDs of {}", given.istio, given.crds),
+        })
+        .collect()
     }
 
     #[test]
@@ -111,11 +133,22 @@ mod tests {
             ("b", "istio-base", "1.30.5"),
         ]);
         let all = given(&mesh, &observed, Some("1.31.9"));
-        assert_eq!(all, ["1.29.6", "1.30.5", "1.30.5"]);
+        assert_eq!(all, ["1.29.6", "1.30.4 with CRDs of 1.30.5", "1.30.4"]);
         assert!(notes(&mesh, &observed).is_some());
         mesh.istio.version = "1.31.3".into();
         assert_eq!(given(&mesh, &observed, None), ["1.31.3"; 3]);
         assert_eq!(notes(&mesh, &observed), None);
+    }
+
+    #[test]
+    fn an_upgrade_is_of_one_member_whatever_the_mesh_file_says_of_all() {
+        let mut mesh = mesh();
+        mesh.istio.version = "1.30.5".into();
+        let observed = holding(&[("a", "istiod", "1.30.4"), ("b", "istiod", "1.30.4")]);
+        let upgrade = Upgrade::of("b".parse().unwrap(), "1.30.5".parse().unwrap());
+        let all = versions(&mesh, &observed, None, Some(&upgrade)).into_values();
+        let all: Vec<_> = all.map(|given| given.istio).collect();
+        assert_eq!(all, ["1.30.4", "1.30.5", "1.30.4"]);
     }
 
     #[test]

@@ -90,16 +90,18 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
         let ends = Ends::of(observed, &expiry::signing(&replicas));
         checks.extend(expiry::checks(&ends));
     }
-    let mut traffic = vec![];
+    let (mut traffic, mut proved_at) = (vec![], BTreeMap::new());
     for found in from {
         checks.extend(found.checks);
         traffic.extend(found.traffic);
+        proved_at.extend(found.proved_at);
     }
     let mut checks = worst(checks);
     checks.sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
     Verdict {
         clusters: names.iter().map(ToString::to_string).collect(),
         checks,
+        proved_at,
         traffic,
         service: None,
     }
@@ -295,6 +297,7 @@ impl Verifier<'_> {
         for found in future::join_all(pairs).await {
             all.checks.extend(found.checks);
             all.traffic.extend(found.traffic);
+            all.proved_at.extend(found.proved_at);
         }
         let said = replicas.iter().flatten();
         let said = said.map(|replica| (replica.pod.clone(), replica.ends));
@@ -351,7 +354,7 @@ impl Verifier<'_> {
             checks.extend(self.known(from, to, view.replicas).await);
         }
         let sound = checks.iter().all(|c| c.outcome != Outcome::Failed);
-        let mut traffic = vec![];
+        let (mut traffic, mut proved_at) = (vec![], BTreeMap::new());
         match view.depth {
             Depth::Traffic | Depth::Every => {
                 let found = self.traffic(from, to, view).await;
@@ -359,18 +362,29 @@ impl Verifier<'_> {
                 traffic = found.traffic;
             }
             // A proof says nothing of today where what it rested on is seen to be broken.
-            _ if sound => checks.extend(self.written_down(from, to, &view.proof)),
+            _ if sound => {
+                if let Some((check, at)) = self.written_down(from, to, &view.proof) {
+                    proved_at.insert(format!("{from}/{}", to.name), at);
+                    checks.push(check);
+                }
+            }
             _ => {}
         }
         Verdict {
             checks,
+            proved_at,
             traffic,
             ..Verdict::default()
         }
     }
 
     /// What an earlier proof says, as long as nothing it covered has changed.
-    fn written_down(&self, from: &ClusterName, to: &Member, proof: &str) -> Option<Check> {
+    fn written_down(
+        &self,
+        from: &ClusterName,
+        to: &Member,
+        proof: &str,
+    ) -> Option<(Check, Timestamp)> {
         let seen = self.seen(from)?;
         let record = seen.record.as_ref()?;
         let stands = record.members.contains_key(&to.name)
@@ -378,7 +392,8 @@ impl Verifier<'_> {
             && self.seen(&to.name).is_some_and(|s| s.gateway.opened);
         let at = record.proved_at.strftime("%Y-%m-%d %H:%M:%S UTC");
         let evidence = format!("proved at {at}; nothing that proof covered has changed since");
-        stands.then(|| check(Claim::Proved, from, &to.name, Outcome::Ok, evidence, vec![]))
+        let check = |evidence| check(Claim::Proved, from, &to.name, Outcome::Ok, evidence, vec![]);
+        stands.then(|| (check(evidence), record.proved_at))
     }
 
     /// What every replica of a member's istiod says; with `ends`, also when its certificates end.

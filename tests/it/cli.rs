@@ -18,6 +18,7 @@ fn help_fits_80_columns() {
         "plan renew",
         "status",
         "verify",
+        "doctor",
         "ca",
         "ca init",
         "ca status",
@@ -58,9 +59,12 @@ fn the_first_page() {
       leave        Remove clusters from the mesh
       renew        Renew what ends: intermediates, tokens and API server CAs, with
                    no request lost
+      upgrade      Move the mesh to another version of Istio, one member after the
+                   other
       plan         Show what a join or a leave would change, and change nothing
       status       Show the state of every cluster, and of every pair of clusters
       verify       Prove that each cluster reaches the others
+      doctor       Find the cause of what is wrong, and say what to do about it
       sample       Install, call and remove sample apps in the members
       wait         Wait until something outside the clusters is ready, as a
                    readiness gate
@@ -201,7 +205,7 @@ fn the_manual_documents_every_exit_code() {
     \fB6\fR
     partly done; the clusters that are not are named
     \fB7\fR
-    status, ca status: something that was looked at is not well
+    status, ca status, doctor: something that was looked at is not well
     \fB8\fR
     another run is changing the mesh; --wait-lock waits for it
     \fB10\fR

@@ -141,6 +141,7 @@ fn nothing_is_renewed_by_a_wrong_clock() {
     world.advance(340);
     let renew = || {
         Change::Renew(Renew {
+            accept_gap: false,
             what: RenewWhat::Intermediates,
         })
     };

@@ -269,10 +269,11 @@ fn measured(world: &World, command: Command, what: String) -> (Row, Answer) {
 }
 
 /// The commands, and how each may end.
-const COMMANDS: [(&str, &[i32]); 4] = [
+const COMMANDS: [(&str, &[i32]); 5] = [
     ("status eks-1 eks-2 eks-3", &[6]),
     ("verify eks-1 eks-2 eks-3", &[4]),
     ("ca status eks-1 eks-2 eks-3", &[6]),
+    ("doctor eks-1 eks-2 eks-3", &[6]),
     ("plan eks-1 eks-2 eks-3", &[1, 5, 6, 10]),
 ];
 

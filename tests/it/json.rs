@@ -65,12 +65,14 @@ fn snake_case(name: &str, schema: &Value) {
 }
 
 /// Every command that prints a document, with its code and the name of its schema; in an order in which they can run.
-const RUNS: [(&str, i32, &str); 47] = [
+const RUNS: [(&str, i32, &str); 51] = [
     ("ca init", 0, "ca-init"),
     ("ca status", 0, "ca-status"),
     ("plan eks-1 eks-2", 10, "plan"),
     ("status eks-1 eks-2", 7, "verdict"),
     ("verify eks-1 eks-2", 4, "verdict"),
+    ("doctor --list", 0, "checks"),
+    ("doctor eks-1 eks-2 --before-join", 0, "diagnosis"),
     ("join eks-1 eks-2", 0, "report"),
     ("join eks-1 eks-2", 0, "report"),
     ("plan eks-1 eks-2", 0, "plan"),
@@ -80,6 +82,8 @@ const RUNS: [(&str, i32, &str); 47] = [
     ("verify", 0, "verdict"),
     ("verify --traffic", 0, "verdict"),
     ("verify eks-1 eks-3", 4, "verdict"),
+    ("doctor", 0, "diagnosis"),
+    ("doctor eks-1 eks-3", 4, "diagnosis"),
     ("ca status", 0, "ca-status"),
     ("ca status eks-1 eks-3", 4, "ca-status"),
     ("rotate root --status", 0, "rotate-status"),

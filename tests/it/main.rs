@@ -31,6 +31,9 @@ mod crash;
 mod dead;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod doctor;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod embedded;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

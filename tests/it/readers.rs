@@ -31,6 +31,31 @@ fn joined(more: &str, ago: i64) -> World {
     world
 }
 
+/// The same with a renewer that was seen to do its work, and tokens that end, given out so many seconds ago.
+fn renewed(ago: i64) -> World {
+    let world = joined(RENEWER, 0);
+    for member in ["eks-1", "eks-2"] {
+        succeeded(&world, member);
+    }
+    world.run("join -f mesh.yaml").ends(0);
+    world.advance_by(ago);
+    world
+}
+
+const JOB: &str = "/apis/batch/v1/namespaces/istio-system/cronjobs/meshlink-renewer";
+
+/// A Job of the renewer, half an hour later, and what the controller of CronJobs makes of it.
+pub(crate) fn succeeded(world: &World, member: &str) {
+    world.advance_by(HOUR / 2);
+    renewer(world, member, "").ends(0);
+    let mut job = world.get(member, JOB);
+    let now = world.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    job["status"] = json!({"lastScheduleTime": now, "lastSuccessfulTime": now});
+    world
+        .replace(member, &format!("{JOB}/status"), &job)
+        .unwrap();
+}
+
 /// What `to`'s remote secret for `from` says under a key.
 fn entry(world: &World, from: &str, to: &str, key: &str) -> String {
     let secret = world.get(
@@ -210,7 +235,7 @@ fn a_replacement_that_is_killed_anywhere_goes_on() {
 
 #[test]
 fn a_token_with_a_minute_left_is_renewed_by_a_renewer() {
-    let world = joined(RENEWER, 24 * HOUR - 60);
+    let world = renewed(24 * HOUR - 60);
     let old = token(&world, "eks-1", "eks-2");
     assert_eq!(
         claims(&old)["exp"].as_i64().unwrap() - claims(&old)["iat"].as_i64().unwrap(),
@@ -239,8 +264,105 @@ fn a_token_with_a_minute_left_is_renewed_by_a_renewer() {
 }
 
 #[test]
+fn a_token_gets_an_end_only_where_a_renewer_was_seen_to_renew() {
+    let ends = |world: &World| claims(&token(world, "eks-1", "eks-2"))["exp"].is_i64();
+    let world = joined(RENEWER, 0);
+    assert!(!ends(&world), "nothing is known of its renewer");
+    let waits = "no Job of the renewer in eks-2 has succeeded yet";
+    world
+        .run("plan -f mesh.yaml")
+        .ends(0)
+        .says(waits)
+        .says("create job");
+    world.advance(2);
+    world.run("join -f mesh.yaml").ends(0).says("nothing to do");
+    // One that cannot reach its peers from where it runs proves nothing: it says so, and its Job fails.
+    let secret = istio("secrets", "meshlink-reader-eks-2-token");
+    let account = token(&world, "eks-1", "eks-2");
+    world.delete("eks-1", &secret);
+    assert!(!opens(&world, "eks-1", &account));
+    renewer(&world, "eks-2", "")
+        .ends(1)
+        .says("token/eks-2/eks-1");
+    world.run("join -f mesh.yaml").ends(0);
+    assert!(!ends(&world));
+    // It has run, and that is seen; then only what the other member reads waits.
+    succeeded(&world, "eks-2");
+    world
+        .run("join -f mesh.yaml")
+        .ends(0)
+        .says("no Job of the renewer in eks-1 has succeeded yet");
+    assert!(ends(&world));
+    assert!(!claims(&token(&world, "eks-2", "eks-1"))["exp"].is_i64());
+    world.run("plan -f mesh.yaml").ends(0);
+    // Another image has to show it first, but what ends already is gone on with.
+    write(
+        &world,
+        "renewer: {image: registry.example.com/meshlink:2}\n",
+    );
+    succeeded(&world, "eks-1");
+    world
+        .run("join -f mesh.yaml")
+        .ends(0)
+        .says("has succeeded since it was changed");
+    assert!(ends(&world));
+    // Where it is told to wait, tokens do not end.
+    world.merge("eks-2", JOB, &json!({"spec": {"suspend": true}}));
+    world
+        .run("renew -f mesh.yaml --what tokens")
+        .ends(0)
+        .says("is suspended");
+    world.run("join -f mesh.yaml").ends(0);
+    assert!(!ends(&world));
+}
+
+#[test]
+fn a_version_that_loses_requests_is_not_renewed_without_being_told_so() {
+    for (version, says) in [
+        ("1.29.7", "the connection to a peer ends"),
+        ("1.30.2", "a changed remote secret is ignored"),
+    ] {
+        let world = World::with(2, |o| o.versions = vec![version.into()]);
+        write(&world, &format!("istio: {{version: {version}}}\n"));
+        world.run("join -f mesh.yaml").ends(0);
+        world.advance(91);
+        let before = token(&world, "eks-1", "eks-2");
+        let told = format!(
+            "requests may be lost when its remote secrets are changed: istiod {version}: {says}"
+        );
+        for command in ["plan renew", "renew"] {
+            world
+                .run(&format!("{command} -f mesh.yaml --what tokens"))
+                .ends(5)
+                .says(&told)
+                .says("--accept-gap");
+        }
+        assert_eq!(token(&world, "eks-1", "eks-2"), before);
+        world
+            .run("plan renew -f mesh.yaml --what tokens --accept-gap")
+            .ends(10)
+            .says(says);
+        world
+            .run("renew -f mesh.yaml --what tokens --accept-gap")
+            .ends(0);
+        assert_ne!(token(&world, "eks-1", "eks-2"), before);
+        // Nothing is known that a change of cacerts would lose there.
+        world
+            .run("renew -f mesh.yaml --what intermediates")
+            .ends(0)
+            .says("nothing to do");
+        // And no token is given an end, which would have to be renewed every day.
+        write(&world, &format!("{RENEWER}istio: {{version: {version}}}\n"));
+        world.run("join -f mesh.yaml").ends(0);
+        succeeded(&world, "eks-2");
+        let answer = world.run("plan -f mesh.yaml").ends(0);
+        answer.says(&format!("eks-2 runs istiod {version}"));
+    }
+}
+
+#[test]
 fn a_renewer_keeps_to_its_rights_and_to_the_lease() {
-    let world = joined(RENEWER, 24 * HOUR - 60);
+    let world = renewed(24 * HOUR - 60);
     // With its own token a reader gets no token of another account, and none without the Secret that cuts it off.
     let reader = token(&world, "eks-1", "eks-2");
     let ask = |account: &str| {
@@ -300,6 +422,14 @@ fn a_mesh_changes_from_one_kind_of_token_to_the_other_and_back() {
         .run("plan -f mesh.yaml")
         .ends(10)
         .says("install-renewer/eks-2")
+        .says("the renewer in eks-2 has not run yet");
+    world.run("join -f mesh.yaml").ends(0);
+    for member in ["eks-1", "eks-2"] {
+        succeeded(&world, member);
+    }
+    world
+        .run("plan -f mesh.yaml")
+        .ends(10)
         .says("retire-token/eks-1/eks-2");
     world.run("join -f mesh.yaml").ends(0);
     let short = token(&world, "eks-1", "eks-2");
@@ -324,14 +454,13 @@ fn a_mesh_changes_from_one_kind_of_token_to_the_other_and_back() {
         secrets_of(&world, "eks-1", "eks-2"),
         ["meshlink-reader-eks-2-token"]
     );
-    let job = "/apis/batch/v1/namespaces/istio-system/cronjobs/meshlink-renewer";
-    assert!(world.find("eks-1", job).is_none());
+    assert!(world.find("eks-1", JOB).is_none());
     world.run("plan -f mesh.yaml").ends(0);
     // And a leave takes it away with the rest.
     write(&world, RENEWER);
     world.run("join -f mesh.yaml").ends(0);
     world.run("leave eks-2 --uninstall -f mesh.yaml").ends(0);
-    assert!(world.find("eks-2", job).is_none());
+    assert!(world.find("eks-2", JOB).is_none());
     assert!(secrets_of(&world, "eks-1", "eks-2").is_empty());
 }
 

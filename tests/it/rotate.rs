@@ -177,14 +177,19 @@ fn while_it_is_under_way_everybody_is_told_and_members_stay() {
         .run("ca status")
         .ends(0)
         .says("The root is being changed from");
-    let shown = world.run("rotate root --status -o json").ends(0).json();
-    let phases = shown["members"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|m| m["phase"].clone());
-    let phases: BTreeSet<_> = phases.map(|p| p.as_str().unwrap().to_owned()).collect();
-    assert!(phases.contains("prepared"), "{shown}");
+    // What kubelets take is what was said when it was begun, unless it is said anew.
+    for (more, wanted) in [("", "distributed"), (" --projected-within 1h", "prepared")] {
+        let status = format!("rotate root --status -o json{more}");
+        let shown = world.run(&status).ends(0).json();
+        let members = shown["members"].as_array().unwrap().iter();
+        let phases = members.map(|m| m["phase"].as_str().unwrap().to_owned());
+        let phases: BTreeSet<_> = phases.collect();
+        assert!(phases.contains(wanted), "{shown}");
+    }
+    let planned = world.run("plan rotate").ends(10);
+    planned
+        .says("switch-issuer/eks-2")
+        .says("retire-root/eks-1");
     for command in [join(2), "leave eks-2".into(), "plan eks-1 eks-2".into()] {
         let told = world.run(&command).ends(5);
         told.says("members neither come nor go")

@@ -126,6 +126,10 @@ fn no_token_that_is_renewed_occurs_anywhere_but_where_it_belongs() {
     );
     write(renewer);
     say("join -f mesh.yaml -vvv -o json", &mut canaries);
+    for member in ["eks-1", "eks-2"] {
+        crate::readers::succeeded(&world, member);
+    }
+    say("join -f mesh.yaml -vvv -o json", &mut canaries);
     world.advance_by(20 * 3600);
     say("renew -f mesh.yaml --what tokens -vvv", &mut canaries);
     world.advance_by(20 * 3600);

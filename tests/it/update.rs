@@ -135,8 +135,7 @@ fn a_version_that_nobody_asked_for_is_not_installed_over_one_that_runs() {
     };
     let kept = "Istio 1.31.3 in eks-1, eks-2 is kept; 1.31.4 is what a new mesh would be given";
     let plan = world.run("plan eks-1 eks-2").ends(0);
-    plan.says(kept)
-        .says("meshlink join --istio-version 1.31.4 eks-1 eks-2");
+    plan.says(kept).says("meshlink upgrade --to 1.31.4");
     world.run("join eks-1 eks-2 eks-3").ends(0);
     runs("1.31.3");
     world
@@ -145,4 +144,42 @@ fn a_version_that_nobody_asked_for_is_not_installed_over_one_that_runs() {
     runs("1.31.4");
     let plan = world.run("plan eks-1 eks-2 eks-3").ends(0);
     assert!(!plan.stdout.contains("is kept"), "{plan}");
+    let back = world.run("upgrade eks-1 --to 1.31.3").ends(5);
+    back.says("1.31.3 is older")
+        .says("meshlink upgrade --to 1.31.3 --back");
+    world
+        .run("upgrade --to 1.33.1")
+        .ends(5)
+        .says("1.32 comes before 1.33.1");
+}
+
+#[test]
+fn an_upgrade_goes_from_member_to_member_and_each_is_proved_before_the_next() {
+    let world = World::with(2, |o| o.versions = vec!["1.31.3".into(), "1.31.4".into()]);
+    world.run("join eks-1 eks-2 --istio-version 1.31.3").ends(0);
+    let plan = world.run("plan upgrade --to 1.31.4").ends(10);
+    let plan = plan.says("install-istiod/eks-1").says("prove/eks-2/eks-1");
+    assert!(!plan.stdout.contains("install-istiod/eks-2"), "{plan}");
+    world
+        .run("upgrade --status")
+        .ends(0)
+        .says("eks-1    1.31.3         1 on 1.31.3");
+    // One that cannot be proved is the last that was changed.
+    let half = world.run("upgrade eks-2 --to 1.31.4").ends(0);
+    half.says("2 of 2 pairs proved");
+    let mixed = world.run("upgrade --status").ends(7);
+    mixed
+        .says("eks-1    1.31.3         1 on 1.31.3")
+        .says("eks-2    1.31.4         1 on 1.31.4");
+    // A join goes on with neither; the upgrade does, with who is left.
+    world.run("plan eks-1 eks-2").ends(0);
+    let rest = world.run("upgrade --to 1.31.4").ends(0);
+    assert!(!rest.stderr.contains("install-istiod/eks-2"), "{rest}");
+    world
+        .run("upgrade --to 1.31.4")
+        .ends(0)
+        .says("nothing to do");
+    world.run("upgrade --to 1.31.3 --back").ends(0);
+    let back = world.run("upgrade --status").ends(0);
+    back.says("eks-2    1.31.3         1 on 1.31.3");
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ import (
 const usage = `labapp pause
 labapp serve                       answer "Hello version: $VERSION" on :5000
 labapp get [-n N] [-t SECONDS] URL    one line per request: status and body, or ERR and why
-labapp load URL RATE SECONDS       the same at a steady rate, each line with its time
+labapp load URL RATE SECONDS       the same at a steady rate, a connection each, each line with its time
 labapp connect HOST:PORT           open | refused | timeout | other
 labapp resolve NAME                the addresses, one per line
 `
@@ -78,27 +79,49 @@ func get(args []string) {
 	}
 }
 
+// load begins requests by the clock, whatever became of those before: each on a
+// connection of its own, to an address that is looked up once.
 func load(url string, rate, seconds int) {
+	host, port, err := net.SplitHostPort(strings.Split(strings.TrimPrefix(url, "http://"), "/")[0])
+	if err != nil {
+		fail(err.Error())
+	}
+	addresses, err := net.LookupHost(host)
+	if err != nil {
+		fail(err.Error())
+	}
+	to := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(addresses[0], port))
+	}
+	client := &http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{DialContext: to, DisableKeepAlives: true},
+	}
+	out := bufio.NewWriter(os.Stdout)
 	var all sync.WaitGroup
 	var line sync.Mutex
-	tick := time.NewTicker(time.Second / time.Duration(rate))
-	for range rate * seconds {
-		<-tick.C
+	begin := time.Now()
+	for n := range rate * seconds {
+		time.Sleep(time.Until(begin.Add(time.Duration(n) * time.Second / time.Duration(rate))))
 		all.Add(1)
 		go func() {
 			defer all.Done()
 			at := time.Now()
-			answer := fetch(url, 5*time.Second)
+			answer := ask(client, url)
 			line.Lock()
 			defer line.Unlock()
-			fmt.Println(at.UTC().Format("15:04:05.000"), answer)
+			fmt.Fprintln(out, at.UTC().Format("15:04:05.000"), answer)
 		}()
 	}
 	all.Wait()
+	out.Flush()
 }
 
 func fetch(url string, timeout time.Duration) string {
-	client := http.Client{Timeout: timeout}
+	return ask(&http.Client{Timeout: timeout}, url)
+}
+
+func ask(client *http.Client, url string) string {
 	response, err := client.Get(url)
 	if err != nil {
 		return "ERR " + err.Error()

@@ -139,15 +139,17 @@ fn commands_in_hints_are_commands() {
             .map_or(&text[..], |tests| &text[..tests]);
         let arrays = built.captures_iter(code).map(|found| {
             let words = found[1].split(',').map(str::trim).filter(|w| !w.is_empty());
-            // What is no literal is a name.
-            let words =
-                words.map(
-                    |w| match w.strip_prefix('"').and_then(|w| w.strip_suffix('"')) {
-                        Some(literal) => literal.to_owned(),
-                        None => "name".to_owned(),
-                    },
-                );
-            format!("meshlink {}", words.collect::<Vec<_>>().join(" "))
+            let mut command = "meshlink".to_owned();
+            for word in words {
+                let literal = word.strip_prefix('"').and_then(|w| w.strip_suffix('"'));
+                // What is no literal is a name, or a version.
+                let stands_for = match command.ends_with(" --to") {
+                    true => "1.31.4",
+                    false => "name",
+                };
+                command = format!("{command} {}", literal.unwrap_or(stands_for));
+            }
+            command
         });
         let texts = written
             .captures_iter(code)

@@ -25,6 +25,9 @@ pub(crate) struct Renewing {
     /// What to renew, where it is due
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     pub(crate) what: Renewed,
+    /// Renew even where a member's Istio version is known to lose requests by it
+    #[arg(long)]
+    pub(crate) accept_gap: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }

@@ -25,6 +25,9 @@ pub(crate) struct Within {
     /// A remote secret of it; may be repeated
     #[arg(long, value_name = "NAME", requires = "in_cluster")]
     pub(crate) secret: Vec<String>,
+    /// The member's istiod, to be asked what it signs with and until when
+    #[arg(long, value_name = "HOST:PORT", requires = "in_cluster")]
+    pub(crate) istiod: Option<String>,
     /// Folder with the token and the CA of the service account
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = SERVICE_ACCOUNT, hide = true)]
     pub(crate) service_account: PathBuf,

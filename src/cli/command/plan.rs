@@ -1,6 +1,6 @@
 //! `meshlink plan`.
 
-use super::{leave, renew};
+use super::{leave, renew, rotate, upgrade};
 use crate::{
     cli::{
         Frame,
@@ -17,6 +17,8 @@ pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
     let (mut session, change) = match &args.change {
         Some(PlanChange::Leave(how)) => leave::open(how, frame).await?,
         Some(PlanChange::Renew(how)) => renew::open(how, frame).await?,
+        Some(PlanChange::Upgrade(how)) => upgrade::open(how, frame).await?,
+        Some(PlanChange::Rotate(how)) => rotate::open(how, frame).await?,
         None => {
             let target = args.target.with(args.sources);
             let selection = Selection::All(&args.clusters);

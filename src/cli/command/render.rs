@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Render, frame: &Frame) -> Result<Exit, Failure> {
     }
     let observed = unseen(&mesh, args.kube_version.as_deref());
     let mut known = charts::Fetches::new();
-    let fetched = charts::of_members(&mesh, &observed, (&source, &fetch), &mut known).await?;
+    let fetched = charts::of_members(&mesh, &observed, (&source, &fetch), None, &mut known).await?;
     let desired = desire(
         &mesh,
         &fetched,

@@ -34,7 +34,8 @@ pub(crate) async fn run(args: Renew, frame: &Frame) -> Result<Exit, Failure> {
 /// The mesh, and the renewal that was asked for.
 pub(super) async fn open(how: &Renewing, frame: &Frame) -> Result<(Session, Change), Failure> {
     let session = Session::open(Selection::Some(&how.clusters), &how.target, frame).await?;
-    let renew = renew::Renew::of(what(how.what));
+    let mut renew = renew::Renew::of(what(how.what));
+    renew.accept_gap = how.accept_gap;
     Ok((session, Change::Renew(renew)))
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{
         Frame,
-        args::rotate::RotateRoot,
+        args::rotate::{RotateRoot, Rotating},
         error::{Exit, Failure, hinted},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session},
@@ -35,31 +35,36 @@ impl Document for Shown {
 
 /// Runs it.
 pub(crate) async fn run(args: RotateRoot, frame: &Frame) -> Result<Exit, Failure> {
-    let target = args.target.with(args.sources);
-    let given = match args.to.as_deref() {
-        None => None,
-        Some(path) if path == Path::new("generate") => None,
-        Some(path) => Some(Arc::new(read(path)?)),
-    };
-    let how = Rotate {
-        abort: args.abort,
-        fresh: args.to.is_some() && given.is_none(),
-        restart_workloads: args.restart_workloads,
-        projected: args.projected_within,
-        given,
-    };
-    let mut session = Session::open(Selection::Some(&[]), &target, frame).await?;
+    let (mut session, change) = open(&args.how, frame).await?;
     if args.status {
-        return status(&session, args.projected_within, frame).await;
+        return status(&session, args.how.projected_within, frame).await;
     }
-    let report = session
-        .apply(Change::Rotate(how), args.changing, frame)
-        .await?;
+    let report = session.apply(change, args.changing, frame).await?;
     let next: &[&str] = match report.outcome {
         RunOutcome::Done => &["meshlink ca status", "meshlink status"],
         _ => &[],
     };
     session.finish(frame, report, next)
+}
+
+/// The mesh, and the change of root that was asked for.
+pub(super) async fn open(asked: &Rotating, frame: &Frame) -> Result<(Session, Change), Failure> {
+    let target = asked.target.clone().with(asked.sources.clone());
+    let given = match asked.to.as_deref() {
+        None => None,
+        Some(path) if path == Path::new("generate") => None,
+        Some(path) => Some(Arc::new(read(path)?)),
+    };
+    let how = Rotate {
+        abort: asked.abort,
+        fresh: asked.to.is_some() && given.is_none(),
+        restart_workloads: asked.restart_workloads,
+        projected: asked.projected_within,
+        accept_gap: asked.accept_gap,
+        given,
+    };
+    let session = Session::open(Selection::Some(&[]), &target, frame).await?;
+    Ok((session, Change::Rotate(how)))
 }
 
 /// A root that somebody else has made. What stands in the file is shown nowhere.
@@ -70,7 +75,11 @@ fn read(path: &Path) -> Result<Root, Failure> {
     Root::from_bundle(&text).map_err(|e| Failure::usage(format!("--to: {shown}: {e}")))
 }
 
-async fn status(session: &Session, projected: Duration, frame: &Frame) -> Result<Exit, Failure> {
+async fn status(
+    session: &Session,
+    projected: Option<Duration>,
+    frame: &Frame,
+) -> Result<Exit, Failure> {
     let shown = Shown {
         mesh: session.link.mesh().id.to_string(),
         seen: session.link.rotation(projected).await?,

@@ -70,8 +70,9 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
         let ends = link.ends(&link.read().await?).await;
         ends::export(Some(path), &ends, link.mesh())?;
     }
-    frame
-        .screen
-        .show(&*verdict, |style| matrix::render(&verdict, verbose, style))?;
+    let now = (link.environment.clock)();
+    frame.screen.show(&*verdict, |style| {
+        matrix::render(&verdict, verbose, now, style)
+    })?;
     Ok(exit)
 }

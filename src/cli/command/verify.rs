@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::{
     cli::{
         Frame,
@@ -24,7 +26,7 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
     let started = frame.now();
     let mut found = looked(&args, frame).await;
     match &mut found {
-        Ok((verdict, report)) => {
+        Ok((verdict, report, _)) => {
             frame.hints.settle_verdict(verdict);
             frame.hints.settle_report(report);
         }
@@ -43,16 +45,16 @@ pub(crate) async fn run(args: Verify, frame: &Frame) -> Result<Exit, Failure> {
                 .unwrap_or(0),
         };
         let text = match &found {
-            Ok((verdict, _)) => junit::render(verdict, &about),
+            Ok((verdict, ..)) => junit::render(verdict, &about),
             Err(failure) => junit::render_failure(failure, &about),
         };
         write(path, &text)?;
     }
-    let (verdict, report) = found?;
+    let (verdict, report, now) = found?;
     let verbose = frame.screen.verbose > 0;
-    frame
-        .screen
-        .show(&verdict, |style| matrix::render(&verdict, verbose, style))?;
+    frame.screen.show(&verdict, |style| {
+        matrix::render(&verdict, verbose, now, style)
+    })?;
     if let Some(failure) = Failure::of_run(&report) {
         let text = error::render(&failure, frame.screen.err);
         frame.screen.complain(&text);
@@ -81,7 +83,7 @@ fn unproved(from: &str, to: &str) -> Failure {
 }
 
 /// Everything that was asked for: traffic first, which takes time, then what stands.
-async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failure> {
+async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report, Timestamp), Failure> {
     let target = args.target.clone().with(args.sources.clone());
     let mut session = Session::open(Selection::Some(&args.clusters), &target, frame).await?;
     let report = match args.traffic {
@@ -105,6 +107,7 @@ async fn looked(args: &Verify, frame: &Frame) -> Result<(Verdict, Report), Failu
     Ok((
         verdict.with_strangers(link.mesh(), &session.strangers),
         report,
+        reading.observed.now,
     ))
 }
 

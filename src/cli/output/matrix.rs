@@ -5,6 +5,8 @@ use std::{
     fmt::Write,
 };
 
+use jiff::Timestamp;
+
 use super::{Style, plain::count, table::Table, wrap};
 use crate::{
     cli::error::hinted,
@@ -16,8 +18,8 @@ use crate::{
     },
 };
 
-/// More clusters than this are not shown as a matrix.
-const WIDEST: usize = 6;
+/// More clusters than this are shown only where they differ.
+const WIDEST: usize = 4;
 /// More checks than this that failed in the same way are counted.
 const SAME: usize = 3;
 /// More pairs than this are not listed.
@@ -31,18 +33,18 @@ const ALONE: [(Claim, &str); 4] = [
     (Claim::GatewayReady, "GATEWAY"),
 ];
 
-/// A verdict for people. Failed checks show their evidence; with `verbose`, all do.
-pub(crate) fn render(verdict: &Verdict, verbose: bool, style: Style) -> String {
+/// A verdict for people: first what is not well, with its evidence; with `verbose`, the evidence of all.
+pub(crate) fn render(verdict: &Verdict, verbose: bool, now: Timestamp, style: Style) -> String {
     let parts = [
+        checks(verdict, verbose, style),
         clusters(verdict, style),
-        pairs(verdict, style),
+        pairs(verdict, now, style),
         traffic(verdict, style),
         verdict
             .service
             .as_ref()
             .map_or_else(String::new, |s| service(s, style)),
-        checks(verdict, verbose, style),
-        conclusion(verdict, style),
+        conclusion(verdict, now, style),
     ];
     let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("\n")
@@ -81,32 +83,50 @@ fn outcome(verdict: &Verdict, claim: Claim, cluster: &str) -> Outcome {
         .unwrap_or(Outcome::NotTried)
 }
 
-/// Every pair: in full where it fits, else in a word with those that are not proved listed below.
-fn pairs(verdict: &Verdict, style: Style) -> String {
-    if verdict.clusters.len() > WIDEST {
-        return unproved(verdict, style);
+/// Every pair of a few, in words where these fit; of many, those that differ from the rest.
+fn pairs(verdict: &Verdict, now: Timestamp, style: Style) -> String {
+    let cells = verdict.matrix();
+    let is_few = verdict.clusters.len() <= WIDEST;
+    if !is_few && cells.values().all(|cell| worst(cell) == Outcome::Ok) {
+        return String::new();
     }
-    let full = matrix(verdict, |cell| full(cell, style));
-    if full.width() <= style.width {
-        return format!(
-            "{}{}\n",
-            full.render(style),
-            style.dim("each: configured / synced / endpoints / proved")
-        );
+    let full = matrix(
+        verdict,
+        |_| true,
+        |pair, cell| full(verdict, pair, cell, now, style),
+    );
+    if is_few && full.width() <= style.width {
+        return full.render(style);
     }
-    let brief = matrix(verdict, |cell| word(worst(cell), style));
+    let differs = |from: &str| {
+        let mut row = cells.iter().filter(|((f, _), _)| *f == from);
+        row.any(|(_, cell)| worst(cell) != Outcome::Ok)
+    };
+    let brief = matrix(
+        verdict,
+        |from| is_few || differs(from),
+        |_, cell| word(worst(cell), style),
+    );
     let list = unproved(verdict, style);
-    format!("{}{list}", brief.render(style))
+    match brief.width() <= style.width {
+        true => format!("{}{list}", brief.render(style)),
+        false => list,
+    }
 }
 
-fn matrix(verdict: &Verdict, show: impl Fn(&Cell) -> String) -> Table {
+fn matrix(
+    verdict: &Verdict,
+    is_shown: impl Fn(&str) -> bool,
+    show: impl Fn((&str, &str), &Cell) -> String,
+) -> Table {
     let names = verdict.clusters.iter().map(String::as_str);
     let mut table = Table::new(["FROM / TO"].into_iter().chain(names));
     let cells = verdict.matrix();
-    for from in &verdict.clusters {
+    for from in verdict.clusters.iter().filter(|from| is_shown(from)) {
         let row = verdict.clusters.iter().map(|to| {
-            let cell = cells.get(&(from.as_str(), to.as_str()));
-            cell.map_or_else(|| "-".into(), &show)
+            let pair = (from.as_str(), to.as_str());
+            let cell = cells.get(&pair);
+            cell.map_or_else(|| "-".into(), |cell| show(pair, cell))
         });
         table.row([from.clone()].into_iter().chain(row));
     }
@@ -218,18 +238,45 @@ fn stages(cell: &Cell) -> [(&'static str, Outcome); 4] {
     ]
 }
 
+/// How a pair is: what a proof has shown needs no look at a proxy.
 fn worst(cell: &Cell) -> Outcome {
-    stages(cell)
-        .map(|(_, outcome)| outcome)
-        .into_iter()
-        .max()
-        .unwrap_or(Outcome::NotTried)
+    let all = stages(cell).map(|(_, outcome)| outcome);
+    let tried = all.into_iter().filter(|o| *o != Outcome::NotTried);
+    match (tried.max(), cell.proved) {
+        (Some(Outcome::Failed), _) => Outcome::Failed,
+        (_, Outcome::NotTried) | (None, _) => Outcome::NotTried,
+        (Some(worst), _) => worst,
+    }
 }
 
-fn full(cell: &Cell, style: Style) -> String {
-    stages(cell)
-        .map(|(_, outcome)| word(outcome, style))
-        .join("/")
+/// A pair in words: that it is proved, and when, or what is wrong first.
+fn full(
+    verdict: &Verdict,
+    (from, to): (&str, &str),
+    cell: &Cell,
+    now: Timestamp,
+    style: Style,
+) -> String {
+    let first = |wanted: Outcome| stages(cell).into_iter().find(|(_, o)| *o == wanted);
+    let at = verdict.proved_at.get(&format!("{from}/{to}"));
+    let proved = at.map_or_else(|| "proved".into(), |at| format!("proved {}", ago(*at, now)));
+    match (worst(cell), first(Outcome::Failed), first(Outcome::Warning)) {
+        (Outcome::Ok, ..) => style.green(&proved),
+        (_, Some((stage, _)), _) => style.red(&format!("{stage} failed")),
+        (Outcome::Warning, _, Some((stage, _))) => style.yellow(&format!("{stage} warning")),
+        _ if [cell.configured, cell.synced].contains(&Outcome::Ok) => style.dim("not proved"),
+        _ => style.dim("not tried"),
+    }
+}
+
+/// How long ago something was.
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    match now.as_second() - at.as_second() {
+        ..60 => "just now".into(),
+        seconds @ 60..3_600 => format!("{} min ago", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 fn word(outcome: Outcome, style: Style) -> String {
@@ -272,9 +319,11 @@ fn missing(cell: &Cell, style: Style) -> String {
     {
         return word(Outcome::NotTried, style);
     }
+    let is_proved = cell.proved == Outcome::Ok;
+    let untried = |outcome| outcome == Outcome::NotTried && is_proved;
     let open = stages
         .into_iter()
-        .filter(|(_, outcome)| *outcome != Outcome::Ok);
+        .filter(|(_, outcome)| *outcome != Outcome::Ok && !untried(*outcome));
     let words = open.map(|(name, outcome)| format!("{name} {}", word(outcome, style)));
     words.collect::<Vec<_>>().join(", ")
 }
@@ -331,7 +380,7 @@ fn one(check: &Check, style: Style) -> String {
 }
 
 /// The sum of it.
-fn conclusion(verdict: &Verdict, style: Style) -> String {
+fn conclusion(verdict: &Verdict, now: Timestamp, style: Style) -> String {
     let cells = verdict.matrix();
     if cells.is_empty() {
         return String::new();
@@ -342,6 +391,15 @@ fn conclusion(verdict: &Verdict, style: Style) -> String {
     if cells.values().all(|cell| cell.proved == Outcome::NotTried) {
         text += ": traffic was not tried";
     }
+    // Of many, no cell says when.
+    if let Some(oldest) = verdict
+        .proved_at
+        .values()
+        .min()
+        .filter(|_| verdict.clusters.len() > WIDEST)
+    {
+        text += &format!(", the first of them {}", ago(*oldest, now));
+    }
     let failed = verdict.failed().count();
     let mut text = match failed {
         0 if proved == cells.len() => style.green(&text),
@@ -351,7 +409,7 @@ fn conclusion(verdict: &Verdict, style: Style) -> String {
             style.red(&format!("{} failed", count(n, "check")))
         ),
     };
-    if verdict.clusters.len() > WIDEST {
+    if verdict.clusters.len() > WIDEST && proved < cells.len() {
         let _ = write!(text, "\n{}", reach(verdict, is_proved));
     }
     text + "\n"
@@ -378,214 +436,4 @@ fn reach(verdict: &Verdict, is_proved: impl Fn(&Cell) -> bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use insta::assert_snapshot;
-
-    use super::*;
-    use crate::hint::Hint;
-
-    fn check(id: Claim, from: &str, to: Option<&str>, outcome: Outcome) -> Check {
-        Check {
-            id,
-            from: from.into(),
-            to: to.map(Into::into),
-            outcome,
-            evidence: format!("what was seen in {from}"),
-            hints: vec![],
-        }
-    }
-
-    /// A verdict of `n` clusters where all is well.
-    fn well(n: usize) -> Verdict {
-        let clusters: Vec<String> = (1..=n).map(|i| format!("eks-{i}")).collect();
-        let mut checks = vec![];
-        for from in &clusters {
-            checks.extend(ALONE.map(|(claim, _)| check(claim, from, None, Outcome::Ok)));
-            for to in clusters.iter().filter(|to| *to != from) {
-                let claims = [
-                    Claim::Configured,
-                    Claim::Synced,
-                    Claim::GatewayKnown,
-                    Claim::Endpoints,
-                    Claim::Proved,
-                ];
-                checks.extend(claims.map(|claim| check(claim, from, Some(to), Outcome::Ok)));
-            }
-        }
-        Verdict {
-            clusters,
-            checks,
-            ..Verdict::default()
-        }
-    }
-
-    fn with(mut verdict: Verdict, id: Claim, from: &str, to: &str, outcome: Outcome) -> Verdict {
-        let found = verdict
-            .checks
-            .iter_mut()
-            .find(|c| c.id == id && c.from == from && c.to.as_deref() == Some(to));
-        let found = found.unwrap();
-        found.outcome = outcome;
-        found.evidence = "the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other network, beside the gateway's".into();
-        found.hints = vec![Hint::join(["eks-1", "eks-2"])];
-        verdict
-    }
-
-    fn shown(verdict: &Verdict) -> String {
-        let text = render(verdict, false, Style::plain());
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 80),
-            "{text}"
-        );
-        text
-    }
-
-    #[test]
-    fn two_that_are_proved() {
-        assert_snapshot!(shown(&well(2)), @"
-        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
-        eks-1    ok    ok       ok      ok
-        eks-2    ok    ok       ok      ok
-
-        FROM / TO  eks-1        eks-2
-        eks-1      -            ok/ok/ok/ok
-        eks-2      ok/ok/ok/ok  -
-        each: configured / synced / endpoints / proved
-
-        2 of 2 pairs proved
-        ");
-    }
-
-    #[test]
-    fn two_of_which_one_is_not() {
-        let mut verdict = with(well(2), Claim::Endpoints, "eks-1", "eks-2", Outcome::Failed);
-        verdict.checks.retain(|check| check.id != Claim::Proved);
-        assert_snapshot!(shown(&verdict), @"
-        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
-        eks-1    ok    ok       ok      ok
-        eks-2    ok    ok       ok      ok
-
-        FROM / TO  eks-1               eks-2
-        eks-1      -                   ok/ok/failed/not tried
-        eks-2      ok/ok/ok/not tried  -
-        each: configured / synced / endpoints / proved
-
-        endpoints/eks-1/eks-2: failed
-          the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other
-          network, beside the gateway's
-          hint: meshlink join eks-1 eks-2
-
-        0 of 2 pairs proved: traffic was not tried, 1 check failed
-        ");
-    }
-
-    #[test]
-    fn two_with_traffic_of_which_one_address_is_dead() {
-        let asked = |from: &str, to: &str, way, at: Option<&str>, answered: bool| Asked {
-            from: from.into(),
-            to: to.into(),
-            way,
-            at: at.map(Into::into),
-            asked: 5,
-            answered: if answered { 5 } else { 0 },
-            p50_us: answered.then_some(1240),
-            p95_us: answered.then_some(3000),
-            clients: vec![],
-            servers: vec![],
-            trouble: None,
-        };
-        let mut verdict = well(2);
-        for (from, to) in [("eks-1", "eks-2"), ("eks-2", "eks-1")] {
-            for id in [Claim::Grpc, Claim::Tcp, Claim::Headless] {
-                verdict.checks.push(check(id, from, Some(to), Outcome::Ok));
-            }
-            for way in Way::ALL {
-                if way != Way::Headless {
-                    verdict.traffic.push(asked(from, to, way, None, true));
-                }
-                let other = from == "eks-1";
-                verdict
-                    .traffic
-                    .push(asked(from, to, way, Some("1.1.1.1:15443"), true));
-                verdict
-                    .traffic
-                    .push(asked(from, to, way, Some("1.1.1.2:15443"), other));
-            }
-        }
-        let mut dead = check(Claim::Addresses, "eks-2", Some("eks-1"), Outcome::Failed);
-        dead.evidence =
-            "1.1.1.1:15443 carries http, grpc, tcp, headless; 1.1.1.2:15443 does not answer".into();
-        verdict.checks.push(dead);
-        assert_snapshot!(shown(&verdict), @"
-        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
-        eks-1    ok    ok       ok      ok
-        eks-2    ok    ok       ok      ok
-
-        FROM / TO  eks-1            eks-2
-        eks-1      -                ok/ok/ok/ok
-        eks-2      ok/ok/ok/failed  -
-        each: configured / synced / endpoints / proved
-
-        TRAFFIC         HTTP    GRPC    TCP     HEADLESS  ADDRESSES
-        eks-1 to eks-2  1.2 ms  1.2 ms  1.2 ms  1.2 ms    2 of 2
-        eks-2 to eks-1  1.2 ms  1.2 ms  1.2 ms  1.2 ms    1 of 2
-        times are medians; -o json shows all
-
-        addresses/eks-2/eks-1: failed
-          1.1.1.1:15443 carries http, grpc, tcp, headless; 1.1.1.2:15443 does not answer
-
-        1 of 2 pairs proved, 1 check failed
-        ");
-    }
-
-    #[test]
-    fn evidence_on_request() {
-        let text = render(&well(2), true, Style::plain());
-        assert_eq!(text.matches("what was seen in").count(), 18);
-    }
-
-    #[test]
-    fn five_in_a_word_each() {
-        assert_snapshot!(shown(&with(well(5), Claim::Synced, "eks-2", "eks-5", Outcome::Warning)), @"
-        CLUSTER  ROOT  NETWORK  ISTIOD  GATEWAY
-        eks-1    ok    ok       ok      ok
-        eks-2    ok    ok       ok      ok
-        eks-3    ok    ok       ok      ok
-        eks-4    ok    ok       ok      ok
-        eks-5    ok    ok       ok      ok
-
-        FROM / TO  eks-1        eks-2        eks-3        eks-4        eks-5
-        eks-1      -            ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok
-        eks-2      ok/ok/ok/ok  -            ok/ok/ok/ok  ok/ok/ok/ok  ok/warning/ok/ok
-        eks-3      ok/ok/ok/ok  ok/ok/ok/ok  -            ok/ok/ok/ok  ok/ok/ok/ok
-        eks-4      ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  -            ok/ok/ok/ok
-        eks-5      ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  ok/ok/ok/ok  -
-        each: configured / synced / endpoints / proved
-
-        synced/eks-2/eks-5: warning
-          the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other
-          network, beside the gateway's
-          hint: meshlink join eks-1 eks-2
-
-        20 of 20 pairs proved
-        ");
-    }
-
-    #[test]
-    fn many_as_a_list() {
-        assert_snapshot!(shown(&with(well(9), Claim::Proved, "eks-2", "eks-5", Outcome::Failed)), @"
-        eks-2 to eks-5: proved failed
-
-        proved/eks-2/eks-5: failed
-          the proxy of meshlink-probe holds 10.1.0.9:8080, a pod address of the other
-          network, beside the gateway's
-          hint: meshlink join eks-1 eks-2
-
-        71 of 72 pairs proved, 1 check failed
-        a cluster reaches at least 7 and on average 7.8 of its 8 peers
-        ");
-        let mut none = well(30);
-        none.checks.clear();
-        assert!(shown(&none).contains("and 850 more pairs"));
-    }
-}
+mod tests;

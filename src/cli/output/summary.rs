@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, path::Path};
 
+use jiff::Timestamp;
+
 use super::{
     Style, matrix,
     plain::{count, duration},
@@ -32,9 +34,9 @@ pub(crate) fn finish(
     frame.hints.settle_report(&mut report);
     let report = &report;
     let verbose = frame.screen.verbose > 0;
-    frame
-        .screen
-        .show(report, |style| render(report, after, verbose, style))?;
+    frame.screen.show(report, |style| {
+        render(report, after, verbose, frame.now(), style)
+    })?;
     if let Some(failure) = Failure::of_run(report) {
         let text = error::render(&failure, frame.screen.err);
         frame.screen.complain(&text);
@@ -43,10 +45,16 @@ pub(crate) fn finish(
 }
 
 /// A report for people.
-pub(crate) fn render(report: &Report, after: &After<'_>, verbose: bool, style: Style) -> String {
+pub(crate) fn render(
+    report: &Report,
+    after: &After<'_>,
+    verbose: bool,
+    now: Timestamp,
+    style: Style,
+) -> String {
     let mut text = String::new();
     if let Some(verdict) = &report.verdict {
-        text += &matrix::render(verdict, verbose, style);
+        text += &matrix::render(verdict, verbose, now, style);
         text.push('\n');
     }
     let _ = writeln!(text, "{}", headline(report, style));
@@ -112,7 +120,7 @@ mod tests {
                 "meshlink status eks-1 eks-2".into(),
             ],
         };
-        assert_snapshot!(render(&report, &after, false, Style::plain()), @"
+        assert_snapshot!(render(&report, &after, false, Timestamp::UNIX_EPOCH, Style::plain()), @"
         not ready in time: 1 of 3 steps in 1m 2s; not finished: eks-2
         note: eks-1's intermediate is valid until 2027-01-02 and stays trusted until
               then, whatever is done
@@ -133,6 +141,6 @@ mod tests {
             journal: Some(Path::new("/never/written")),
             next: vec![],
         };
-        assert_snapshot!(render(&report, &after, false, Style::plain()), @"nothing to do: everything is as it should be");
+        assert_snapshot!(render(&report, &after, false, Timestamp::UNIX_EPOCH, Style::plain()), @"nothing to do: everything is as it should be");
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use crate::cluster::{
-    Access, Cluster, ConnectOptions, Error, Failure, Kind, Transport, Verb, connect, wire::Call,
+    Access, Cluster, ConnectOptions, Error, Failure, Kind, Ref, Token, Transport, Verb, connect,
+    wire::Call,
 };
 
 use super::Link;
@@ -195,6 +196,35 @@ fn sort(link: &Link, error: Error) -> Refused {
             source: Box::new(error),
         },
     }
+}
+
+/// What a remote secret opens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// UID of the kube-system namespace there; none where its account may not see it.
+    pub(crate) uid: Option<String>,
+    /// What its account may do, in the namespace of istiod and in all of the cluster: the rules of a
+    /// `SelfSubjectRulesReview`.
+    pub(crate) rules: Vec<serde_json::Value>,
+}
+
+/// Looks, with exactly the server, the CA and the token of a remote secret, which cluster it opens and how far.
+pub(crate) async fn open_kubeconfig(
+    link: &Link,
+    options: &ConnectOptions,
+) -> Result<Opened, Refused> {
+    let token = connect::fixed(link.token.clone());
+    let tls = link.tls_server_name.as_deref();
+    let (name, server) = (&link.cluster, &link.server);
+    let cluster = connect::from_parts(name, server, Some(&link.ca), tls, token, options);
+    let cluster = cluster.map_err(|error| sort(link, error))?;
+    let rules = cluster.rules(super::ISTIO_SYSTEM).await;
+    let rules = rules.map_err(|error| sort(link, error))?;
+    let kube_system = Ref::cluster(&Kind::NAMESPACE, "kube-system");
+    // Who may not see it lacks a right, which the rules tell.
+    let found = cluster.find(&kube_system).await.ok().flatten();
+    let uid = found.and_then(|ns| Some(ns["metadata"]["uid"].as_str()?.to_owned()));
+    Ok(Opened { uid, rules })
 }
 
 /// The rights of [`super::roles`], as questions.

@@ -44,12 +44,12 @@ impl StepContext<'_> {
         for object in own {
             self.write(cluster, object).await?;
         }
-        match self.run.mesh.renewer {
-            Some(_) => seen(format!(
+        match self.is_bound(name, peer) {
+            true => seen(format!(
                 "ServiceAccount for {peer}'s istiod; its tokens end, and hang on Secret {}",
                 access::anchor(peer).name
             )),
-            None => {
+            false => {
                 let filled = objects.into_iter().flatten();
                 let mut filled = filled.filter(|o| o["type"] == access::TOKEN_SECRET);
                 self.until_filled(cluster, filled.find_map(Ref::of)).await?;
@@ -58,6 +58,13 @@ impl StepContext<'_> {
                 ))
             }
         }
+    }
+
+    /// Whether the account of a peer has tokens that end.
+    fn is_bound(&self, name: &ClusterName, peer: &ClusterName) -> bool {
+        let objects = self.run.readers.get(name).and_then(|all| all.get(peer));
+        let mut names = objects.into_iter().flatten().filter_map(Ref::of);
+        names.any(|name| name == access::anchor(peer))
     }
 
     async fn until_filled(&self, cluster: &Cluster, secret: Option<Ref>) -> Result<(), Error> {
@@ -160,12 +167,12 @@ impl StepContext<'_> {
         to: &ClusterName,
     ) -> Result<(Link, Option<jiff::Timestamp>), Error> {
         let cluster = self.cluster(from)?;
-        let (token, until) = match self.run.mesh.renewer {
-            Some(_) => {
+        let (token, until) = match self.is_bound(from, to) {
+            true => {
                 let (token, until) = self.bound_token(cluster, to).await?;
                 (token, Some(until))
             }
-            None => (self.newest_token(cluster, to).await?, None),
+            false => (self.newest_token(cluster, to).await?, None),
         };
         let link = Link {
             cluster: from.clone(),

@@ -15,11 +15,11 @@ use crate::{
     engine::{Error, Rotation},
     name::ClusterName,
     observe::{
-        CLAIM, CacertsSeen, Claim, NEXT, REPLACES, Succession, TrustSeen, cacerts, claim,
-        succession,
+        CLAIM, CacertsSeen, Claim, NEXT, PROJECTED, REPLACES, Succession, TrustSeen, cacerts,
+        claim, succession,
     },
     pki::{Cert, Intermediate, Profile, Root, secret_files, short},
-    plan::{Refusal, Step},
+    plan::{Refusal, Step, rotate},
     verify::rotation::{Aim, Stage},
     wait::{self, Every, Progress, Reason, Unmet},
 };
@@ -59,6 +59,11 @@ impl StepContext<'_> {
     fn rotation(&self, name: &ClusterName) -> Result<&Rotation, Error> {
         let rotation = self.run.rotation.as_ref();
         rotation.ok_or_else(|| missing(name, "the run is no change of root"))
+    }
+
+    fn projected(&self, name: &ClusterName) -> Result<Duration, Error> {
+        let told = self.rotation(name)?.how.projected;
+        Ok(told.unwrap_or(rotate::PROJECTED))
     }
 
     /// One that was made before and has not been used yet serves, unless another was asked for.
@@ -107,11 +112,12 @@ impl StepContext<'_> {
     pub(super) async fn announce_root(&self, name: &ClusterName) -> Evidence {
         let cluster = self.cluster(name)?;
         let change = self.change(name)?;
+        let projected = self.projected(name)?.as_secs().to_string();
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": NEXT, "namespace": self.istio()},
             "immutable": true,
-            "data": {"mesh": change.mesh, "from": change.from, "to": change.to, "spare": change.spare},
+            "data": {"mesh": change.mesh, "from": change.from, "to": change.to, "spare": change.spare, PROJECTED: projected},
         });
         let map = self.owner(cluster)?.stamped(&map, None);
         let there = match cluster.create(&map).await? {
@@ -139,7 +145,7 @@ impl StepContext<'_> {
             root.ok_or_else(|| missing(name, "the vault has lost the new root"))
         };
         let (from, to, spare) = (parties.from.cert(), &parties.to, &parties.spare);
-        let limit = self.rotation(name)?.how.projected;
+        let limit = self.projected(name)?;
         let forth = |stage| Aim::forth(stage, &change, Some(to), limit);
         let back = |stage| Aim::back(stage, &change, from);
         let turn = |before, after, signer, roots, aim| Turn {
@@ -241,7 +247,7 @@ impl StepContext<'_> {
             let signer = self.run.vault.issue_under(&new, turn.signer)?;
             self.give(name, &signer, &turn.roots).await?;
             until = Some(signer.facts().not_after);
-            self.run.crash.pass(&step.to_string(), "written");
+            self.run.crash.pass(&step.to_string(), "written").await;
         } else if (turn.after > turn.before && at < turn.before)
             || (turn.after < turn.before && at > turn.before)
         {
@@ -370,7 +376,8 @@ impl StepContext<'_> {
         }
         self.run
             .crash
-            .pass(&format!("rebind-root/{name}"), "unbound");
+            .pass(&format!("rebind-root/{name}"), "unbound")
+            .await;
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": CLAIM, "namespace": self.istio()},

@@ -1,6 +1,7 @@
-//! Thousands of schedules of two and three people who join, leave and verify at once. Their clocks are up to an hour apart,
+//! Thousands of schedules of two and three people who join, leave, verify, renew and change the root at once. Their clocks are up to an hour apart,
 //! their machines sleep and die, API servers are away, requests and answers are lost. Nobody ever writes without
-//! holding the Lease, nobody makes a second root, and whoever still lives comes to an end.
+//! holding the Lease, nobody makes a second root, what one member signs every other trusts at every moment, and whoever
+//! still lives comes to an end.
 //!
 //! A schedule follows from its seed: `MESHLINK_SEED=n` tries that one alone, `MESHLINK_SCHEDULES=n` so many.
 
@@ -16,7 +17,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::world::{Dice, Gaps, Machine, Shared, World, reached};
+use self::{
+    work::Work,
+    world::{Dice, Gaps, Machine, Shared, World, reached},
+};
 use super::*;
 use crate::{
     cluster::{
@@ -26,6 +30,7 @@ use crate::{
     observe::Seen,
 };
 
+mod work;
 mod world;
 
 /// How many a usual run tries.
@@ -42,12 +47,15 @@ struct Rules {
     fenced: bool,
     /// The clock goes on while the machine sleeps.
     sleepless: bool,
+    /// No member begins a phase of a change of root before all have ended the one before.
+    phased: bool,
 }
 
 const RIGHT: Rules = Rules {
     rule: Sighting::ran_out,
     fenced: true,
     sleepless: true,
+    phased: true,
 };
 
 /// What came of one schedule.
@@ -57,13 +65,6 @@ struct Outcome {
     effects: u64,
     taken: u64,
     trace: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Work {
-    Join,
-    Leave,
-    Verify,
 }
 
 /// Somebody at a machine.
@@ -140,47 +141,10 @@ impl Operator {
             true => clusters.map(|c| c.fenced(held.fence())).collect(),
             false => clusters.cloned().collect(),
         };
-        let done = self.change(&clusters).await;
+        let done = self.change(&clusters, run).await;
         held.release(self.work == Work::Leave).await;
         done
     }
-
-    /// What a join, a leave and a verification write, in small.
-    async fn change(&mut self, clusters: &[Cluster]) -> Result<(), Error> {
-        let mut root = format!("root of {}", self.number);
-        let [roots, probes] = [map("meshlink-root"), map("probe")];
-        let how = Delete::background();
-        for cluster in clusters {
-            if let Some(claim) = persist(|| cluster.find(&roots)).await? {
-                root = claim["data"]["root"].as_str().unwrap().to_owned();
-            }
-        }
-        for cluster in clusters {
-            self.pause(6).await;
-            let claim = object("meshlink-root", &root);
-            match self.work {
-                Work::Join => drop(persist(|| cluster.create(&claim)).await?),
-                Work::Leave => drop(persist(|| cluster.delete(&roots, &how)).await?),
-                Work::Verify => {}
-            }
-            let probe = object("probe", "x");
-            persist(|| cluster.create(&probe)).await?;
-        }
-        for cluster in clusters {
-            self.pause(6).await;
-            persist(|| cluster.delete(&probes, &how)).await?;
-        }
-        Ok(())
-    }
-}
-
-fn map(name: &str) -> Ref {
-    Ref::namespaced(&Kind::CONFIG_MAP, "istio-system", name)
-}
-
-fn object(name: &str, root: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"root": root},
-        "metadata": {"name": name, "namespace": "istio-system"}})
 }
 
 /// Tries again what may heal, as a step does.
@@ -229,6 +193,9 @@ fn play(seed: u64, rules: Rules) -> Outcome {
         let mut world = World::new(away, dice.clone(), whole);
         if dice.percent(20) {
             world.haunt(usize::try_from(dice.below(members)).unwrap());
+        }
+        if whole && dice.percent(60) {
+            world.is_joined();
         }
         let world = Arc::new(Mutex::new(world));
         let work = (0..people).map(|number| {
@@ -282,8 +249,7 @@ fn operator(
     Operator {
         number,
         begun,
-        work: [Work::Join, Work::Join, Work::Leave, Work::Verify]
-            [usize::try_from(dice.below(4)).unwrap()],
+        work: Work::any(dice),
         machine,
         clusters,
         observed,
@@ -378,6 +344,10 @@ fn the_schedules_find_each_rule_that_is_wrong() {
         sleepless: false,
         ..RIGHT
     };
+    let hasty = Rules {
+        phased: false,
+        ..RIGHT
+    };
     let never = Rules {
         rule: |_, _| false,
         ..RIGHT
@@ -398,6 +368,11 @@ fn the_schedules_find_each_rule_that_is_wrong() {
             "the clock sleeps with the machine",
             sleeps,
             "while its Lease is held by",
+        ),
+        (
+            "members change their root one by one",
+            hasty,
+            "is not trusted by",
         ),
         ("no Lease ever runs out", never, "never comes to an end"),
     ] {

@@ -10,9 +10,10 @@ use crate::{
     name::ClusterName,
     observe::{Observed, Proxy, Seen, Succession},
     pki::{Algorithm, Root, short},
-    plan::{Refusal, ownership},
+    plan::{Refusal, ownership, refresh},
     spec::Mesh,
     verify::rotation::Stage,
+    versions::About,
 };
 
 /// A root with less than this left is not begun with.
@@ -43,6 +44,17 @@ pub(super) fn refusals(
     for member in &mesh.clusters {
         if let Some(seen) = observed.clusters.get(&member.name) {
             refusals.extend(asked.member(&member.name, seen));
+            // Nothing is gained by staying midway.
+            if !how.accept_gap && observed.succession().is_none() {
+                let member = (&member.name, &seen.istiod.versions);
+                let again = ["rotate", "root"];
+                refusals.extend(refresh::refusal(
+                    &mesh.istio.known,
+                    member,
+                    About::Cacerts,
+                    &again,
+                ));
+            }
         }
     }
     refusals.extend(

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     cluster::{Kind, Ref},
     observe::{CacertsSeen, Claim, Proxy, Replica, TrustSeen, Unreachable, VaultSeen},
+    versions::Versions,
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -426,4 +427,61 @@ fn members_neither_come_nor_go_meanwhile() {
         member.succession = None;
     }
     assert!(under_way(&seen).is_none());
+}
+
+#[test]
+fn a_version_that_loses_requests_by_it_is_not_begun_with_unless_that_is_accepted() {
+    let known = |about: &str, effect: &str| {
+        let table = format!(
+            "newest = [\"1.31.4\"]\n[[fault]]\nranges = [[\"1.30.0\", \"1.31.0\"]]\nabout = \"{about}\"\n\
+             effect = \"{effect}\"\ntext = \"x\"\nreferences = [\"istio#1\"]\n"
+        );
+        Versions::read(&table).unwrap()
+    };
+    let accepted = Rotate {
+        accept_gap: true,
+        ..Rotate::default()
+    };
+    let go = Rotate::default();
+    for (about, effect, version, stages, how, refused) in [
+        ("cacerts", "gap", "1.30.4", [OLD, OLD], &go, true),
+        ("cacerts", "restart", "1.30.4", [OLD, OLD], &go, true),
+        ("cacerts", "gap", "1.30.4", [OLD, OLD], &accepted, false),
+        ("cacerts", "say", "1.30.4", [OLD, OLD], &go, false),
+        ("cacerts", "gap", "1.31.4", [OLD, OLD], &go, false),
+        ("remote-secrets", "gap", "1.30.4", [OLD, OLD], &go, false),
+        // Staying midway gains nothing.
+        ("cacerts", "gap", "1.30.4", [BOTH, BOTH], &go, false),
+    ] {
+        let (mut mesh, mut seen) = (mesh(2), observed(&stages));
+        mesh.istio.known = known(about, effect);
+        for (name, member) in &mut seen.clusters {
+            member
+                .istiod
+                .versions
+                .extend((name.as_str() == "a").then(|| version.parse().unwrap()));
+            if stages[0] == OLD {
+                member.succession = None;
+            }
+        }
+        let planned = rotate(&mesh, &seen, how, now());
+        let case = format!("{about} {effect} {version} {:?}", stages[0]);
+        assert_eq!(planned.is_err(), refused, "{case}: {planned:?}");
+        if let Err(refusals) = planned {
+            let [refusal] = refusals.as_slice() else {
+                panic!("{case}: {refusals:?}");
+            };
+            let hints: Vec<_> = refusal.hints.iter().map(ToString::to_string).collect();
+            assert!(
+                refusal
+                    .to_string()
+                    .starts_with("cluster a: requests may be lost"),
+                "{case}: {refusal}"
+            );
+            assert!(
+                hints.concat().contains("rotate root --accept-gap"),
+                "{case}: {hints:?}"
+            );
+        }
+    }
 }

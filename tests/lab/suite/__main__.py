@@ -1,13 +1,14 @@
 """`tests/lab/run`: all files of scenarios, in order."""
 import sys
 
-from meshlab import config, doctor
+from meshlab import config
+from meshlab.doctor import problems
 
 from . import kit
 from .runner import required, suite
 # The order of these names is the order of the run.
 from . import clusters, mesh, remote, tokens, faults, meshlink, istioctl, traffic, eks, guide, charts, leave  # noqa: F401
-from . import ownership, readers, reliability, replicas, rotate, renew, year, three  # noqa: F401
+from . import ownership, readers, reliability, replicas, rotate, renew, year, authorities, three, doctor  # noqa: F401
 
 
 def main(words):
@@ -24,7 +25,7 @@ def main(words):
 
 
 def why_not():
-    if found := doctor.problems():
+    if found := problems():
         return "; ".join(what for what, _ in found)
     if len(config.clusters_up()) < 2:
         return "two clusters must be up: lab/lab up"

@@ -40,7 +40,7 @@ def cross_network():
                 "hosts": ["*.local"]}]}}
 
 
-def sample(cluster):
+def sample(cluster, clusters=BOTH):
     """A server that says which cluster it is in, a client, and a Service for each cluster's servers alone."""
     def deployment(name, arguments, labels):
         container = {"name": name, "image": images.reference("app"), "command": ["/app", *arguments],
@@ -58,7 +58,7 @@ def sample(cluster):
          "metadata": {"name": SAMPLE, "labels": {"istio-injection": "enabled"}}},
         deployment("helloworld", ["serve"], {"version": cluster.name}), deployment("sleep", ["pause"], {}),
         service("helloworld", {"app": "helloworld"}),
-        *(service(f"hello-{c.name}", {"app": "helloworld", "version": c.name}) for c in BOTH)]
+        *(service(f"hello-{c.name}", {"app": "helloworld", "version": c.name}) for c in clusters)]
 
 
 @scenario("nodes-are-ready", "charts-come-from-a-real-repository")

@@ -6,7 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .kit import BOTH, ONE, SAMPLE, SYSTEM, TWO, app, apply, attempt, eventually, get, istiod_log, kubectl, now, settled
+from meshlab import config, images, node
+from meshlab.build import ready
+from meshlab.shell import run as do
+
+from .kit import (BOTH, ONE, SAMPLE, SYSTEM, TWO, app, apply, attempt, both, eventually, get, istiod_log, kubectl, now,
+                  settled)
 from .mesh import sample
 from .meshlink import HOME, NAMES, afresh, environment, ended, program, run
 from .remote import remote_service
@@ -14,7 +19,7 @@ from .runner import scenario
 from .tokens import accepted
 
 FILE = HOME / "renew.yaml"
-IMAGE = "lab.local/meshlink:renewer"  # never pulled: here the renewer runs beside the clusters, with the CronJob's words
+IMAGE = f"{config.IMAGE_HUB}/meshlink:here"  # the command under test; no registry has it, the nodes do
 
 
 def write(**more):
@@ -92,16 +97,62 @@ def a_token_grown_old_is_replaced_under_traffic():
     return f"0 of {count} failed; the first token answers 401"
 
 
+def have_the_image():
+    """An image of the command under test on every node, as examples/renewer makes one where there is what builds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        slim, archive = Path(folder) / "meshlink", Path(folder) / "meshlink.tar"
+        do("strip", "--strip-debug", "-o", slim, program())
+        archive.write_bytes(images.archive("meshlink", slim))
+        both(lambda cluster: node.load(cluster, ready(), archive))
+
+
+def restricted(cluster, on):
+    """Whether the API server lets only pods into istio-system that meet Pod Security's strictest standard."""
+    kubectl(cluster, "label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce" + ("=restricted" if on else "-"))
+
+
+def run_a_job(cluster):
+    """The renewer in its cluster, now; and what its CronJob says of it."""
+    kubectl(cluster, "create", "job", "-n", SYSTEM, "--from=cronjob/meshlink-renewer", "meshlink-renewer-now")
+    kubectl(cluster, "wait", "-n", SYSTEM, "--for=condition=complete", "job/meshlink-renewer-now", "--timeout=40s")
+
+    def seen():
+        return get(cluster, "cronjob", "-n", SYSTEM, "meshlink-renewer")["status"].get("lastSuccessfulTime")
+    eventually("the CronJob to say so", seen, 20)
+    return kubectl(cluster, "logs", "-n", SYSTEM, "job/meshlink-renewer-now")
+
+
 @scenario("a-token-grown-old-is-replaced-under-traffic", seldom=True)
-def tokens_that_end_are_renewed_by_their_holder():
-    """From tokens that never end to such that do, and the next one asked for with the present one."""
-    long = token(ONE, TWO)
+def tokens_get_an_end_only_after_a_renewer_has_run():
+    """A real Job, from an image of one program, under Pod Security's strictest standard and its own account's rights."""
+    have_the_image()
     write(renewer={"image": IMAGE})
     run("join", "-f", FILE, "--yes", "--timeout", "240s", seconds=300)
+    assert all("exp" not in claims(token(a, b)) for a, b in ((ONE, TWO), (TWO, ONE)))
+    told, beside = run("plan", "-f", FILE)
+    assert "has succeeded" in told + beside, (told + beside)[-900:]
+    for cluster in BOTH:
+        restricted(cluster, True)
+    try:
+        said = both(run_a_job)
+    finally:
+        for cluster in BOTH:
+            restricted(cluster, False)
+    assert all("never ends by itself" in text for text in said), said
+    run("join", "-f", FILE, "--yes", "--timeout", "240s", seconds=300)
+    assert all("exp" in claims(token(a, b)) for a, b in ((ONE, TWO), (TWO, ONE)))
+    kubectl(ONE, "delete", "job", "-n", SYSTEM, "meshlink-renewer-now")
+    said = run_a_job(ONE)
+    assert f"token/{ONE.name}/{TWO.name}: valid until" in said, said
+    return f"restricted; {said.splitlines()[0]}"
+
+
+@scenario("tokens-get-an-end-only-after-a-renewer-has-run", seldom=True)
+def tokens_that_end_are_renewed_by_their_holder():
+    """Such a token opens what it must and nothing else, and is cut off by what it is bound to."""
     short = token(ONE, TWO)
     granted = claims(short)["exp"] - claims(short)["iat"]
     assert granted <= 24 * 3600, granted
-    refused(TWO, long)
     # A reader gets a token of its own, and of nobody else.
     own, other = f"meshlink-reader-{ONE.name}", "default"
     assert ask(short, own) == "201", ask(short, own)
@@ -114,7 +165,7 @@ def tokens_that_end_are_renewed_by_their_holder():
     refused(TWO, short)
     renewer(ONE, expect=1)
     run("join", "-f", FILE, "--yes", "--timeout", "240s", seconds=300)
-    assert accepted(TWO, token(ONE, TWO)).strip() == "200"
+    assert accepted(TWO, token(ONE, TWO)).strip() == "200" and "exp" in claims(token(ONE, TWO))
     return f"{granted} s granted; cut off at once by deleting {own}-bound"
 
 

@@ -71,6 +71,7 @@ fn within(args: Renew, frame: &Frame) -> Result<Within, Failure> {
         secrets: given.secret,
         server: format!("https://{host}:{port}"),
         ca: ca.into_bytes(),
+        istiod: given.istiod,
         token: Token::new(token.trim().to_owned()),
         connect: ConnectOptions {
             timeout: REQUEST,

@@ -18,6 +18,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::work::{cacerts, claim};
 use crate::cluster::{Cluster, connect};
 
 /// Numbers that follow from a seed.
@@ -122,6 +123,8 @@ pub(super) type Shared = Arc<Mutex<World>>;
 
 const NAMESPACE: &str = "/api/v1/namespaces/istio-system";
 const CLAIMS: &str = "/api/v1/namespaces/istio-system/configmaps/meshlink-root";
+const CACERTS: &str = "/api/v1/namespaces/istio-system/configmaps/cacerts";
+const NEXT: &str = "/api/v1/namespaces/istio-system/configmaps/meshlink-root-next";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/meshlink";
 
 fn open(world: &Shared) -> MutexGuard<'_, World> {
@@ -158,6 +161,20 @@ impl World {
         let metadata = json!({"name": "meshlink", "namespace": "istio-system"});
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec});
         self.store(server, LEASE, lease);
+    }
+
+    /// All members are one mesh, before anybody comes.
+    pub(super) fn is_joined(&mut self) {
+        let space = json!({"metadata": {"name": "istio-system"}});
+        for server in 0..self.servers.len() {
+            self.store(server, NAMESPACE, space.clone());
+            self.store(server, CLAIMS, claim("the first root"));
+            self.store(
+                server,
+                CACERTS,
+                cacerts("the first root", &["the first root"]),
+            );
+        }
     }
 
     fn store(&mut self, server: usize, path: &str, mut object: Value) -> Value {
@@ -250,12 +267,38 @@ impl World {
                 "run {run} writes {path} of server {server} while its Lease is held by {now:?}"
             ));
         }
+        if path == CACERTS && self.one_root {
+            self.all_trust(server, run, new);
+        }
+        let next = self.servers[server].objects.get(NEXT);
+        let is_next = next.is_some_and(|next| next["data"]["to"] == new["data"]["root"]);
         let claims = self.servers.iter().filter_map(|s| s.objects.get(CLAIMS));
         let mut roots = claims.map(|claim| claim["data"]["root"].clone());
         let root = &new["data"]["root"];
-        if path == CLAIMS && self.one_root && !root.is_null() && !roots.all(|other| other == *root)
-        {
+        let is_new = path == CLAIMS && !root.is_null() && !is_next;
+        if is_new && self.one_root && !roots.all(|other| other == *root) {
             self.violated(format!("run {run} makes a second root"));
+        }
+    }
+
+    /// Whatever a member signs under when one of them is changed, every other trusts.
+    fn all_trust(&mut self, server: usize, run: u64, new: &Value) {
+        let held = self
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(n, s)| match n == server {
+                true => new.clone(),
+                false => s.objects.get(CACERTS).cloned().unwrap_or_default(),
+            });
+        let held: Vec<_> = held.filter(|cacerts| !cacerts.is_null()).collect();
+        for signs in held.iter().map(|cacerts| &cacerts["data"]["signs"]) {
+            for other in &held {
+                let trusts = other["data"]["trusts"].as_array().unwrap();
+                if !trusts.contains(signs) {
+                    self.violated(format!("run {run}: {signs} is not trusted by {other}"));
+                }
+            }
         }
     }
 }

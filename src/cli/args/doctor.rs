@@ -1,0 +1,36 @@
+//! `meshlink doctor`.
+
+use clap_complete::engine::ArgValueCompleter;
+
+use super::{Target, complete};
+use crate::doctor;
+
+/// `meshlink doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// The members; all of the mesh if none is named
+    #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
+    pub(crate) clusters: Vec<String>,
+    /// List the checks, and look at nothing
+    #[arg(long, conflicts_with_all = ["clusters", "short"])]
+    pub(crate) list: bool,
+    /// Make this check only; may be repeated
+    #[arg(long, value_name = "CHECK", value_parser = known)]
+    pub(crate) only: Vec<String>,
+    /// Look at what a join needs, before anything is installed; the clusters are those that are to be joined
+    #[arg(long)]
+    pub(crate) before_join: bool,
+    /// One line for each cause
+    #[arg(long)]
+    pub(crate) short: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// A check that there is.
+fn known(text: &str) -> Result<String, String> {
+    match doctor::ids().any(|id| id == text) {
+        true => Ok(text.to_owned()),
+        false => Err("there is no such check: meshlink doctor --list shows all".to_owned()),
+    }
+}
