@@ -314,6 +314,9 @@ impl Verdict {
                 known.insert(check.place(), vec![check]);
             }
             self.traffic.extend(proof.traffic);
+            if let [from, to] = proof.clusters.as_slice() {
+                self.proved_at.remove(&format!("{from}/{to}"));
+            }
         }
         self.checks = known.into_values().flatten().collect();
     }

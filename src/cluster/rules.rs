@@ -23,7 +23,7 @@ pub(crate) struct Rules {
 
 impl Cluster {
     /// The rules that hold for us where these rights are wanted.
-    pub(crate) async fn rules(&self, wanted: &[Access]) -> Result<Rules, Error> {
+    pub(crate) async fn rules_for(&self, wanted: &[Access]) -> Result<Rules, Error> {
         let mut rules = Rules {
             by: wanted
                 .iter()

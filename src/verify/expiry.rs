@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use futures::future;
 use jiff::Timestamp;
 
-use super::{Check, Claim, Outcome, Verifier};
+use super::{Check, Claim, Outcome, Verifier, istiod};
 use crate::{
+    causes,
+    cluster::{self, Cluster},
     ends::{Ends, Row, Signing, State, What},
     name::ClusterName,
-    observe::{self, Ends as Ending},
+    observe::{self, Ends as Ending, Seen},
 };
 
 /// What the replicas of an istiod say of their certificates; nothing of one that does not say.
@@ -18,6 +20,37 @@ pub(super) type Said = Vec<(String, Option<Ending>)>;
 pub(super) type Replicas = BTreeMap<ClusterName, Said>;
 
 impl Verifier<'_> {
+    /// What every replica of a member's istiod says; with `ends`, also when its certificates end.
+    pub(crate) async fn replicas(
+        &self,
+        cluster: &Cluster,
+        seen: &Seen,
+        ends: bool,
+    ) -> Result<Vec<istiod::Replica>, cluster::Error> {
+        let namespace = &self.mesh.istio.namespace;
+        let pods = &seen.istiod.pods;
+        let asked = pods.iter();
+        let asked = asked.map(|pod| istiod::ask(cluster, namespace, pod, ends));
+        let mut replicas = vec![];
+        let mut first = None;
+        for (pod, asked) in pods.iter().zip(future::join_all(asked).await) {
+            replicas.push(asked.unwrap_or_else(|error| {
+                let unasked = Some(causes::line(&error));
+                first.get_or_insert(error);
+                istiod::Replica {
+                    pod: pod.clone(),
+                    unasked,
+                    ..istiod::Replica::default()
+                }
+            }));
+        }
+        // One that is silent does not hide what the others say.
+        match first {
+            Some(error) if replicas.iter().all(|r| r.unasked.is_some()) => Err(error),
+            _ => Ok(replicas),
+        }
+    }
+
     /// Asks every replica of every istiod until when its certificates are valid.
     async fn replicas_signing(&self) -> Replicas {
         let istio = self.mesh.istio.namespace.as_str();

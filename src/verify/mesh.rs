@@ -396,37 +396,6 @@ impl Verifier<'_> {
         stands.then(|| (check(evidence), record.proved_at))
     }
 
-    /// What every replica of a member's istiod says; with `ends`, also when its certificates end.
-    pub(crate) async fn replicas(
-        &self,
-        cluster: &Cluster,
-        seen: &Seen,
-        ends: bool,
-    ) -> Result<Vec<istiod::Replica>, cluster::Error> {
-        let namespace = &self.mesh.istio.namespace;
-        let pods = &seen.istiod.pods;
-        let asked = pods.iter();
-        let asked = asked.map(|pod| istiod::ask(cluster, namespace, pod, ends));
-        let mut replicas = vec![];
-        let mut first = None;
-        for (pod, asked) in pods.iter().zip(future::join_all(asked).await) {
-            replicas.push(asked.unwrap_or_else(|error| {
-                let unasked = Some(causes::line(&error));
-                first.get_or_insert(error);
-                istiod::Replica {
-                    pod: pod.clone(),
-                    unasked,
-                    ..istiod::Replica::default()
-                }
-            }));
-        }
-        // One that is silent does not hide what the others say.
-        match first {
-            Some(error) if replicas.iter().all(|r| r.unasked.is_some()) => Err(error),
-            _ => Ok(replicas),
-        }
-    }
-
     fn configured(&self, from: &ClusterName, to: &ClusterName) -> Vec<Check> {
         let both = self.seen(from).zip(self.seen(to));
         both.map(|(seen, there)| pair::configured(from, to, seen, there, self.now))

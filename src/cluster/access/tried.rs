@@ -141,7 +141,7 @@ impl Found {
     /// The rights that an account lacks. The rules that hold for it are asked for at once. Where the API server does not
     /// say that these are all, each right is asked for by itself, of one account of those for which the same rules hold.
     async fn missing(&self, reader: &Cluster, wanted: &[Access]) -> Result<Vec<Access>, Error> {
-        let rules = match reader.rules(wanted).await {
+        let rules = match reader.rules_for(wanted).await {
             Ok(rules) => rules,
             // Whoever may not ask for rules may ask for rights.
             Err(error) if is_forbidden(&error) => return reader.review(wanted).await,
