@@ -41,8 +41,9 @@ struct Document {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Istio")]
 struct IstioKeys {
-    /// Chart and image version, three numbers in quotes.
+    /// Chart and image version, three numbers in quotes; without it, members keep the version that they have.
     #[schemars(regex(pattern = r"^\d+\.\d+\.\d+"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     /// A table of Istio versions and what is known to be wrong with them, in place of meshlink's own; relative to this file.
     #[serde(skip_serializing_if = "Option::is_none")]
