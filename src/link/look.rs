@@ -237,6 +237,10 @@ impl Meshlink {
         let (off, known) = self.clocks();
         against.extend(off);
         notes.extend(known);
+        if inputs.upgrade.is_none() {
+            let observed = &reading.observed;
+            against.extend(plan::upgrade::refused_to_a_join(&self.mesh, observed));
+        }
         let plan = match plan::join::join(&self.mesh, &desired, &reading.observed) {
             // A mesh that stands has shown that it can.
             Ok(plan) if plan.is_empty() || against.is_empty() => plan,

@@ -46,6 +46,25 @@ pub(crate) fn pending(mesh: &Mesh, observed: &Observed, to: &Version) -> Vec<Clu
     names.filter(|name| !has(name)).cloned().collect()
 }
 
+/// What stands against a join that asks for a version: the same, though a join changes all members at once.
+pub(crate) fn refused_to_a_join(mesh: &Mesh, observed: &Observed) -> Vec<Refusal> {
+    let Ok(to) = mesh.istio.version.parse::<Version>() else {
+        return vec![];
+    };
+    let members = observed.clusters.iter();
+    let refused = members.filter_map(|(name, seen)| {
+        let from = installed(seen)?;
+        let upgrade = Upgrade::of(name.clone(), to.clone());
+        let (reason, hints) = against(mesh, &from, &upgrade)?;
+        Some(Refusal {
+            cluster: Some(name.clone()),
+            reason: format!("runs Istio {from}, and {to} is asked for: {reason}"),
+            hints,
+        })
+    });
+    refused.collect()
+}
+
 /// Everything that stands against it, of all members: between two versions of a mesh there is at most one minor version,
 /// while it is upgraded too.
 pub(crate) fn refusals(mesh: &Mesh, observed: &Observed, upgrade: &Upgrade) -> Vec<Refusal> {
@@ -197,6 +216,25 @@ mod tests {
                 None => assert!(said.is_empty(), "{case}"),
                 Some(word) => assert!(said.len() == 1 && said[0].contains(word), "{case}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_join_goes_neither_back_nor_over_a_minor_version() {
+        let observed = running(&[("a", "1.30.4"), ("b", "1.30.4")]);
+        for (asked, refused) in [
+            ("", None),
+            ("1.30.4", None),
+            ("1.31.4", None),
+            ("1.30.3", Some("1.30.3 is older")),
+            ("1.32.1", Some("1.31 comes before 1.32.1")),
+        ] {
+            let mut mesh = mesh();
+            mesh.istio.version = asked.to_owned();
+            let said = refused_to_a_join(&mesh, &observed);
+            let holds = |word| said.len() == 2 && said.iter().all(|r| r.reason.contains(word));
+            let as_it_should = refused.map_or(said.is_empty(), holds);
+            assert!(as_it_should, "{asked}: {said:?}");
         }
     }
 

@@ -144,6 +144,10 @@ fn a_version_that_nobody_asked_for_is_not_installed_over_one_that_runs() {
     runs("1.31.4");
     let plan = world.run("plan eks-1 eks-2 eks-3").ends(0);
     assert!(!plan.stdout.contains("is kept"), "{plan}");
+    world
+        .run("join eks-1 eks-2 eks-3 --istio-version 1.31.3")
+        .ends(5)
+        .says("eks-1: runs Istio 1.31.4, and 1.31.3 is asked for: 1.31.3 is older");
     let back = world.run("upgrade eks-1 --to 1.31.3").ends(5);
     back.says("1.31.3 is older")
         .says("meshlink upgrade --to 1.31.3 --back");

@@ -400,7 +400,10 @@ mod tests {
             (r#"{"timeout":"soon"}"#, "write it like"),
             (r#"{"timeout":"0s"}"#, "write it like"),
             (r#"{"require_ready":"yes"}"#, "\"true\" or \"false\""),
-            (r#"{"cluster":"a"}"#, "it may hold: clusters, document, file"),
+            (
+                r#"{"cluster":"a"}"#,
+                "it may hold: clusters, document, file",
+            ),
         ] {
             let failure = ask(text, Outcome::Ok).await.unwrap_err();
             assert_eq!(failure.kind, Kind::Usage, "{text}");
