@@ -335,15 +335,18 @@ fn checks(verdict: &Verdict, verbose: bool, style: Style) -> String {
     }
     let open = verdict.checks.iter();
     let open = open.filter(|c| matches!(c.outcome, Outcome::Failed | Outcome::Warning));
-    let mut alike: BTreeMap<_, Vec<&Check>> = BTreeMap::new();
+    let (mut alike, mut places) = (Vec::<Vec<&Check>>::new(), BTreeMap::new());
     for check in open {
-        alike
+        let place = *places
             .entry((check.id, check.outcome, cause(check)))
-            .or_default()
-            .push(check);
+            .or_insert(alike.len());
+        match alike.get_mut(place) {
+            Some(some) => some.push(check),
+            None => alike.push(vec![check]),
+        }
     }
     let mut text = String::new();
-    for some in alike.values() {
+    for some in &alike {
         let shown = if some.len() > SAME { 1 } else { some.len() };
         text.extend(some.iter().take(shown).map(|check| one(check, style)));
         if shown < some.len() {
@@ -356,13 +359,17 @@ fn checks(verdict: &Verdict, verbose: bool, style: Style) -> String {
     text
 }
 
-/// What a check found, without the names of whom it is about.
+/// What a check found, without the names of whom it is about: clusters, and replicas of istiod.
 fn cause(check: &Check) -> String {
     let names = [Some(&check.from), check.to.as_ref()];
     let names = names.into_iter().flatten();
-    names.fold(check.evidence.clone(), |text, name| {
+    let text = names.fold(check.evidence.clone(), |text, name| {
         text.replace(name.as_str(), "_")
-    })
+    });
+    let of_istiod = |word: &str| word.starts_with("istiod-");
+    let words = text.split(' ');
+    let words = words.map(|word| if of_istiod(word) { "_" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn one(check: &Check, style: Style) -> String {

@@ -235,3 +235,31 @@ fn many_as_a_list() {
     none.checks.clear();
     assert!(shown(&none).contains("and 850 more pairs"));
 }
+
+#[test]
+fn what_every_replica_says_of_one_cluster_is_said_once() {
+    let mut verdict = well(6);
+    for n in [1, 2, 3, 4, 6] {
+        let from = format!("eks-{n}");
+        verdict = with(
+            verdict,
+            Claim::GatewayKnown,
+            &from,
+            "eks-5",
+            Outcome::Failed,
+        );
+        for check in verdict.checks.iter_mut().filter(|c| c.from == from) {
+            if check.outcome == Outcome::Failed {
+                check.evidence =
+                    format!("istiod replica istiod-{n}a4f-x{n} knows no gateway for network eks-5");
+            }
+        }
+    }
+    let text = shown(&verdict);
+    assert_eq!(text.matches("knows no gateway").count(), 1, "{text}");
+    assert!(text.contains("gateway-known/eks-1/eks-5"), "{text}");
+    assert!(
+        text.contains("gateway-known: 4 more checks failed in the same way"),
+        "{text}"
+    );
+}
