@@ -192,12 +192,12 @@ impl<'a> JoinPlanner<'a> {
             Some(_) => return self.stale_istiod(plan, name),
         };
         let issue = Step::IssueIntermediate(name.clone());
-        let held = self.observed.vault.intermediates.contains_key(name);
-        if self.observed.vault.root.is_none() || !held {
+        // One that is there, and that the next renewal would replace, is replaced at once.
+        if self.observed.vault.root.is_none() || !self.renewals().is_issued(name) {
             plan.add(
                 issue.clone(),
                 vec![Step::CreateRoot],
-                "the vault has no intermediate for it",
+                "the vault has no intermediate for it that is as the mesh asks for",
             );
         }
         let needs = claims

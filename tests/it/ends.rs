@@ -136,6 +136,26 @@ fn what_the_mesh_file_asks_for_now_is_renewed_at_once() {
 }
 
 #[test]
+fn who_comes_back_is_given_what_the_mesh_asks_for_now() {
+    let world = World::new(2);
+    let mesh = |lifetime: &str| {
+        let mesh = json!({"trust": {"intermediateLifetime": lifetime}, "clusters": [{"name": "eks-1"}, {"name": "eks-2"}]});
+        fs::write(world.user.here().join("mesh.yaml"), mesh.to_string()).unwrap();
+    };
+    mesh("365d");
+    world.run("join -f mesh.yaml").ends(0);
+    world
+        .run("leave eks-1 eks-2 --uninstall -f mesh.yaml")
+        .ends(0);
+    mesh("30d");
+    world
+        .run("join -f mesh.yaml")
+        .ends(0)
+        .says("issue-intermediate/eks-1");
+    world.run("plan -f mesh.yaml").ends(0);
+}
+
+#[test]
 fn nothing_is_renewed_by_a_wrong_clock() {
     let world = World::joined(2);
     world.advance(340);

@@ -216,8 +216,8 @@ impl<'a> Intermediates<'a> {
         plan.add(Step::SettleCacerts(c()), vec![Step::AwaitReissue(c())], why);
     }
 
-    /// Whether the vault holds a newer one already: a run died before it was installed.
-    fn is_issued(&self, name: &ClusterName) -> bool {
+    /// Whether the vault holds one that is as it should be: a run died before it was installed, or the member was one before.
+    pub(crate) fn is_issued(&self, name: &ClusterName) -> bool {
         let (held, root) = (self.observed.vault.intermediates.get(name), self.root(name));
         let both = held.zip(root);
         both.is_some_and(|(held, root)| self.outdated(name, held, root).is_none())
