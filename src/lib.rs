@@ -53,6 +53,7 @@ mod machine;
 mod manifest;
 #[cfg(feature = "measure")]
 pub mod measure;
+mod mutex;
 mod name;
 mod net;
 mod observe;

@@ -6,13 +6,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep_until};
 
 use super::env::Service;
+
+use crate::mutex;
 
 /// How fast calls may follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,13 +70,13 @@ impl Rate {
     /// Everybody waits at least this long from now: the service said so.
     pub(crate) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause + self.ahead();
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = mutex::lock(&self.due);
         *due = Some(due.map_or(until, |due| due.max(until)));
     }
 
     /// Whether it is to be told again that AWS throttles.
     pub(super) fn is_news(&self) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = mutex::lock(&self.told);
         let is_news = told.is_none_or(|at| at.elapsed() >= NEWS);
         if is_news {
             *told = Some(Instant::now());
@@ -88,7 +90,7 @@ impl Rate {
     }
 
     fn book(&self, now: Instant) -> Instant {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = mutex::lock(&self.due);
         let start = due.map_or(now, |due| due.max(now));
         *due = Some(start + self.pace.period);
         start
@@ -117,7 +119,7 @@ impl Rates {
 
     /// The budget for a service of an account in a region.
     pub(crate) fn of(&self, service: Service, account: &str, region: &str) -> Arc<Rate> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = mutex::lock(&self.all);
         let rate = all.entry((service, account.into(), region.into()));
         let pace = self.pace.unwrap_or_else(|| Pace::of(service));
         rate.or_insert_with(|| {

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::lease::DURATION;
-use crate::{machine::Uptime, name::ClusterName};
+use crate::{machine::Uptime, mutex, name::ClusterName};
 
 /// A write begins at the latest this long before a Lease may be taken over.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ impl Fence {
     }
 
     fn leases(&self) -> MutexGuard<'_, BTreeMap<ClusterName, Duration>> {
-        self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.0.leases)
     }
 
     /// A Lease was taken or prolonged by a request that began then.

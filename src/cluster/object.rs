@@ -254,13 +254,6 @@ fn exists(failure: &Failure) -> bool {
     matches!(failure, Failure::Status { code: 409, reason, .. } if reason == "AlreadyExists")
 }
 
-/// A poisoned lock only says that another task panicked; the map is whole.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Names of the pods that run and are not on their way out.
 pub(crate) fn running(pods: &[Value]) -> Vec<String> {
     let running = pods.iter().filter(|p| {

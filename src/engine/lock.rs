@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use crate::{
         self, Cluster, Fence,
         lease::{self, Held, Outcome, Terms, Watch},
     },
+    mutex,
     name::ClusterName,
     observe::Observed,
     owner::Owner,
@@ -151,7 +152,7 @@ async fn take(
     let watch = &tokio::sync::Mutex::new(Watch::default());
     let last = &Mutex::new(None);
     let not_yet = |reason: String, error: Error| {
-        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *mutex::lock(&last) = Some(error);
         Progress::NotYet(reason.into())
     };
     let ask = |()| async move {
@@ -176,7 +177,7 @@ async fn take(
     taken.map_err(|unmet| match unmet {
         Unmet::Never(error) => error,
         Unmet::Late { waited, reason } => {
-            let last = last.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let last = mutex::lock(&last).take();
             let what = "the lease is free".to_owned();
             last.unwrap_or(Error::NotInTime {
                 what,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use crate::{
         access::{Found, Shards},
         fresh::{Fresh, Moment},
     },
+    mutex,
     name::ClusterName,
     observe::Observed,
     plan::Step,
@@ -84,7 +85,7 @@ impl Readings {
         };
         if let Some(name) = step.cluster() {
             let key = (name.clone(), peer.cloned());
-            of(&self.changes).insert(key, Moment::now());
+            mutex::lock(&self.changes).insert(key, Moment::now());
             if peer.is_none() {
                 self.addresses.forget(name);
                 self.authorities.forget(name);
@@ -97,7 +98,7 @@ impl Readings {
 
     /// When a member last changed in what has to do with a peer; without one, in anything.
     pub(super) fn changed(&self, name: &ClusterName, peer: Option<&ClusterName>) -> Moment {
-        let changes = of(&self.changes);
+        let changes = mutex::lock(&self.changes);
         let mine = changes.iter().filter(|((of, about), _)| {
             of == name && (peer.is_none() || about.is_none() || about.as_ref() == peer)
         });
@@ -117,7 +118,10 @@ impl<T> Default for PerMember<T> {
 
 impl<T: Default + Clone> PerMember<T> {
     fn of(&self, name: &ClusterName) -> T {
-        of(&self.0).entry(name.clone()).or_default().clone()
+        mutex::lock(&self.0)
+            .entry(name.clone())
+            .or_default()
+            .clone()
     }
 }
 
@@ -164,7 +168,7 @@ impl<T: Clone> Kept<T> {
     ) -> Result<T, Error> {
         let slot = self.0.of(name);
         let mut last = slot.read.lock().await;
-        let moment = moment.max(*of(&slot.since));
+        let moment = moment.max(*mutex::lock(&slot.since));
         if let Some((begun, _, known)) = &*last
             && *begun > moment
         {
@@ -178,7 +182,7 @@ impl<T: Clone> Kept<T> {
 
     /// It counts no more.
     pub(super) fn forget(&self, name: &ClusterName) {
-        *of(&self.0.of(name).since) = Moment::now();
+        *mutex::lock(&self.0.of(name).since) = Moment::now();
     }
 
     /// Something is wrong with it: it may be right by now.
@@ -192,14 +196,9 @@ impl<T: Clone> Kept<T> {
             .as_ref()
             .is_some_and(|(_, at, _)| at.elapsed() >= FRESH)
         {
-            *of(&slot.since) = Moment::now();
+            *mutex::lock(&slot.since) = Moment::now();
         }
     }
-}
-
-/// What a mutex holds; nothing that holds one here can panic.
-fn of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

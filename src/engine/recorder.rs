@@ -1,6 +1,6 @@
 //! Where events go: the journal first, then everybody who listens.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{
     Clock,
@@ -8,6 +8,8 @@ use super::{
     event::{Event, Kind},
     journal::Journal,
 };
+
+use crate::mutex;
 
 /// Somebody who wants to know what happens, as it happens.
 pub trait Sink: Send + Sync {
@@ -65,10 +67,10 @@ impl Recorder {
             kind,
         };
         if event.kind.is_lasting() {
-            let mut journal = of(&self.journal);
+            let mut journal = mutex::lock(&self.journal);
             if let Some(Err(error)) = journal.as_mut().map(|journal| journal.append(&event)) {
                 *journal = None;
-                *of(&self.trouble) = Some(causes(&error).join(": "));
+                *mutex::lock(&self.trouble) = Some(causes(&error).join(": "));
             }
         }
         self.sinks.iter().for_each(|sink| sink.event(&event));
@@ -76,11 +78,6 @@ impl Recorder {
 
     /// Why the journal does not hold all of it.
     pub(crate) fn trouble(&self) -> Option<String> {
-        of(&self.trouble).clone()
+        mutex::lock(&self.trouble).clone()
     }
-}
-
-/// What a mutex holds; nothing that holds one here can panic.
-fn of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -30,6 +30,7 @@ use crate::{
     },
     hint::Hint,
     machine::{self, Process},
+    mutex,
     name::ClusterName,
     observe::Observed,
     pki,
@@ -38,11 +39,6 @@ use crate::{
     verify::{Depth, Verdict},
     wait::Deadline,
 };
-
-/// What a mutex holds; nothing that holds one here can panic.
-fn of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// As long as it is there, something is being changed.
 struct Changing<'a>(&'a AtomicBool);
@@ -344,7 +340,7 @@ impl Meshlink {
         let journal = Some(self.journal()?);
         let folding = Arc::new(Mutex::new(Folding::default()));
         let folds = folding.clone();
-        let folds = move |event: &Event| of(&folds).add(event);
+        let folds = move |event: &Event| mutex::lock(&folds).add(event);
         let sinks: Vec<Arc<dyn Sink>> = vec![Arc::new(folds), events];
         let recorder = Recorder::new(run, clock.clone(), journal, sinks);
         let recorder = Arc::new(recorder);
@@ -361,7 +357,7 @@ impl Meshlink {
         Ok(Report {
             notes: plan.notes.into_iter().chain(trouble).collect(),
             environment: self.environment_name(),
-            ..std::mem::take(&mut *of(&folding)).finish()
+            ..std::mem::take(&mut *mutex::lock(&folding)).finish()
         })
     }
 

@@ -25,7 +25,7 @@ use std::{
 };
 
 use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated, throw_away};
-use crate::{hint::Hint, name::ClusterName};
+use crate::{hint::Hint, mutex, name::ClusterName};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
@@ -188,7 +188,7 @@ impl Vault {
 
     /// Takes the root of this public key for that of the mesh, if it is here: the members say that they are bound to it.
     pub(crate) fn follow(&self, key: &str) {
-        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followed = mutex::lock(&self.followed);
         *followed = Some(key.to_owned());
     }
 

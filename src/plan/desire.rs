@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::{
     cluster::{Kind, Ref, access, lease},
     digest::sha256_hex,
     manifest::{self, Texts},
+    mutex,
     name::ClusterName,
     observe::{CLAIM, Layout, Observed, RECORD, RENEWER, Seen, label_digest},
     plan::readers,
@@ -46,7 +47,7 @@ impl Renders {
         capabilities: &Capabilities,
     ) -> Result<Arc<Rendered>, chart::Error> {
         let key = format!("{}\n{release:?}\n{capabilities:?}\n{values}", chart.sha256);
-        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || mutex::lock(&self.0);
         let key = sha256_hex(key.as_bytes());
         if let Some(rendered) = known().get(&key) {
             return Ok(rendered.clone());

@@ -1,6 +1,6 @@
 //! The lines to a probe: forwarded ports that stay open for the next question.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::Request;
@@ -11,6 +11,8 @@ use crate::cluster::{
     self, Cluster,
     forward::{Forwarded, Response},
 };
+
+use crate::mutex;
 
 /// How many questions a probe is asked at once. An address that leads nowhere holds a line for seconds, and the others
 /// are not to wait for it.
@@ -65,7 +67,7 @@ impl Lines {
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Forwarded>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        mutex::lock(&self.idle)
     }
 }
 

@@ -204,7 +204,9 @@ const ROOMS: [&[&str]; 15] = [
     &["pki", "chart", "cluster", "resolve", "manifest"],
     &["spec", "owner"],
     &["wait"],
-    &["name", "digest", "hint", "causes", "file", "machine", "net"],
+    &[
+        "name", "digest", "hint", "causes", "file", "machine", "mutex", "net",
+    ],
 ];
 
 fn depth(room: &str) -> Option<usize> {

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +18,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::{Error, Facts};
-use crate::aws::{Session, arn::Partition, env::Service};
+use crate::{
+    aws::{Session, arn::Partition, env::Service},
+    mutex,
+};
 
 /// How long an API server accepts a token, less a minute for clocks that differ.
 pub(crate) const LIFE: Duration = Duration::from_secs(14 * 60);
@@ -155,16 +158,12 @@ impl TokenSource {
         if let Some(expiry) = credentials.expiry() {
             token.expires = token.expires.min(expiry);
         }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+        *mutex::lock(&self.last) = Some(token.clone());
         Ok(token)
     }
 
     fn fresh(&self, now: SystemTime) -> Option<Token> {
-        let last = self
-            .last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let last = mutex::lock(&self.last).clone();
         last.filter(|token| now + (LIFE - RENEW) < token.expires && token.expires <= now + LIFE)
     }
 }

@@ -13,7 +13,10 @@ use super::{
     Screen, filter,
     plain::{Lines, visible},
 };
-use crate::engine::event::{Because, Event, Kind, Planned};
+use crate::{
+    engine::event::{Because, Event, Kind, Planned},
+    mutex,
+};
 
 /// Shows events on standard error.
 pub(crate) struct Progress {
@@ -67,7 +70,7 @@ impl Progress {
 
     /// Shows one event.
     pub(crate) fn event(&self, event: &Event) {
-        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut run = mutex::lock(&self.run);
         if let Kind::RunStarted {
             steps, clusters, ..
         } = &event.kind

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, Created, Error, Failure, Kind, Ref},
+    mutex,
     name::ClusterName,
     owner::Owner,
 };
@@ -32,16 +33,9 @@ struct Waiting<'a>(&'a Shards, &'a ClusterName);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        of(&self.0.waiting).remove(self.1);
-        of(&self.0.written).remove(self.1);
+        mutex::lock(&self.0.waiting).remove(self.1);
+        mutex::lock(&self.0.written).remove(self.1);
     }
-}
-
-/// What a mutex holds; nothing that holds one here can panic.
-fn of<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Where an entry was put.
@@ -70,10 +64,10 @@ impl Shards {
         owner: &Owner,
         link: &Link,
     ) -> Result<Packed, Error> {
-        of(&self.waiting).insert(link.cluster.clone(), link.clone());
+        mutex::lock(&self.waiting).insert(link.cluster.clone(), link.clone());
         let _waiting = Waiting(self, &link.cluster);
         let mut seen = self.seen.lock().await;
-        if let Some(place) = of(&self.written).remove(&link.cluster) {
+        if let Some(place) = mutex::lock(&self.written).remove(&link.cluster) {
             return Ok(Packed::In(place));
         }
         let mut tries = 1;
@@ -122,7 +116,7 @@ impl Shards {
                     *seen = Some(placed);
                     let others = together.into_iter().filter(|l| l.cluster != link.cluster);
                     let others = others.map(|other| (other.cluster, place.clone()));
-                    of(&self.written).extend(others);
+                    mutex::lock(&self.written).extend(others);
                     return Ok(Packed::In(place));
                 }
                 Err(error) if tries == TRIES || !is_other_by_now(&error) => return Err(error),
@@ -137,8 +131,8 @@ impl Shards {
     fn together(&self, link: &Link, number: usize, placed: &Seen) -> Vec<Link> {
         let (mut all, mut placed) = (vec![link.clone()], placed.clone());
         placed.entry(number).or_default().add(link);
-        let written = of(&self.written);
-        let waiting = of(&self.waiting);
+        let written = mutex::lock(&self.written);
+        let waiting = mutex::lock(&self.waiting);
         let waiting = waiting.values();
         for other in
             waiting.filter(|l| l.cluster != link.cluster && !written.contains_key(&l.cluster))

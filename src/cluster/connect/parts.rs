@@ -1,9 +1,6 @@
 //! Connecting with a server, its CA and a token, where no kubeconfig says how.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use http::Uri;
 use kube::{Client, Config};
@@ -13,7 +10,7 @@ use super::{
     ConnectOptions, Endpoint, Insecure, TokenProvider, build, certificates, found_proxy,
     from_built, is_cleartext, unusable,
 };
-use crate::name::ClusterName;
+use crate::{mutex, name::ClusterName};
 
 /// Connects with a server, its CA and a token that may be renewed while the program runs.
 pub(crate) fn from_parts(
@@ -53,7 +50,7 @@ pub(crate) fn shown_at(
         tls_server_name: None,
     };
     let key = (server.to_owned(), ca_pem.map(<[u8]>::to_vec));
-    let mut known = member.0.bare.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = mutex::lock(&member.0.bare);
     let client = match known.get(&key) {
         Some(client) => client.clone(),
         None => {

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use super::{
-    super::{Cluster, Error, Kind, Ref, Verb, kind::Place, wire::Call},
-    lock,
-};
+use super::super::{Cluster, Error, Kind, Ref, Verb, kind::Place, wire::Call};
+
+use crate::mutex;
 
 impl Cluster {
     /// The path of an object; `None` where its kind is not served.
@@ -94,7 +93,7 @@ impl Cluster {
     pub(crate) async fn place(&self, kind: &Kind) -> Result<Option<Place>, Error> {
         if let Some(place) = kind
             .place()
-            .or_else(|| lock(&self.0.kinds).get(kind).cloned())
+            .or_else(|| mutex::lock(&self.0.kinds).get(kind).cloned())
         {
             return Ok(Some(place));
         }
@@ -117,7 +116,7 @@ impl Cluster {
                 })
             });
         if let Some(place) = &found {
-            lock(&self.0.kinds).insert(kind.clone(), place.clone());
+            mutex::lock(&self.0.kinds).insert(kind.clone(), place.clone());
         }
         Ok(found)
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     causes,
     cluster::{Cluster, Delete, Kind, Recover, Ref, wait},
     engine::{Error, readings::Reading},
+    mutex,
     name::ClusterName,
     observe::{Lens, RECORD, Record, Seen, proof_digest},
     probe::{self, Probe},
@@ -122,7 +123,7 @@ impl StepContext<'_> {
         };
         let what = format!("{from} reaches {to}");
         let found = context.until(&what, || async move {
-            let kept = of(sight).take();
+            let kept = mutex::lock(sight).take();
             let seen = match kept {
                 Some(seen) => seen,
                 None => self.look(from, to).await?,
@@ -132,7 +133,7 @@ impl StepContext<'_> {
                 self.run.readings.members.invalidate(from);
                 self.run.readings.members.invalidate(to);
             } else {
-                *of(sight) = Some(seen);
+                *mutex::lock(sight) = Some(seen);
             }
             if !verdict.holds() {
                 self.run.readings.probes.invalidate(from);
@@ -155,11 +156,11 @@ impl StepContext<'_> {
                     Progress::NotYet(reason.with(first.hints.clone()))
                 }
             };
-            *of(last) = verdict;
+            *mutex::lock(last) = verdict;
             Ok(progress)
         });
         let found = found.await;
-        let verdict = std::mem::take(&mut *of(last));
+        let verdict = std::mem::take(&mut *mutex::lock(last));
         if !verdict.clusters.is_empty() {
             (self.judged)(verdict);
         }
@@ -310,9 +311,4 @@ impl StepContext<'_> {
             },
         })
     }
-}
-
-/// What a mutex holds; nothing that holds one here can panic.
-fn of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

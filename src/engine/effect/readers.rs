@@ -15,6 +15,7 @@ use crate::{
         connect, object, wait,
     },
     engine::Error,
+    mutex,
     name::ClusterName,
     observe::{Layout, root_ca},
     pki,
@@ -241,9 +242,7 @@ impl StepContext<'_> {
         let what = format!("every istiod replica in {name} has synced with {peer}");
         self.until(&what, || async move {
             let replicas = self.replicas(name).await?;
-            let mut since = since
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut since = mutex::lock(&since);
             let replicas = match replicas {
                 Ok(replicas) => replicas,
                 Err(unasked) => {

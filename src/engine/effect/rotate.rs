@@ -1,9 +1,6 @@
 //! One root in the place of another: what is written in each phase, and what is waited for until the next may begin.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -13,6 +10,7 @@ use crate::{
     causes,
     cluster::{Cluster, Created, Delete, Failure, Kind, Recover, object},
     engine::{Error, Rotation},
+    mutex,
     name::ClusterName,
     observe::{
         CLAIM, CacertsSeen, Claim, NEXT, PROJECTED, REPLACES, Succession, TrustSeen, cacerts,
@@ -316,7 +314,7 @@ impl StepContext<'_> {
             )]));
         }
         let is_due = {
-            let mut last = nudged.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = mutex::lock(&nudged);
             let is_due = last.is_none_or(|last| last.elapsed() >= NUDGE);
             if is_due {
                 *last = Some(Instant::now());
