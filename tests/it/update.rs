@@ -19,8 +19,10 @@ fn joined(clusters: usize, version: &str) -> World {
     world
 }
 
-/// The next look finds that what eks-1 reads eks-2 with is no longer right.
+/// The next look finds that what eks-1 reads eks-2 with is no longer right. Times are said in whole seconds, and what happens
+/// in the second in which istiod started happens before that.
 fn change_token(world: &World) {
+    world.advance_by(2);
     world.delete("eks-2", &istio("secrets", "meshlink-reader-eks-1-token"));
 }
 
