@@ -313,6 +313,11 @@ impl Error {
         }
     }
 
+    /// What the API server answered, by its number, where it did.
+    pub(crate) fn code(&self) -> Option<u16> {
+        self.failure().and_then(Failure::code)
+    }
+
     /// The failed exchange with the API server, where there was one.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         match self {

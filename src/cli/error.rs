@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output::{Style, wrap};
 pub(crate) use crate::link::{Failure, Kind, Problem};
-use crate::{hint::Hint, plan::Note, report::RunOutcome};
+use crate::{hint::Hint, observe::Unreachable, plan::Note, report::RunOutcome};
 
 /// How a command ended. The numbers are documented and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -148,6 +148,16 @@ pub(crate) fn hinted(out: &mut String, style: Style, indent: &str, hint: &Hint) 
         Hint::Note(text) => labelled(out, style, &painted, &label, text),
         command => {
             let _ = writeln!(out, "{painted} {command}");
+        }
+    }
+}
+
+/// The members that could not be read, each with what could be done about it.
+pub(crate) fn unread(out: &mut String, style: Style, members: &[Unreachable]) {
+    for member in members {
+        let _ = writeln!(out, "\n{} {}", style.red("!"), member.line());
+        for hint in &member.hints {
+            hinted(out, style, "  ", hint);
         }
     }
 }

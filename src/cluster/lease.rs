@@ -173,7 +173,7 @@ pub(crate) async fn acquire(
 
 /// Somebody else came first, or the answer was lost and it may be done.
 fn may_be_done(error: &Error) -> bool {
-    let is_missing = error.failure().and_then(Failure::code) == Some(404);
+    let is_missing = error.code() == Some(404);
     error.recover() != Recover::Never && !is_missing
 }
 

@@ -136,11 +136,7 @@ impl Error {
 
     /// An API server refused a right.
     pub(super) fn is_forbidden(&self) -> bool {
-        let failure = match self {
-            Self::Cluster(source) => source.failure(),
-            _ => None,
-        };
-        failure.and_then(cluster::Failure::code) == Some(403)
+        matches!(self, Self::Cluster(source) if source.code() == Some(403))
     }
 
     /// How bad it is.

@@ -152,7 +152,7 @@ async fn take(
     let watch = &tokio::sync::Mutex::new(Watch::default());
     let last = &Mutex::new(None);
     let not_yet = |reason: String, error: Error| {
-        *mutex::lock(&last) = Some(error);
+        *mutex::lock(last) = Some(error);
         Progress::NotYet(reason.into())
     };
     let ask = |()| async move {
@@ -177,7 +177,7 @@ async fn take(
     taken.map_err(|unmet| match unmet {
         Unmet::Never(error) => error,
         Unmet::Late { waited, reason } => {
-            let last = mutex::lock(&last).take();
+            let last = mutex::lock(last).take();
             let what = "the lease is free".to_owned();
             last.unwrap_or(Error::NotInTime {
                 what,
@@ -196,7 +196,7 @@ async fn attempt(
     watch: &mut Watch,
 ) -> Result<Outcome, cluster::Error> {
     match lease::acquire(cluster, terms, watch).await {
-        Err(error) if error.failure().and_then(cluster::Failure::code) == Some(404) => {
+        Err(error) if error.code() == Some(404) => {
             cluster.create(space).await?;
             lease::acquire(cluster, terms, watch).await
         }

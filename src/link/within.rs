@@ -293,7 +293,7 @@ impl Within {
         let map = Ref::namespaced(&ObjectKind::CONFIG_MAP, ISTIO_SYSTEM, access::ROOT_CA);
         let map = match peer.find(&map).await {
             Ok(map) => map,
-            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(403) => None,
+            Err(error) if error.code() == Some(403) => None,
             Err(error) => return Err(error),
         };
         let held = link.ca.as_slice();

@@ -461,7 +461,7 @@ impl<'a> Lens<'a> {
         let istio = self.mesh.istio.namespace.as_str();
         let job = Ref::namespaced(&Kind::CRON_JOB, istio, facts::RENEWER);
         match cluster.find(&job).await {
-            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(403) => Ok(None),
+            Err(error) if error.code() == Some(403) => Ok(None),
             found => found,
         }
     }

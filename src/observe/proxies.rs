@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use semver::Version;
 use serde_json::Value;
 
 use super::{
@@ -167,17 +168,20 @@ pub(crate) async fn versions(
     let pods = cluster.list(&Kind::POD, None, None).await?;
     let mut all: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| runs(pod)) {
-        let spec = &pod["spec"];
-        let of = |key: &str| spec[key].as_array().into_iter().flatten();
-        let mut containers = of("containers").chain(of("initContainers"));
-        let proxy = containers.find(|c| c["name"] == CONTAINER);
-        let version = proxy.and_then(|c| facts::version_of(c["image"].as_str()?));
-        let version = version.map_or_else(|| "unknown".to_owned(), |v| v.to_string());
+        let version = version(pod).map_or_else(|| "unknown".to_owned(), |v| v.to_string());
         let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
         let places = all.entry(version).or_default();
         *places.entry(namespace.to_owned()).or_default() += 1;
     }
     Ok(all)
+}
+
+/// The version of Istio that a pod's proxy is of.
+pub(crate) fn version(pod: &Value) -> Option<Version> {
+    let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
+    let mut containers = of("containers").chain(of("initContainers"));
+    let proxy = containers.find(|c| c["name"] == CONTAINER)?;
+    facts::version_of(proxy["image"].as_str()?)
 }
 
 /// Whether a pod's proxy runs: a pod that has not come so far is given what holds when it does, and one that has ended

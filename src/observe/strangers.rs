@@ -39,13 +39,9 @@ pub(crate) async fn strangers(
         let list = cluster.names(&kind, Some(namespace), None).await;
         match list {
             Ok(list) => Ok((kind, Some(list))),
-            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(403) => {
-                Ok((kind, None))
-            }
+            Err(error) if error.code() == Some(403) => Ok((kind, None)),
             // A kind that an extension serves and that cannot be listed now is Kubernetes' to wait for.
-            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(503) => {
-                Ok((kind, Some(vec![])))
-            }
+            Err(error) if error.code() == Some(503) => Ok((kind, Some(vec![]))),
             Err(error) => Err(error),
         }
     });

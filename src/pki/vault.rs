@@ -21,7 +21,7 @@ mod lock;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated, throw_away};
@@ -202,8 +202,7 @@ impl Vault {
     }
 
     fn followed(&self) -> Result<Option<Root>, Error> {
-        let followed = self.followed.lock();
-        let followed = followed.unwrap_or_else(PoisonError::into_inner).clone();
+        let followed = mutex::lock(&self.followed).clone();
         let root = followed.map(|key| self.root_of(&key)).transpose()?;
         Ok(root.flatten())
     }

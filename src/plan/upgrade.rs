@@ -56,11 +56,11 @@ pub(crate) fn refused_to_a_join(mesh: &Mesh, observed: &Observed) -> Vec<Refusal
         let from = installed(seen)?;
         let upgrade = Upgrade::of(name.clone(), to.clone());
         let (reason, hints) = against(mesh, &from, &upgrade)?;
-        Some(Refusal {
-            cluster: Some(name.clone()),
-            reason: format!("runs Istio {from}, and {to} is asked for: {reason}"),
+        Some(Refusal::by(
+            name,
+            format!("runs Istio {from}, and {to} is asked for: {reason}"),
             hints,
-        })
+        ))
     });
     refused.collect()
 }
@@ -87,11 +87,11 @@ pub(crate) fn refusals(mesh: &Mesh, observed: &Observed, upgrade: &Upgrade) -> V
     for (name, seen) in &observed.clusters {
         match installed(seen) {
             Some(version) => runs.entry(version).or_default().push(name.as_str()),
-            None => refusals.push(Refusal {
-                cluster: Some(name.clone()),
-                reason: "has no Istio that a release says the version of".to_owned(),
-                hints: vec![Hint::meshlink(["status"])],
-            }),
+            None => refusals.push(Refusal::by(
+                name,
+                "has no Istio that a release says the version of",
+                vec![Hint::meshlink(["status"])],
+            )),
         }
     }
     for (from, names) in &runs {

@@ -21,7 +21,7 @@ impl Verifier<'_> {
         };
         let hints = vec![Hint::join_again([check.from.as_str(), to.as_str()])];
         match self.who(cluster, token).await {
-            Err(error) if error.failure().and_then(cluster::Failure::code) == Some(401) => Check {
+            Err(error) if error.code() == Some(401) => Check {
                 outcome: Outcome::Failed,
                 evidence: format!("{to} does not accept its token any more"),
                 hints,

@@ -11,7 +11,7 @@ use crate::{
     cli::{
         Frame,
         args::{CaInit, CaStatus},
-        error::{Exit, Failure, hinted},
+        error::{self, Exit, Failure, hinted},
         output::{Style, ends, json::Document, table::Table},
         session::{Selection, Session, named},
     },
@@ -191,12 +191,7 @@ fn shown(
                 .for_each(|hint| hinted(&mut text, style, "  ", hint));
         }
         let _ = write!(text, "\n{}", ends::render(&status.ends, style));
-        for unread in &status.unreachable {
-            let _ = writeln!(text, "\n{} {}", style.red("!"), unread.line());
-            for hint in &unread.hints {
-                hinted(&mut text, style, "  ", hint);
-            }
-        }
+        error::unread(&mut text, style, &status.unreachable);
         text
     })?;
     ends::export(args.metrics.as_deref(), &status.ends, mesh)?;

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         Frame,
         args::rotate::{RotateRoot, Rotating},
-        error::{Exit, Failure, hinted},
+        error::{self, Exit, Failure},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session},
     },
@@ -119,11 +119,6 @@ fn text(shown: &Shown, style: Style) -> String {
             let _ = writeln!(text, "{}: {wait}", member.cluster);
         }
     }
-    for away in &seen.unreachable {
-        let _ = writeln!(text, "\n{} {}", style.red("!"), away.line());
-        for hint in &away.hints {
-            hinted(&mut text, style, "  ", hint);
-        }
-    }
+    error::unread(&mut text, style, &seen.unreachable);
     text
 }

@@ -9,7 +9,7 @@ use crate::{
     cli::{
         Frame,
         args::upgrade::{Upgrade, Upgrading},
-        error::{Exit, Failure, hinted},
+        error::{self, Exit, Failure, hinted},
         output::{Style, json::Document, table::Table},
         session::{Selection, Session},
     },
@@ -59,25 +59,23 @@ pub(crate) async fn run(args: Upgrade, frame: &Frame) -> Result<Exit, Failure> {
     if args.status {
         return status(&session, frame).await;
     }
-    let mut left = members(&session, &asked).await?.into_iter().peekable();
-    let first = || session.link.mesh().clusters.first().map(|m| m.name.clone());
+    let mut left = members(&session, &asked).await?.into_iter();
     // Where nobody is left, what stands is told.
-    let mut member = left.next().or_else(first);
-    while let Some(name) = member {
+    let mut member = left.next().unwrap_or_else(|| asked.member.clone());
+    loop {
         let upgrade = upgrade::Upgrade {
-            member: name,
+            member,
             ..asked.clone()
         };
         let report = session
             .apply(Change::Upgrade(upgrade), args.changing, frame)
             .await?;
         let done = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
-        member = left.next().filter(|_| done);
-        if member.is_none() {
-            return session.finish(frame, report, &["meshlink upgrade --status"]);
+        match left.next().filter(|_| done) {
+            Some(next) => member = next,
+            None => return session.finish(frame, report, &["meshlink upgrade --status"]),
         }
     }
-    Err(Failure::usage("the mesh has no member"))
 }
 
 /// The mesh, and the upgrade of the member that is next.
@@ -193,11 +191,6 @@ fn text(shown: &Shown, style: Style) -> String {
             hinted(&mut text, style, "  ", hint);
         }
     }
-    for away in &shown.unreachable {
-        let _ = writeln!(text, "\n{} {}", style.red("!"), away.line());
-        for hint in &away.hints {
-            hinted(&mut text, style, "  ", hint);
-        }
-    }
+    error::unread(&mut text, style, &shown.unreachable);
     text
 }

@@ -10,7 +10,7 @@ use super::{
     secret::{Shard, packed_name, packed_patch, packed_secret, shard_for},
 };
 use crate::{
-    cluster::{Cluster, Created, Error, Failure, Kind, Ref},
+    cluster::{Cluster, Created, Error, Kind, Ref},
     mutex,
     name::ClusterName,
     owner::Owner,
@@ -148,7 +148,7 @@ impl Shards {
 
 /// Changed or deleted since it was read.
 fn is_other_by_now(error: &Error) -> bool {
-    let code = error.failure().and_then(Failure::code);
+    let code = error.code();
     matches!(code, Some(404 | 409))
 }
 

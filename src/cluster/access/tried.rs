@@ -144,7 +144,7 @@ impl Found {
         let rules = match reader.rules_for(wanted).await {
             Ok(rules) => rules,
             // Whoever may not ask for rules may ask for rights.
-            Err(error) if is_forbidden(&error) => return reader.review(wanted).await,
+            Err(error) if error.code() == Some(403) => return reader.review(wanted).await,
             Err(error) => return Err(error),
         };
         if rules.cover(wanted) {
@@ -163,10 +163,6 @@ impl Found {
         }
         reader.review(wanted).await
     }
-}
-
-fn is_forbidden(error: &Error) -> bool {
-    error.failure().and_then(Failure::code) == Some(403)
 }
 
 fn sort(link: &Link, error: Error) -> Refused {

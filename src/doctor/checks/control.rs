@@ -12,7 +12,7 @@ use super::{
     },
     some,
 };
-use crate::{hint::Hint, observe::istio_version, versions::Effect};
+use crate::{hint::Hint, observe::proxies, versions::Effect};
 
 /// No istiod that is available.
 pub(in super::super) fn down(view: &View<'_>) -> Vec<Found> {
@@ -245,7 +245,7 @@ pub(in super::super) fn skew(view: &View<'_>) -> Vec<Found> {
         };
         let proxies = at.list(Source::Pods).iter().filter(|p| lives(p));
         let far = proxies.filter_map(|pod| {
-            let version = proxy_version(pod)?;
+            let version = proxies::version(pod)?;
             let apart = version.major != newest.major
                 || version.minor > newest.minor
                 || version.minor + 2 <= newest.minor;
@@ -273,12 +273,4 @@ pub(in super::super) fn skew(view: &View<'_>) -> Vec<Found> {
         found.push(Found::of(at.name, evidence, fix));
     }
     found
-}
-
-/// The version of the proxy in a pod.
-fn proxy_version(pod: &Value) -> Option<Version> {
-    let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
-    let mut all = of("containers").chain(of("initContainers"));
-    let proxy = all.find(|c| c["name"] == "istio-proxy")?;
-    istio_version(&serde_json::json!({"spec": {"containers": [{"image": proxy["image"]}]}}))
 }

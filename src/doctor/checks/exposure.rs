@@ -15,6 +15,12 @@ fn service<'a>(view: &View<'a>, at: &At<'a>) -> Option<&'a Value> {
     at.one(Source::Services, &gateway.namespace, &gateway.name)
 }
 
+/// The members whose gateways have a Service, with that.
+fn services<'a>(view: &View<'a>) -> impl Iterator<Item = (At<'a>, &'a Value)> {
+    let members = view.members();
+    members.filter_map(|at| Some((at, service(view, &at)?)))
+}
+
 fn annotation<'v>(service: &'v Value, end: &str) -> Option<&'v str> {
     let value = service["metadata"]["annotations"][format!("{AWS}{end}")].as_str()?;
     (!value.is_empty()).then_some(value)
@@ -66,10 +72,7 @@ fn attribute<'v>(list: &'v str, name: &str) -> Option<&'v str> {
 /// Ports of the control plane, or others, that the load balancer opens besides.
 pub(in super::super) fn extra_ports(view: &View<'_>) -> Vec<Found> {
     let mut found = vec![];
-    for at in view.members() {
-        let Some(service) = service(view, &at) else {
-            continue;
-        };
+    for (at, service) in services(view) {
         let is_outside = service["spec"]["type"] == "LoadBalancer";
         let ports = service["spec"]["ports"].as_array().into_iter().flatten();
         let ports = ports.filter_map(|p| p["port"].as_u64());
@@ -114,10 +117,7 @@ pub(in super::super) fn extra_ports(view: &View<'_>) -> Vec<Found> {
 /// The load balancer ends TLS.
 pub(in super::super) fn ends_tls(view: &View<'_>) -> Vec<Found> {
     let mut found = vec![];
-    for at in view.members() {
-        let Some(service) = service(view, &at) else {
-            continue;
-        };
+    for (at, service) in services(view) {
         let Some(certificate) = annotation(service, "ssl-cert") else {
             continue;
         };
@@ -137,10 +137,7 @@ pub(in super::super) fn ends_tls(view: &View<'_>) -> Vec<Found> {
 /// The load balancer puts a header before what it passes on.
 pub(in super::super) fn proxy_protocol(view: &View<'_>) -> Vec<Found> {
     let mut found = vec![];
-    for at in view.members() {
-        let Some(service) = service(view, &at) else {
-            continue;
-        };
+    for (at, service) in services(view) {
         let group = annotation(service, "target-group-attributes");
         const ON: &str = "proxy_protocol_v2.enabled";
         let by_group = group.filter(|list| attribute(list, ON) == Some("true"));

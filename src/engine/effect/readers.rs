@@ -242,7 +242,7 @@ impl StepContext<'_> {
         let what = format!("every istiod replica in {name} has synced with {peer}");
         self.until(&what, || async move {
             let replicas = self.replicas(name).await?;
-            let mut since = mutex::lock(&since);
+            let mut since = mutex::lock(since);
             let replicas = match replicas {
                 Ok(replicas) => replicas,
                 Err(unasked) => {
@@ -330,7 +330,7 @@ impl StepContext<'_> {
         )?;
         let with_it = &with_it;
         self.until("the deleted token is refused", || async move {
-            let code = |e: &cluster::Error| e.failure().and_then(cluster::Failure::code);
+            let code = |e: &cluster::Error| e.code();
             match with_it.identity().await {
                 Err(error) if code(&error) == Some(401) => Ok(Progress::Done(())),
                 Err(error) if code(&error) != Some(403) => Err(error.into()),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Evidence, StepContext, own::foreign, seen};
 use crate::{
     causes,
-    cluster::{Cluster, Created, Delete, Failure, Kind, Recover, object},
+    cluster::{Cluster, Created, Delete, Kind, Recover, object},
     engine::{Error, Rotation},
     mutex,
     name::ClusterName,
@@ -314,7 +314,7 @@ impl StepContext<'_> {
             )]));
         }
         let is_due = {
-            let mut last = mutex::lock(&nudged);
+            let mut last = mutex::lock(nudged);
             let is_due = last.is_none_or(|last| last.elapsed() >= NUDGE);
             if is_due {
                 *last = Some(Instant::now());
@@ -347,7 +347,7 @@ impl StepContext<'_> {
                 .await
             {
                 // One that has gone meanwhile has nothing to look at.
-                Err(error) if error.failure().and_then(Failure::code) == Some(404) => {}
+                Err(error) if error.code() == Some(404) => {}
                 other => drop(other?),
             }
         }
