@@ -1,7 +1,8 @@
 //! A change of root on embedded clusters: whole, aborted, killed anywhere, held, refused, and with no trust lost on the way.
 
+#[cfg(feature = "crashpoints")]
+use std::collections::BTreeSet;
 use std::{
-    collections::BTreeSet,
     fs,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     thread,
@@ -16,6 +17,7 @@ use crate::kit::{World, istio, join};
 
 /// What is typed; embedded kubelets take no time.
 const ROTATE: &str = "rotate root --projected-within 0s";
+#[cfg(feature = "crashpoints")]
 const ABORT: &str = "rotate root --abort";
 const MEMBERS: [&str; 2] = ["eks-1", "eks-2"];
 /// How many of the places where it can be killed a usual run tries.
@@ -80,6 +82,7 @@ fn while_all_trust_each_other<T>(world: &World, work: impl FnOnce() -> T) -> T {
 }
 
 /// Dies at a place.
+#[cfg(feature = "crashpoints")]
 #[track_caller]
 fn killed_at(world: &World, command: &str, place: &str) {
     let args = format!("{command} --sandbox");
@@ -165,6 +168,7 @@ fn a_new_root_takes_the_place_of_the_old_one() {
 }
 
 #[test]
+#[cfg(feature = "crashpoints")]
 fn while_it_is_under_way_everybody_is_told_and_members_stay() {
     let world = World::joined(2);
     killed_at(&world, ROTATE, "switch-issuer/eks-2:before");
@@ -204,6 +208,7 @@ fn while_it_is_under_way_everybody_is_told_and_members_stay() {
 }
 
 #[test]
+#[cfg(feature = "crashpoints")]
 fn it_goes_back_until_one_has_let_go_of_the_old_root() {
     let world = World::joined(2);
     let old = is_over(&world, "before");
@@ -290,6 +295,7 @@ fn killed_anywhere_somebody_else_goes_on() {
 }
 
 #[test]
+#[cfg(feature = "crashpoints")]
 fn a_member_that_is_away_holds_it() {
     let world = World::joined(2);
     let away = |is: bool| world.api("eks-2").faults().unreachable(is);
