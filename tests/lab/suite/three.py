@@ -5,7 +5,7 @@ Last of all, since a lab that has three keeps three.
 from meshlab import cloud, config, up
 from meshlab.shell import lock, side_by_side
 
-from .kit import INGRESS, SYSTEM, gateway_endpoints, get
+from .kit import INGRESS, SAMPLE, SYSTEM, gateway_endpoints, get, kubectl
 from .meshlink import afresh, held, program, run
 from .rotate import PHASES, ROTATE, Load, is_over, phases, ready_for_traffic, running
 from .runner import FULL, only, scenario
@@ -70,6 +70,8 @@ def a_minute_lies_between_a_member_and_the_next():
 
 @scenario("three-clusters-are-one-mesh", seldom=True)
 def one_leaves_and_the_others_are_proved_again():
+    # A leave refuses to take istiod from under workloads that have a sidecar.
+    kubectl(THREE, "delete", "namespace", SAMPLE, "--ignore-not-found")
     left = gateway_endpoints(THREE)
     said = told("leave", THREE.name, "--uninstall", "--crds", "--yes", "--timeout", "240s", seconds=300)
     assert "2 of 2 pairs proved" in said, said[-900:]
