@@ -120,3 +120,4 @@ mod verbose;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod verify;
+mod workloads;
