@@ -151,14 +151,6 @@ impl State {
     pub(crate) fn is_bad(self) -> bool {
         matches!(self, Self::MustRestart | Self::NoProxy | Self::ProxyDown)
     }
-
-    /// Whether a restart changes it for the better.
-    pub(crate) fn restarts(self) -> bool {
-        matches!(
-            self,
-            Self::MustRestart | Self::NoProxy | Self::ShouldRestart
-        )
-    }
 }
 
 /// Why a pod is in its state.
@@ -324,6 +316,14 @@ impl Pod {
     /// `namespace/name`.
     pub(crate) fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether it would be made better by being made anew.
+    pub(crate) fn restarts(&self) -> bool {
+        let helps = [State::MustRestart, State::NoProxy, State::ShouldRestart];
+        // Where nothing injects, a new pod is as the old one.
+        let is_vain = self.why.iter().any(|c| c.id == CauseId::NoInjector);
+        helps.contains(&self.state) && !is_vain
     }
 
     /// Whether something is wrong with it, or with what it holds of the Service that was named.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait},
+    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait, workloads::WorkloadsChange},
     error::Failure,
 };
 use crate::{

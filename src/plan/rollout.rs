@@ -430,8 +430,8 @@ fn needed(
         let bare = count(&|p| p.proxy.is_none());
         return some(bare, "have no proxy").filter(|_| is_injected);
     }
-    let stale = count(&|p| p.state.restarts());
-    let first = pods(seen, place).find(|p| p.state.restarts());
+    let stale = count(&|p| p.restarts());
+    let first = pods(seen, place).find(|p| p.restarts());
     let cause = first.and_then(|p| p.why.first());
     let cause = cause.map(|c| format!(": {}", c.text)).unwrap_or_default();
     let stale = some(stale, "need it").map(|text| text + &cause);
@@ -465,7 +465,7 @@ fn left_alone(cluster: &ClusterName, seen: &Seen, namespace: &Value, how: &Rollo
     let is_late = |p: &&Pod| match (how.undo, how.inject) {
         (true, _) => p.proxy.is_some(),
         (_, true) => p.proxy.is_none(),
-        _ => p.state.restarts(),
+        _ => p.restarts(),
     };
     // By a Service alone it is not told whose pods without a controller are.
     let bare = seen.pods.iter().filter(|_| how.service.is_none());

@@ -103,10 +103,8 @@ fn groups(seen: &Workloads, shown: &Shown<'_>, style: Style) -> String {
             spaces,
             why.clone(),
         ]);
-        if state.restarts() {
-            let made = pods.iter().filter(|p| p.workload.is_some());
-            restarts.extend(made.map(|p| (*cluster, p.namespace.as_str())));
-        }
+        let better = pods.iter().filter(|p| p.restarts() && p.workload.is_some());
+        restarts.extend(better.map(|p| (*cluster, p.namespace.as_str())));
     }
     let mut text = match table.is_empty() {
         true => "no pods\n".to_owned(),
