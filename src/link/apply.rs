@@ -441,7 +441,11 @@ impl Meshlink {
     async fn final_verdict(&self, report: &Report) -> Result<Verdict, Failure> {
         if report.outcome == RunOutcome::Done {
             let members = self.mesh.clusters.iter().map(|m| m.name.to_string());
-            let proved = Verdict::of_pairs(members.collect(), report.proofs.values());
+            let proved = Verdict::of_pairs(
+                members.collect(),
+                self.mesh.peers.clone(),
+                report.proofs.values(),
+            );
             if let Some(verdict) = proved {
                 return Ok(self.with_balancers(verdict).await);
             }
