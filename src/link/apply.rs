@@ -276,12 +276,10 @@ impl Meshlink {
         );
         let patience = Patience {
             wait: environment.wait_lock,
+            going: environment.timeout,
             cancel: &environment.cancel,
-            // Who does not wait is told by the refusal.
-            say: match environment.wait_lock.is_zero() {
-                true => &|_| (),
-                false => &*environment.notices,
-            },
+            // Who does not wait for others is told by the refusal.
+            say: &*environment.notices,
         };
         let observed = &look.reading.observed;
         // Nothing is written where nothing is to be done.
