@@ -489,3 +489,6 @@ fn left_alone(cluster: &ClusterName, seen: &Seen, namespace: &Value, how: &Rollo
 
 /// The kinds that are rolled.
 pub(crate) const ROLLED: [Kind; 3] = [Kind::DEPLOYMENT, Kind::STATEFUL_SET, Kind::DAEMON_SET];
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What is said of pods: by tables, and over generated ones against the rules as Istio's pages tell them.
 
+use std::slice::from_ref;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -489,7 +491,7 @@ fn gateways_say_what_is_wrong_with_them() {
             {"port": {"number": 8443, "protocol": "HTTPS"}, "tls": {"mode": "SIMPLE"}, "hosts": ["a.example"]}]}});
     let one = |services: &[Value], pods: &[Value]| {
         let objects = ingress::Objects {
-            istio: std::slice::from_ref(&gateway),
+            istio: from_ref(&gateway),
             services,
             pods,
             ..ingress::Objects::default()
@@ -498,7 +500,7 @@ fn gateways_say_what_is_wrong_with_them() {
     };
     let ports = json!([{"port": 443, "targetPort": 8443}]);
     let fine = service(ports.clone(), json!([{"hostname": "lb.example"}]));
-    let found = one(&[fine.clone()], &[pod.clone()]);
+    let found = one(from_ref(&fine), from_ref(&pod));
     let (at, against) = (&found.addresses[0], &found.against);
     assert_eq!(
         (at.host.as_str(), at.port, against.len()),
@@ -506,7 +508,7 @@ fn gateways_say_what_is_wrong_with_them() {
     );
     let none = one(&[fine], &[]);
     assert_eq!(none.against, ["no pod has the labels of its selector"]);
-    let waits = one(&[service(ports, json!([]))], &[pod.clone()]);
+    let waits = one(&[service(ports, json!([]))], from_ref(&pod));
     assert_eq!(waits.against, ["Service in/s has no address"]);
     let other = service(json!([{"port": 80}]), json!([{"ip": "192.0.2.1"}]));
     assert_eq!(
@@ -524,7 +526,7 @@ fn gateways_say_what_is_wrong_with_them() {
     let all = [api("istio"), api("nginx")];
     let objects = ingress::Objects {
         api: &all,
-        classes: std::slice::from_ref(&class),
+        classes: from_ref(&class),
         ..ingress::Objects::default()
     };
     let found = ingress::gateways(&objects);

@@ -161,3 +161,147 @@ fn what_is_wrong_with_pods_is_named() {
     )
     .ends(7);
 }
+
+const SPACE: &str = "/api/v1/namespaces/shop";
+
+fn deployment(name: &str) -> String {
+    format!("/apis/apps/v1/namespaces/shop/deployments/{name}")
+}
+
+fn restarted(world: &World, name: &str) -> Value {
+    let live = world.get("eks-1", &deployment(name));
+    live["spec"]["template"]["metadata"]["annotations"]["meshlink/restarted-at"].clone()
+}
+
+#[test]
+fn a_namespace_is_given_proxies_and_they_are_taken_away_again() {
+    let world = World::joined(2);
+    with_app(&world, "eks-1", &json!({"team": "shop"}));
+    let lone = json!({"metadata": {"name": "lone"}, "spec": {"containers": [{"name": "app", "image": "app:1"}]}});
+    world.create("eks-1", &format!("{SPACE}/pods"), &lone);
+    let cart = "eks-1/Deployment/shop/cart";
+    until(&world, "workloads -n shop", cart, "outside", None);
+    let plan = world.run("plan workloads inject -n shop -o json").ends(10);
+    let steps = plan.json()["steps"].clone();
+    assert_eq!(
+        [&steps[0]["step"], &steps[1]["step"]],
+        [
+            "label-namespace/eks-1/shop",
+            "restart-workload/eks-1/shop/deployment/cart"
+        ]
+    );
+    assert!(world.get("eks-1", SPACE)["metadata"]["labels"]["istio-injection"].is_null());
+    world
+        .run("workloads inject -n shop")
+        .ends(0)
+        .says("pods in eks-1 that no Deployment, StatefulSet or DaemonSet makes anew")
+        .says("eks-2 has no namespace shop");
+    let space = world.get("eks-1", SPACE);
+    let labels = &space["metadata"]["labels"];
+    assert_eq!(
+        (&labels["istio-injection"], &labels["team"]),
+        (&json!("enabled"), &json!("shop"))
+    );
+    until(&world, "workloads -n shop", cart, "in-mesh", None);
+    assert!(world.find("eks-1", &format!("{SPACE}/pods/lone")).is_some());
+    // What is done is not done again.
+    let before = restarted(&world, "cart");
+    world.run("plan workloads inject -n shop").ends(0);
+    world.run("workloads inject -n shop").ends(0);
+    assert_eq!(restarted(&world, "cart"), before);
+    world.run("workloads inject -n shop --undo").ends(0);
+    let space = world.get("eks-1", SPACE);
+    let metadata = &space["metadata"];
+    assert!(metadata["labels"]["istio-injection"].is_null(), "{space}");
+    assert!(
+        metadata["annotations"]["meshlink/injected"].is_null(),
+        "{space}"
+    );
+    assert_eq!(metadata["labels"]["team"], "shop");
+    until(&world, "workloads -n shop", cart, "outside", None);
+    world.run("workloads inject -n shop --undo").ends(0);
+}
+
+#[test]
+fn a_label_that_is_not_ours_and_what_is_the_systems_stay_as_they_are() {
+    let world = World::joined(2);
+    with_app(&world, "eks-1", &json!({"istio-injection": "disabled"}));
+    world
+        .run("workloads inject -n shop")
+        .ends(5)
+        .says("istio-injection=disabled, which is not meshlink's to change");
+    let label = |value: Value| {
+        world.merge(
+            "eks-1",
+            SPACE,
+            &json!({"metadata": {"labels": {"istio-injection": value}}}),
+        );
+    };
+    label(json!("enabled"));
+    // Somebody has labelled it: pods are rolled, and the label stays theirs.
+    world.run("workloads inject -n shop").ends(0);
+    world
+        .run("workloads inject -n shop --undo")
+        .ends(5)
+        .says("was not put there by meshlink");
+    // A copy of our mark, on a namespace of another UID, is none.
+    let mark =
+        json!({"mesh": "mesh", "uid": "another", "key": "istio-injection", "value": "enabled"});
+    let copied = json!({"metadata": {"annotations": {"meshlink/injected": mark.to_string()}}});
+    world.merge("eks-1", SPACE, &copied);
+    world.run("workloads inject -n shop --undo").ends(5);
+    for space in ["kube-system", "istio-system", "istio-ingress"] {
+        world.run(&format!("workloads inject -n {space}")).ends(5);
+        world.run(&format!("workloads restart -n {space}")).ends(5);
+    }
+    world
+        .run("workloads restart -n nowhere")
+        .ends(5)
+        .says("no member has namespace nowhere");
+}
+
+#[test]
+fn what_must_restart_is_rolled_one_after_the_other_until_one_is_not_ready() {
+    let world = World::joined(2);
+    with_app(&world, "eks-1", &json!({"istio-injection": "enabled"}));
+    let deployments = "/apis/apps/v1/namespaces/shop/deployments";
+    world.create("eks-1", deployments, &app("till"));
+    let service = json!({"metadata": {"name": "till"}, "spec": {"selector": {"app": "till"}, "ports": [{"port": 80}]}});
+    world.create("eks-1", &format!("{SPACE}/services"), &service);
+    let (cart, till) = ("eks-1/Deployment/shop/cart", "eks-1/Deployment/shop/till");
+    until(&world, "workloads -n shop", cart, "in-mesh", None);
+    until(&world, "workloads -n shop", till, "in-mesh", None);
+    world.run("workloads restart -n shop").ends(0);
+    assert!(restarted(&world, "cart").is_null(), "nothing needed it");
+    let path = "/api/v1/namespaces/istio-system/configmaps/istio-sidecar-injector";
+    let map = world.get("eks-1", path);
+    let values = map["data"]["values"].as_str().unwrap();
+    let values = values.replace("network-eks-1", "elsewhere");
+    world.merge("eks-1", path, &json!({"data": {"values": values}}));
+    until(
+        &world,
+        "workloads -n shop",
+        cart,
+        "must-restart",
+        Some("network"),
+    );
+    // No pod can be made: the first is waited for, and the second is not begun.
+    world.fault("eks-1", meshlink::sandbox::Fault::WebhookRefuses);
+    world
+        .run("workloads restart -n shop --timeout 5s")
+        .ends(4)
+        .says("kubectl --context eks-1 -n shop rollout undo deployment/cart");
+    assert!(restarted(&world, "cart").is_string() && restarted(&world, "till").is_null());
+    world.clear("eks-1", meshlink::sandbox::Fault::WebhookRefuses);
+    // Of one Service alone, and then of what is left.
+    world
+        .run("workloads restart -n shop --service till")
+        .ends(0);
+    until(&world, "workloads -n shop", till, "in-mesh", None);
+    world.run("workloads restart -n shop").ends(0);
+    until(&world, "workloads -n shop", cart, "in-mesh", None);
+    world
+        .run("workloads restart -n shop --service nothing")
+        .ends(5)
+        .says("no member has Service shop/nothing");
+}
