@@ -134,7 +134,7 @@ pub(crate) fn rollout(
         if let Some(Labelling { patch, change }) = labelling {
             let step = label_step(name, space, how.undo);
             let why = match how.undo {
-                true => "meshlink put it there",
+                true => "it was put there by meshlink",
                 false => "new pods of it are given no proxy",
             };
             plan.add_with(
