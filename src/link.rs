@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod admission;
+mod adoption;
 mod apply;
 mod authorities;
 mod balancers;
