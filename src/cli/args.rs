@@ -500,6 +500,14 @@ impl Ca {
 impl Command {
     /// What the parser alone cannot see; `known` is the mesh that is recorded here.
     pub(crate) fn check(&self, known: impl Fn(&Target) -> Option<Mesh>) -> Result<(), Failure> {
+        if let Self::Join(join) = self
+            && !join.adopt
+            && let Some(flag) = join.manner.named()
+        {
+            return Err(Failure::usage(format!(
+                "{flag} says how clusters are adopted: add --adopt"
+            )));
+        }
         let (Self::Join(Join {
             clusters, target, ..
         })

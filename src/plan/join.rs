@@ -302,6 +302,7 @@ impl<'a> JoinPlanner<'a> {
         let changes = changes(expose.iter(), "", seen);
         if !changes.is_empty() {
             let needs = vec![
+                Step::PrepareNamespaces(name.clone()),
                 Step::AwaitIstiod(name.clone()),
                 Step::InstallBase(name.clone()),
             ];

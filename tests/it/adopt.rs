@@ -379,7 +379,11 @@ fn two_that_have_a_root_in_common_are_led_to_the_meshs_together() {
 
 #[test]
 fn what_would_be_changed_back_or_lost_is_refused() {
-    let world = World::new(1);
+    let world = World::new(2);
+    world
+        .run("join eks-1 eks-2 --restart-workloads")
+        .ends(2)
+        .says("add --adopt");
     world
         .run("adopt eks-1")
         .ends(5)

@@ -42,3 +42,16 @@ pub(crate) struct Manner {
     #[arg(long)]
     pub(crate) accept_gap: bool,
 }
+
+impl Manner {
+    /// The first of its flags that was given.
+    pub(crate) fn named(&self) -> Option<&'static str> {
+        let flags = [
+            (self.restart_workloads, "--restart-workloads"),
+            (self.projected_within.is_some(), "--projected-within"),
+            (self.accept_gap, "--accept-gap"),
+        ];
+        let given = flags.into_iter().find(|(is, _)| *is);
+        given.map(|(_, flag)| flag)
+    }
+}
