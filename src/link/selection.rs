@@ -22,7 +22,7 @@ use crate::{
     name::{ClusterName, MeshId},
     observe::{RECORD, Record, record},
     plan::Refusal,
-    spec::{Member, Mesh, Values},
+    spec::{Member, Mesh, Peers, Values},
 };
 
 /// The mesh that is meant where none is named.
@@ -60,6 +60,10 @@ pub(crate) struct Named<'a> {
     pub(crate) values: (&'a [PathBuf], &'a [PathBuf]),
     /// The version of Istio, in place of the mesh's.
     pub(crate) version: Option<&'a str>,
+    /// The members that are peers of all, where the others are not.
+    pub(crate) hubs: &'a [String],
+    /// Whether every member is to be a peer of every other.
+    pub(crate) full_mesh: bool,
     /// Where meshes are recorded.
     pub(crate) folders: &'a Folders,
 }
@@ -104,6 +108,7 @@ pub(crate) async fn mesh(
     }
     add_values(&mut mesh.istio.values, istiod)?;
     add_values(&mut mesh.gateway.values, gateway)?;
+    link(&mut mesh, by)?;
     let mut selected = Selected {
         mesh,
         named: vec![],
@@ -122,17 +127,17 @@ pub(crate) async fn mesh(
 
 /// One cluster alone is added to the mesh that is written down here; several are all that a mesh is to have.
 fn extended(named: Mesh, by: Named<'_>) -> Mesh {
-    let [one] = named.clusters.as_slice() else {
-        return named;
-    };
-    match written_down(by) {
-        Ok(mut known) if !known.clusters.is_empty() => {
+    match (written_down(by), named.clusters.as_slice()) {
+        (Ok(mut known), [one]) if !known.clusters.is_empty() => {
             if member(&known, &one.name, &found_by(&one.reach)).is_none() {
                 known.clusters.push(one.clone());
             }
             known
         }
-        _ => named,
+        (known, _) => Mesh {
+            peers: known.ok().and_then(|known| known.peers),
+            ..named
+        },
     }
 }
 
@@ -161,6 +166,37 @@ fn call(mesh: &mut Mesh, by: Named<'_>) -> Result<(), Failure> {
             Ok(())
         }
         (None, _) => Ok(()),
+    }
+}
+
+/// Says who is whose peer, as it was asked for by words of the command.
+fn link(mesh: &mut Mesh, by: Named<'_>) -> Result<(), Failure> {
+    if by.full_mesh || !by.hubs.is_empty() {
+        if let Some(file) = by.file.filter(|_| mesh.peers.is_some()) {
+            return Err(Failure::usage(format!(
+                "{} says who is whose peer: change it there",
+                file.display()
+            )));
+        }
+        mesh.peers = Some(Peers {
+            all: by.full_mesh,
+            hubs: typed(mesh, by.hubs)?,
+            groups: vec![],
+        });
+    }
+    let Some(peers) = &mesh.peers else {
+        return Ok(());
+    };
+    let alone = mesh.clusters.iter().find(|m| !peers.have(&m.name));
+    match alone.filter(|_| mesh.clusters.len() > 1) {
+        None => Ok(()),
+        Some(alone) => Err(Failure::usage(format!(
+            "{} would be nobody's peer: mesh {} has groups, and it is in none of them",
+            alone.name, mesh.id
+        ))
+        .hint(Hint::note(
+            "write it into a group of a mesh file, and join with -f; or name a hub by --hub",
+        ))),
     }
 }
 
@@ -278,6 +314,7 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
         .collect();
     let mut mesh = Mesh::named(&names).map_err(|e| Failure::new(Failed::Usage, &e))?;
     mesh.id = known.mesh.clone();
+    mesh.peers = known.peers.clone();
     Ok(mesh)
 }
 

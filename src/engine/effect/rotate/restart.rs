@@ -20,7 +20,7 @@ impl StepContext<'_> {
         name: &ClusterName,
     ) -> Evidence {
         let cluster = self.cluster(name)?;
-        let here = self.to_be(name)?;
+        let here = self.member_of(name)?;
         let trust = TrustSeen::read(cluster, self.istio()).await?;
         let mut spaces: BTreeMap<&str, Vec<&Proxy>> = BTreeMap::new();
         for proxy in &trust.proxies {
@@ -45,7 +45,7 @@ impl StepContext<'_> {
     }
 
     /// The member that a cluster is to be, where it is adopted.
-    fn to_be(&self, name: &ClusterName) -> Result<Option<&Member>, Error> {
+    fn member_of(&self, name: &ClusterName) -> Result<Option<&Member>, Error> {
         let adopted = self.run.adoption.is_some();
         adopted.then(|| self.run.member(name)).transpose()
     }
@@ -56,7 +56,7 @@ impl StepContext<'_> {
         space: &str,
         before: &BTreeSet<String>,
     ) -> Result<(), Error> {
-        let (cluster, here) = (self.cluster(name)?, self.to_be(name)?);
+        let (cluster, here) = (self.cluster(name)?, self.member_of(name)?);
         let gone = || async move {
             let trust = TrustSeen::read(cluster, self.istio()).await?;
             let mine = trust.proxies.iter().filter(|p| p.namespace() == space);
