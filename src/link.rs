@@ -46,7 +46,7 @@ mod caution;
 mod change;
 pub(crate) mod charts;
 #[cfg(feature = "cli")]
-mod diagnosis;
+pub(crate) mod diagnosis;
 mod environment;
 mod failure;
 mod look;

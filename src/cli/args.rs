@@ -24,6 +24,7 @@ mod documented;
 pub(crate) mod environment;
 mod renew;
 pub(crate) mod rotate;
+mod status;
 mod target;
 pub(crate) mod upgrade;
 mod within;
@@ -32,6 +33,7 @@ pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;
 pub(crate) use renew::{Renew, Renewed, Renewing};
+pub(crate) use status::Status;
 pub(crate) use target::{Changing, Flags, Sources, Target};
 
 /// What everybody can do.
@@ -253,22 +255,6 @@ pub(crate) enum PlanChange {
     Upgrade(upgrade::Upgrading),
     /// Show what a change of the mesh's root would do, and change nothing
     Rotate(rotate::Rotating),
-}
-
-/// `meshlink status`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Status {
-    /// The members; all of the mesh if none is named
-    #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
-    pub(crate) clusters: Vec<String>,
-    /// Wait until the mesh is joined and synced
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Also write what ends to a file as Prometheus reads it
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) metrics: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) target: Target,
 }
 
 /// `meshlink verify`.
