@@ -34,13 +34,21 @@ pub(super) fn render(page: &Page<'_>) -> String {
         text += &folded(&cards);
     }
     let claims = matrix::alike(page.verdict);
-    if !claims.is_empty() {
-        text += "<h3>Claims that do not hold</h3>\n";
-    }
-    for alike in &claims {
+    let cards = claims.iter().map(|alike| {
         let cards = alike.iter().map(|c| claim(c)).collect::<Vec<_>>();
-        text += &folded(&cards);
-    }
+        folded(&cards)
+    });
+    let cards: String = cards.collect();
+    let n = claims.iter().map(Vec::len).sum();
+    text += &match (n, kinds.is_empty()) {
+        (0, _) => String::new(),
+        (_, true) => format!("<h3>Claims that do not hold</h3>\n{cards}"),
+        // What was found explains most of them.
+        (n, false) => format!(
+            "<details><summary>{}: what does not hold by now</summary>\n{cards}</details>\n",
+            count(n, "claim")
+        ),
+    };
     if !diagnosis.not_looked_at.is_empty() {
         text += "<h3>What could not be looked at</h3>\n";
     }
@@ -48,17 +56,17 @@ pub(super) fn render(page: &Page<'_>) -> String {
     text += &folded(&unlooked.collect::<Vec<_>>());
     let looked = diagnosis.checks.iter();
     let looked = looked.filter(|m| m.result != Made::NotLooked).count();
-    let _ = writeln!(
-        text,
-        "<p class=\"small\">{} over {}{}.</p>",
+    let over = format!(
+        "{} over {}",
         count(looked, "check"),
-        count(diagnosis.clusters.len(), "member"),
-        match (kinds.is_empty(), diagnosis.not_looked_at.is_empty()) {
-            (true, true) => ": nothing found",
-            (true, false) => ": nothing found where it could be looked",
-            _ => "",
-        }
+        count(diagnosis.clusters.len(), "member")
     );
+    let is_whole = diagnosis.not_looked_at.is_empty();
+    text += &match (kinds.is_empty() && claims.is_empty(), is_whole) {
+        (true, true) => format!("<p>{}Nothing was found: {over}.</p>\n", mark("ok")),
+        (true, false) => format!("<p>Nothing was found where it could be looked: {over}.</p>\n"),
+        _ => format!("<p class=\"small\">{over}.</p>\n"),
+    };
     text
 }
 

@@ -87,7 +87,7 @@ pub(super) fn members(page: &Page<'_>) -> String {
             or_none(&member.istio.join(", ")),
         );
         let why = member.unreachable.as_ref();
-        let why = why.map(|why| format!("<br><small>{}</small>", Text(why)));
+        let why = why.map(|why| format!("<small>{}</small>", Text(why)));
         let _ = writeln!(
             text,
             "<tr><th scope=\"row\">{}</th><td class=\"{}\">{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",

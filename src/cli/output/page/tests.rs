@@ -186,7 +186,7 @@ fn a_run_is_folded_from_its_journal_and_only_the_last() {
     ];
     let run = Run::last(&events).unwrap();
     let text = waterfall::render(Some(&run));
-    assert!(text.contains("meshlink renew</code>, begun at 2026-06-01 00:00:10 UTC: did not come to its end after 4.0 s, 2 steps"), "{text}");
+    assert!(text.contains("renew</code>, begun at 2026-06-01 00:00:10 UTC: did not come to its end after 4.0 s, 2 steps"), "{text}");
     assert!(text.contains("1.9 s") && !text.contains("x/a"), "{text}");
     assert_eq!(Run::last(&[]), None);
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{mark, markup::Text, state};
 use crate::{
     cli::output::plain::count,
-    ends::{Ends, Row, State},
+    ends::{Ends, Row, State, What},
 };
 
 /// More rows of one kind than this are one line.
@@ -112,10 +112,11 @@ fn days(at: Timestamp, now: Timestamp) -> f64 {
 
 fn single(row: &Row, now: Timestamp) -> Line {
     let until = days(row.until, now);
-    let verb = if row.state == State::Ended {
-        "ended"
-    } else {
-        "ends"
+    let verb = match (row.what, row.state) {
+        // It opens as much as before.
+        (What::Token, _) if row.note.is_some() => "to be replaced by",
+        (_, State::Ended) => "ended",
+        _ => "ends",
     };
     Line {
         what: row.subject(),
@@ -147,7 +148,10 @@ fn several(rows: &[&Row], now: Timestamp) -> Option<Line> {
         }
     };
     Some(Line {
-        what: count(rows.len(), &first.what.as_str().replace('-', " ")),
+        what: match first.what {
+            What::ApiCa => format!("{} CAs of API servers", rows.len()),
+            what => count(rows.len(), &what.as_str().replace('-', " ")),
+        },
         note: None,
         state: first.state,
         since: None,
@@ -160,7 +164,8 @@ fn several(rows: &[&Row], now: Timestamp) -> Option<Line> {
 fn place(days: f64) -> f64 {
     let bent = |d: f64| (d.abs() / 2.0).ln_1p().copysign(d);
     let part = (bent(days.clamp(FROM, TO)) - bent(FROM)) / (bent(TO) - bent(FROM));
-    part * WIDTH
+    // With room for the sign at an end.
+    part * (WIDTH - 16.0) + 8.0
 }
 
 fn one(line: &Line, text: &mut String) {

@@ -13,7 +13,7 @@ use crate::verify::Outcome;
 /// More members than this are not drawn.
 const MOST: usize = 12;
 /// More than this are not drawn on a narrow page.
-const MOST_NARROW: usize = 6;
+const MOST_NARROW: usize = 4;
 /// Up to this many, each direction of a pair has a line of its own.
 const FEW: usize = 4;
 
@@ -59,7 +59,12 @@ fn wide(n: usize) -> Canvas {
         width: 1000.0,
         height,
         half,
-        fits: if n > 8 { 19 } else { 24 },
+        fits: match n {
+            2 => 42,
+            3..=4 => 34,
+            5..=8 => 27,
+            _ => 23,
+        },
         places: ring(n, (500.0, height / 2.0), radius),
     }
 }
@@ -69,8 +74,7 @@ fn narrow(n: usize) -> Canvas {
     let radius: Point = match n {
         2 => (0.0, 130.0),
         3 => (100.0, 150.0),
-        4 => (100.0, 190.0),
-        _ => (100.0, 250.0),
+        _ => (135.0, 190.0),
     };
     let height = 2.0 * (radius.1 + half.1) + 40.0;
     Canvas {
@@ -78,7 +82,7 @@ fn narrow(n: usize) -> Canvas {
         width: 380.0,
         height,
         half,
-        fits: 17,
+        fits: 21,
         places: ring(n, (190.0, height / 2.0), radius),
     }
 }

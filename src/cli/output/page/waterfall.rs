@@ -10,8 +10,10 @@ use crate::{
     engine::event::{Event, Kind},
 };
 
-/// More steps than this: only those that took longest, and those that failed.
-const LONGEST: usize = 60;
+/// Of more steps than this, those of one kind are one bar, but for those that were not done.
+const LONGEST: usize = 40;
+/// More lines than this are not shown.
+const MOST: usize = 200;
 const WIDTH: f64 = 600.0;
 
 /// A run, folded from its events.
@@ -137,34 +139,46 @@ pub(super) fn render(run: Option<&Run>) -> String {
     let mut text = format!(
         "<p>{}<code>{}</code>, begun at {}: {word} after {}, {}.</p>\n",
         mark(class),
-        Text(&format!("meshlink {}", run.command)),
+        Text(&run.command),
         moment(run.started),
         time(run.millis),
         count(run.steps.len(), "step"),
     );
     let shown = shown(&run.steps);
     text += "<ol class=\"waterfall\">\n";
-    for step in &shown {
+    for step in shown.iter().take(MOST) {
         bar(step, run.millis, &mut text);
     }
     text += "</ol>\n";
-    if shown.len() < run.steps.len() {
-        let _ = writeln!(
-            text,
-            "<p class=\"small\">{} that were quicker are not shown.</p>",
-            count(run.steps.len() - shown.len(), "step")
-        );
+    if shown.len() > MOST {
+        let more = count(shown.len() - MOST, "more step");
+        let _ = writeln!(text, "<p class=\"small\">And {more}.</p>");
     }
     text
 }
 
-/// Those that are worth a line, in the order they began in.
-fn shown(steps: &[Step]) -> Vec<&Step> {
-    let mut all: Vec<_> = steps.iter().collect();
-    all.sort_by_key(|s| (s.end == End::Done, std::cmp::Reverse(s.millis)));
-    all.truncate(LONGEST);
-    all.sort_by_key(|s| (s.begun, s.end == End::Skipped));
-    all
+/// A line for each, or one for each kind and each that was not done, in the order they began in.
+fn shown(steps: &[Step]) -> Vec<Step> {
+    let mut shown = steps.to_vec();
+    if steps.len() > LONGEST {
+        let mut kinds: BTreeMap<&str, (usize, Step)> = BTreeMap::new();
+        for step in steps.iter().filter(|s| s.end == End::Done) {
+            let kind = step.id.split('/').next().unwrap_or_default();
+            let (n, all) = kinds.entry(kind).or_insert_with(|| (0, step.clone()));
+            let end = (all.begun + all.millis).max(step.begun + step.millis);
+            all.begun = all.begun.min(step.begun);
+            all.millis = end - all.begun;
+            *n += 1;
+        }
+        shown.retain(|step| step.end != End::Done);
+        shown.extend(kinds.into_iter().map(|(kind, (n, step))| Step {
+            id: format!("{kind}: {}", count(n, "step")),
+            told: String::new(),
+            ..step
+        }));
+    }
+    shown.sort_by_key(|s| (s.end == End::Skipped, s.begun));
+    shown
 }
 
 fn bar(step: &Step, whole: u64, text: &mut String) {
