@@ -16,6 +16,7 @@ use crate::{
     spec::Mesh,
 };
 
+mod bundle;
 pub(crate) mod chart;
 pub(crate) mod complete;
 mod doctor;
@@ -29,6 +30,7 @@ mod target;
 pub(crate) mod upgrade;
 mod within;
 
+pub(crate) use bundle::Bundle;
 pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;
@@ -146,6 +148,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find the cause of what is wrong, and say what to do about it
     Doctor(Doctor),
+    /// Write one archive of all that is known of the mesh, without secrets, for somebody else to look at
+    Bundle(Bundle),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How long one read of a member may take, unless less was asked for.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everything there is to say of a mesh, by one reading.
 pub(crate) struct Examination {

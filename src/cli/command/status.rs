@@ -9,15 +9,10 @@ use crate::{
         Frame,
         args::Status,
         error::{Exit, Failure},
-        output::{
-            ends, matrix,
-            page::{self, Page, Run},
-            write,
-        },
+        output::{ends, matrix, page::Drawn, write},
         session::{Selection, Session},
     },
     doctor::{self, Scope},
-    engine::journal::Journal,
     link::{Meshlink, diagnosis::Examination},
     verify::{Claim, Verdict},
     wait::{Deadline, Every, Progress, Unmet},
@@ -106,16 +101,10 @@ async fn picture(link: &Meshlink, strangers: &Verdict, frame: &Frame) -> Result<
     for finding in &mut diagnosis.findings {
         frame.hints.settle(std::slice::from_mut(&mut finding.fix));
     }
-    Ok(page::render(&Page {
-        mesh: link.mesh().id.as_str(),
-        now: (link.environment.clock)(),
-        members: page::members(link.mesh(), &reading.observed),
-        verdict: &verdict,
-        ends: &reading.ends,
+    let drawn = Drawn {
+        link,
+        examination: &Examination { reading, verdict },
         diagnosis: &diagnosis,
-        // What cannot be read of the past is no reason not to show what is.
-        run: Journal::read(&link.places.state)
-            .ok()
-            .and_then(|events| Run::last(&events)),
-    }))
+    };
+    Ok(drawn.render())
 }

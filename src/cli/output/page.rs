@@ -20,6 +20,8 @@ use super::plain::count;
 use crate::{
     doctor::{Diagnosis, Level},
     ends::{Ends, State},
+    engine::journal::Journal,
+    link::{Meshlink, diagnosis::Examination},
     observe::Observed,
     spec::Mesh,
     verify::{Outcome, Verdict},
@@ -34,45 +36,45 @@ mod timeline;
 mod topology;
 mod waterfall;
 
-pub(crate) use waterfall::Run;
+use waterfall::Run;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
 /// Everything that is on the page.
-pub(crate) struct Page<'a> {
+struct Page<'a> {
     /// The mesh.
-    pub(crate) mesh: &'a str,
+    mesh: &'a str,
     /// When it was looked at.
-    pub(crate) now: Timestamp,
+    now: Timestamp,
     /// The members, in the mesh's order.
-    pub(crate) members: Vec<Member>,
+    members: Vec<Member>,
     /// What stands, claim by claim.
-    pub(crate) verdict: &'a Verdict,
+    verdict: &'a Verdict,
     /// What ends.
-    pub(crate) ends: &'a Ends,
+    ends: &'a Ends,
     /// What the doctor found.
-    pub(crate) diagnosis: &'a Diagnosis,
+    diagnosis: &'a Diagnosis,
     /// The last run on this machine, if there was one.
-    pub(crate) run: Option<Run>,
+    run: Option<Run>,
 }
 
 /// A member, as it is drawn.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) network: String,
+struct Member {
+    name: String,
+    network: String,
     /// The versions that run there; empty where it could not be read.
-    pub(crate) kubernetes: String,
-    pub(crate) istio: Vec<String>,
+    kubernetes: String,
+    istio: Vec<String>,
     /// Where its gateway is reached.
-    pub(crate) gateway: Vec<String>,
+    gateway: Vec<String>,
     /// Why it could not be read, where that is so.
-    pub(crate) unreachable: Option<String>,
+    unreachable: Option<String>,
 }
 
 /// The members of a mesh as they were seen.
-pub(crate) fn members(mesh: &Mesh, observed: &Observed) -> Vec<Member> {
+fn members(mesh: &Mesh, observed: &Observed) -> Vec<Member> {
     let one = |member: &crate::spec::Member| {
         let seen = observed.clusters.get(&member.name);
         let istio = seen.into_iter().flat_map(|s| &s.istiod.versions);
@@ -89,8 +91,34 @@ pub(crate) fn members(mesh: &Mesh, observed: &Observed) -> Vec<Member> {
     mesh.clusters.iter().map(one).collect()
 }
 
+/// A mesh as it was examined, whose hints can be pasted already.
+pub(crate) struct Drawn<'a> {
+    pub(crate) link: &'a Meshlink,
+    pub(crate) examination: &'a Examination,
+    pub(crate) diagnosis: &'a Diagnosis,
+}
+
+impl Drawn<'_> {
+    /// The page of it, with the last run that this machine knows.
+    pub(crate) fn render(&self) -> String {
+        let reading = &self.examination.reading;
+        let mesh = self.link.mesh();
+        // What cannot be read of the past is no reason not to show what is.
+        let events = Journal::read(&self.link.places.state).ok();
+        render(&Page {
+            mesh: mesh.id.as_str(),
+            now: (self.link.environment.clock)(),
+            members: members(mesh, &reading.observed),
+            verdict: &self.examination.verdict,
+            ends: &reading.ends,
+            diagnosis: self.diagnosis,
+            run: events.and_then(|events| Run::last(&events)),
+        })
+    }
+}
+
 /// The page, whole.
-pub(crate) fn render(page: &Page<'_>) -> String {
+fn render(page: &Page<'_>) -> String {
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; base-uri 'none'; form-action 'none'",
         hash(STYLE),

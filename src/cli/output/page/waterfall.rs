@@ -18,7 +18,7 @@ const WIDTH: f64 = 600.0;
 
 /// A run, folded from its events.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Run {
+pub(super) struct Run {
     command: String,
     started: Timestamp,
     /// Whether it came to its end, and how.
@@ -58,7 +58,7 @@ impl End {
 
 impl Run {
     /// The last run of a journal.
-    pub(crate) fn last(events: &[Event]) -> Option<Self> {
+    pub(super) fn last(events: &[Event]) -> Option<Self> {
         let begins = |e: &&Event| matches!(e.kind, Kind::RunStarted { .. });
         let first = events.iter().rev().find(begins)?;
         let Kind::RunStarted { command, .. } = &first.kind else {
