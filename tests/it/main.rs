@@ -15,6 +15,9 @@ mod again;
 mod aws;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod bundle;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod caution;
 #[cfg(test)]
 mod chart;

@@ -238,8 +238,11 @@ def broken(home, size):
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
     context = ssl.create_default_context(cadata=authority)
-    for path in ["/api/v1/namespaces/istio-system/secrets/istio-remote-secret-eks-2",
-                 "/apis/networking.istio.io/v1/namespaces/istio-ingress/gateways/cross-network-gateway"]:
+    paths = ["/apis/networking.istio.io/v1/namespaces/istio-ingress/gateways/cross-network-gateway"]
+    # More than ten share Secrets.
+    if size <= 10:
+        paths.append("/api/v1/namespaces/istio-system/secrets/istio-remote-secret-eks-2")
+    for path in paths:
         request = urllib.request.Request(cluster["server"] + path, method="DELETE", headers={"Authorization": f"Bearer {user['token']}"})
         urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)).open(request, timeout=30).read()
 

@@ -84,9 +84,9 @@ fn is_start(c: char) -> bool {
 
 /// How long the key or the token is that a text begins with.
 fn length(text: &str) -> usize {
-    if text.starts_with("-----BEGIN ") {
-        let head = text[11..].find("-----").map(|at| &text[11..11 + at]);
-        if head.is_some_and(|head| head.ends_with("PRIVATE KEY")) {
+    if let Some(begun) = text.strip_prefix("-----BEGIN ") {
+        let head = begun.split("-----").next().unwrap_or_default();
+        if head.ends_with("PRIVATE KEY") {
             let end = text.find("-----END ").and_then(|end| {
                 let tail = &text[end + 9..];
                 Some(end + 9 + tail.find("-----")? + 5)

@@ -45,7 +45,7 @@ pub(super) fn render(page: &Page<'_>) -> String {
         (_, true) => format!("<h3>Claims that do not hold</h3>\n{cards}"),
         // What was found explains most of them.
         (n, false) => format!(
-            "<details><summary>{}: what does not hold by now</summary>\n{cards}</details>\n",
+            "<details><summary>{} that do not hold</summary>\n{cards}</details>\n",
             count(n, "claim")
         ),
     };

@@ -19,6 +19,9 @@ const FEW: usize = 4;
 
 type Point = (f64, f64);
 
+/// From here on lines that are well are drawn thin.
+const MANY: usize = 6;
+
 /// Where things are drawn.
 struct Canvas {
     id: &'static str,
@@ -120,8 +123,13 @@ fn draw(page: &Page<'_>, links: &Links<'_>, canvas: &Canvas) -> String {
         of("not-tried")
     );
     let id = canvas.id;
+    let many = if page.members.len() > MANY {
+        " many"
+    } else {
+        ""
+    };
     let mut text = format!(
-        "<svg class=\"topology {id}\" viewBox=\"0 0 {:.0} {:.0}\" role=\"img\" aria-label=\"{label}\">\n<defs>",
+        "<svg class=\"topology {id}{many}\" viewBox=\"0 0 {:.0} {:.0}\" role=\"img\" aria-label=\"{label}\">\n<defs>",
         canvas.width, canvas.height
     );
     for class in ["ok", "warning", "not-tried", "failed"] {
