@@ -193,7 +193,7 @@ fn a_run_is_folded_from_its_journal_and_only_the_last() {
 
 #[test]
 fn many_of_one_kind_are_one_line() {
-    let names: Vec<_> = (0..50).map(|i| format!("eks-{i}")).collect();
+    let names: Vec<_> = (0..50).map(|i| format!("eks-{i:02}")).collect();
     let mut checks = vec![];
     for from in &names {
         for to in names.iter().filter(|to| *to != from) {
