@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub(crate) mod adopt;
+mod bundle;
 pub(crate) mod chart;
 pub(crate) mod complete;
 mod doctor;
@@ -23,15 +24,18 @@ mod documented;
 pub(crate) mod environment;
 mod renew;
 pub(crate) mod rotate;
+mod status;
 mod target;
 pub(crate) mod upgrade;
 mod within;
 pub(crate) mod workloads;
 
+pub(crate) use bundle::Bundle;
 pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;
 pub(crate) use renew::{Renew, Renewed, Renewing};
+pub(crate) use status::Status;
 pub(crate) use target::{Changing, Flags, Sources, Target};
 pub(crate) use workloads::Workloads;
 
@@ -149,6 +153,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Show each pod's proxy, or why it has none, and what must restart
     Workloads(Workloads),
+    /// Write one archive of all that is known of the mesh, without secrets, for somebody else to look at
+    Bundle(Bundle),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate
@@ -268,22 +274,6 @@ pub(crate) enum PlanChange {
     /// Show what would be done to workloads, and change nothing
     #[command(subcommand)]
     Workloads(workloads::WorkloadsPlan),
-}
-
-/// `meshlink status`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Status {
-    /// The members; all of the mesh if none is named
-    #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
-    pub(crate) clusters: Vec<String>,
-    /// Wait until the mesh is joined and synced
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Also write what ends to a file as Prometheus reads it
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) metrics: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) target: Target,
 }
 
 /// `meshlink verify`.

@@ -8,6 +8,7 @@ use super::{
 
 mod adopt;
 mod aws;
+mod bundle;
 mod ca;
 mod chart;
 mod completions;
@@ -43,6 +44,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Verify(args) => verify::run(args, frame).await,
         Command::Doctor(args) => doctor::run(args, frame).await,
         Command::Workloads(args) => workloads::run(args, frame).await,
+        Command::Bundle(args) => bundle::run(args, frame).await,
         Command::Sample(args) => sample::run(args, frame).await,
         Command::Wait(Wait::Nlb(args)) => wait::nlb(args, frame).await,
         Command::Render(args) => render::run(args, frame).await,

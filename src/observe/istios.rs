@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use semver::Version;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Lens, facts};
@@ -25,7 +26,7 @@ const TAG: &str = "istio.io/tag";
 pub(crate) const DEFAULT: &str = "default";
 
 /// One control plane.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IstioSeen {
     /// What it was found by: its Deployment, else a webhook configuration.
     pub object: Option<Ref>,

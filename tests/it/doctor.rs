@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Answer, World, join};
+use crate::{
+    bundle::says_the_same_elsewhere,
+    kit::{Answer, World, join},
+};
 
 mod links;
 mod rules;
@@ -143,6 +146,7 @@ fn finds(world: &World, want: &[&str]) -> Vec<(String, String)> {
 fn broken(world: &World, what: Vec<Do>, want: &[&str], mend: &Mend) {
     let done: Vec<_> = what.into_iter().map(|what| what.run(world)).collect();
     let found = finds(world, want);
+    says_the_same_elsewhere(world);
     match mend {
         Mend::Back => done.into_iter().rev().for_each(|undo| undo.run(world)),
         Mend::Printed => {

@@ -18,6 +18,9 @@ mod again;
 mod aws;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod bundle;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod caution;
 #[cfg(test)]
 mod chart;

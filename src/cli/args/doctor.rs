@@ -1,5 +1,8 @@
 //! `meshlink doctor`.
 
+use std::path::PathBuf;
+
+use clap::ValueHint;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{Target, complete};
@@ -20,6 +23,9 @@ pub(crate) struct Doctor {
     /// Look at what a join needs, before anything is installed; the clusters are those that are to be joined
     #[arg(long)]
     pub(crate) before_join: bool,
+    /// Look at what a bundle holds, and at no cluster
+    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, conflicts_with_all = ["list", "before_join"])]
+    pub(crate) from: Option<PathBuf>,
     /// One line for each cause
     #[arg(long)]
     pub(crate) short: bool,

@@ -1,17 +1,21 @@
 //! `meshlink doctor`.
 
+use std::{fs::File, path::Path};
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    causes,
     cli::{
         Frame,
         args::Doctor,
-        error::{Exit, Failure},
+        error::{Exit, Failure, Kind},
         output::{diagnosis, json::Document},
         session::{Selection, Session},
     },
     doctor::{self, Diagnosis, Entry, Level, Scope},
+    link::bundle,
 };
 
 /// Every check there is.
@@ -40,21 +44,9 @@ pub(crate) async fn run(args: Doctor, frame: &Frame) -> Result<Exit, Failure> {
         frame.screen.show(&catalogue, shown)?;
         return Ok(Exit::Done);
     }
-    let selection = match args.before_join {
-        true => Selection::All(&args.clusters),
-        false => Selection::Some(&args.clusters),
-    };
-    let session = Session::open(selection, &args.target, frame).await?;
-    let strangers = session.tells_strangers(frame);
-    let scope = Scope {
-        only: args.only,
-        before_join: args.before_join,
-        about: session.named.clone(),
-    };
-    let work = session.link.diagnose(&scope);
-    let mut diagnosis = tokio::select! {
-        done = work => done?,
-        () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
+    let (mut diagnosis, strangers) = match &args.from {
+        Some(path) => from(path, &args, frame)?,
+        None => live(&args, frame).await?,
     };
     for finding in &mut diagnosis.findings {
         frame.hints.settle(std::slice::from_mut(&mut finding.fix));
@@ -70,4 +62,60 @@ pub(crate) async fn run(args: Doctor, frame: &Frame) -> Result<Exit, Failure> {
         () if diagnosis.count(Level::Error) > 0 => Exit::Ill,
         () => Exit::Done,
     })
+}
+
+/// What is found in the members.
+async fn live(args: &Doctor, frame: &Frame) -> Result<(Diagnosis, bool), Failure> {
+    let selection = match args.before_join {
+        true => Selection::All(&args.clusters),
+        false => Selection::Some(&args.clusters),
+    };
+    let session = Session::open(selection, &args.target, frame).await?;
+    let strangers = session.tells_strangers(frame);
+    let scope = Scope {
+        only: args.only.clone(),
+        before_join: args.before_join,
+        about: session.named.clone(),
+    };
+    tokio::select! {
+        done = session.link.diagnose(&scope) => Ok((done?, strangers)),
+        () = frame.cancel.cancelled() => Err(Failure::interrupted()),
+    }
+}
+
+/// What is found in a bundle.
+fn from(path: &Path, args: &Doctor, frame: &Frame) -> Result<(Diagnosis, bool), Failure> {
+    let failed = |texts: Vec<String>| {
+        let what = format!("cannot read the bundle {}", path.display());
+        let causes = std::iter::once(what).chain(texts).collect();
+        Failure::from_causes(Kind::Failed, causes)
+    };
+    let file = File::open(path).map_err(|e| failed(causes::texts(&e)))?;
+    let bundle::Unpacked { reading, hints } =
+        bundle::unpack(file).map_err(|e| failed(causes::texts(&e)))?;
+    if let Some(hints) = hints {
+        frame.hints.go_by(hints);
+    }
+    let mesh = &reading.mesh;
+    let (about, others): (Vec<_>, Vec<_>) = args
+        .clusters
+        .iter()
+        .partition(|name| mesh.members().contains(&name.as_str()));
+    if let Some(other) = others.first() {
+        let text = format!(
+            "{other} is not a member of mesh {}, which has {}",
+            mesh.id,
+            mesh.members().join(", ")
+        );
+        return Err(Failure::from_causes(Kind::NotInTime, vec![text]));
+    }
+    let scope = Scope {
+        only: args.only.clone(),
+        before_join: false,
+        about: about
+            .into_iter()
+            .filter_map(|name| name.parse().ok())
+            .collect(),
+    };
+    Ok((doctor::diagnose(&reading, &scope), false))
 }
