@@ -20,6 +20,7 @@ use crate::{
 pub(crate) mod desire;
 pub(crate) mod join;
 pub(crate) mod leave;
+pub(crate) mod mend;
 pub(crate) mod ownership;
 pub(crate) mod readers;
 mod refresh;

@@ -6,12 +6,14 @@ use serde::Serialize;
 use crate::{
     cli::{
         Frame,
-        args::Doctor,
-        error::{Exit, Failure},
+        args::{Changing, Doctor},
+        error::{Exit, Failure, Kind, noted, render},
         output::{diagnosis, json::Document},
         session::{Selection, Session},
     },
-    doctor::{self, Diagnosis, Entry, Level, Scope},
+    doctor::{self, Diagnosis, Entry, Finding, Level, Scope},
+    hint::Hint,
+    link::Change,
 };
 
 /// Every check there is.
@@ -44,7 +46,7 @@ pub(crate) async fn run(args: Doctor, frame: &Frame) -> Result<Exit, Failure> {
         true => Selection::All(&args.clusters),
         false => Selection::Some(&args.clusters),
     };
-    let session = Session::open(selection, &args.target, frame).await?;
+    let mut session = Session::open(selection, &args.target, frame).await?;
     let strangers = session.tells_strangers(frame);
     let scope = Scope {
         only: args.only,
@@ -56,6 +58,17 @@ pub(crate) async fn run(args: Doctor, frame: &Frame) -> Result<Exit, Failure> {
         done = work => done?,
         () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
     };
+    if args.fix && !strangers && diagnosis.findings.iter().any(is_joined) {
+        match mend(&mut session, args.changing, frame).await {
+            Ok(()) => diagnosis = session.link.diagnose(&scope).await?,
+            // What stands against a join is among what was found.
+            Err(mut failure) if failure.kind == Kind::Refused => {
+                frame.hints.settle_failure(&mut failure);
+                frame.screen.complain(&render(&failure, frame.screen.err));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
     for finding in &mut diagnosis.findings {
         frame.hints.settle(std::slice::from_mut(&mut finding.fix));
     }
@@ -70,4 +83,26 @@ pub(crate) async fn run(args: Doctor, frame: &Frame) -> Result<Exit, Failure> {
         () if diagnosis.count(Level::Error) > 0 => Exit::Ill,
         () => Exit::Done,
     })
+}
+
+/// Whether a join is what helps.
+fn is_joined(finding: &Finding) -> bool {
+    match &finding.fix {
+        Hint::Meshlink(command) => command.args.first().is_some_and(|word| word == "join"),
+        _ => false,
+    }
+}
+
+/// Does the safe part of a join, and says what is left.
+async fn mend(session: &mut Session, changing: Changing, frame: &Frame) -> Result<(), Failure> {
+    let report = session.apply(Change::Mend, changing, frame).await?;
+    let mut text = String::new();
+    for mut note in report.notes.iter().cloned() {
+        frame.hints.settle(&mut note.hints);
+        noted(&mut text, frame.screen.err, &note);
+    }
+    if !text.is_empty() {
+        frame.screen.complain(text.trim_end());
+    }
+    Failure::of_run(&report).map_or(Ok(()), Err)
 }
