@@ -89,6 +89,8 @@ const RUNS: [(&str, i32, &str); 51] = [
     ("rotate root --status", 0, "rotate-status"),
     ("renew", 0, "report"),
     ("plan renew", 0, "plan"),
+    ("plan adopt eks-1", 0, "plan"),
+    ("adopt eks-1", 0, "report"),
     ("wait nlb", 0, "wait-nlb"),
     ("wait nlb eks-1 eks-3", 4, "wait-nlb"),
     ("sample status", 0, "sample"),
@@ -100,7 +102,7 @@ const RUNS: [(&str, i32, &str); 51] = [
     ("render eks-1 eks-2 --out gitops", 0, "render"),
     ("render eks-1 eks-2 --out gitops --check", 0, "render"),
     // What fails.
-    ("join eks-1", 2, "report"),
+    ("join eks-1 --mesh none", 2, "report"),
     ("join eks-1 nowhere", 2, "report"),
     ("join eks-1 eks-3", 5, "report"),
     ("join -f bad.yaml", 3, "report"),
