@@ -98,6 +98,8 @@ pub(crate) struct RunContext {
     pub left: BTreeSet<String>,
     /// The change of root, where the run is one.
     pub(crate) rotation: Option<Rotation>,
+    /// How workloads are rolled, where they are.
+    pub rollout: Option<crate::plan::rollout::Rollout>,
     /// How clusters are adopted, where the run does that.
     pub(crate) adoption: Option<Adopt>,
     /// What each step hands over, by the plan.

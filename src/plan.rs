@@ -26,6 +26,7 @@ pub(crate) mod ownership;
 pub(crate) mod readers;
 mod refresh;
 pub(crate) mod renew;
+pub(crate) mod rollout;
 pub(crate) mod rotate;
 pub(crate) mod step;
 pub(crate) mod upgrade;

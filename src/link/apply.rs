@@ -176,7 +176,11 @@ impl PlannedChange<'_> {
             Change::Renew(_) | Change::Rotate(_) => {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
-            Change::Adopt(_) | Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
+            Change::Adopt(_)
+            | Change::Verify
+            | Change::SampleUp(_)
+            | Change::SampleDown(_)
+            | Change::Rollout(_) => {}
         }
         Ok(report)
     }
@@ -414,6 +418,7 @@ impl Meshlink {
             leave,
             left,
             rotation: change.rotation(observed, &self.mesh.id),
+            rollout: change.rollout(),
             adoption: change.adoption(),
             takings: BTreeMap::new(),
             sample: change.sample(),
