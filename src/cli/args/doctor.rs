@@ -24,7 +24,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) before_join: bool,
     /// Look at what a bundle holds, and at no cluster
-    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, conflicts_with_all = ["list", "before_join"])]
+    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, conflicts_with_all = ["list", "before_join", "fix"])]
     pub(crate) from: Option<PathBuf>,
     /// One line for each cause
     #[arg(long)]
