@@ -70,6 +70,29 @@ pub(crate) struct VaultSeen {
     pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
+    /// The roots whose keys somebody else has, who is not named any more.
+    pub elsewhere: Vec<String>,
+    /// Who signs in the place of the vault, where the mesh file names somebody.
+    pub named: Option<NamedSeen>,
+}
+
+impl VaultSeen {
+    /// Whether something can be signed under the root of this public key.
+    pub(crate) fn can_sign(&self, root: &str) -> bool {
+        let is = |other: &String| other == root;
+        self.roots.iter().any(is) && !self.elsewhere.iter().any(is)
+    }
+}
+
+/// Who signs in the place of the vault.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NamedSeen {
+    /// What it is, as the subject of a sentence.
+    pub who: String,
+    /// The root that all it signs leads to.
+    pub root: CertFacts,
+    /// Why it cannot be asked now.
+    pub silent: Option<String>,
 }
 
 /// One member, as it is.

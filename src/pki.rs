@@ -18,13 +18,14 @@ mod pem;
 mod profile;
 mod read;
 pub(crate) mod renewal;
+pub(crate) mod signer;
 mod status;
 mod throwaway;
 pub(crate) mod vault;
 
 use jiff::Timestamp;
 
-pub(crate) use self::authority::random_id;
+pub(crate) use self::{authority::random_id, chain::leads};
 pub(crate) use self::{
     authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
     bundle::{Anchor, anchors, pem_of},

@@ -25,6 +25,7 @@ pub(crate) mod readers;
 mod refresh;
 pub(crate) mod renew;
 pub(crate) mod rotate;
+mod signer;
 pub(crate) mod step;
 pub(crate) mod upgrade;
 pub(crate) mod version;

@@ -371,6 +371,7 @@ fn environment(
             only: target.sandbox,
             real,
         }),
+        variables: Arc::new(machine.variables()),
         timeout: target.timeout,
         operator: operator(frame),
         command: format!("meshlink {}", frame.command),

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Claim, GatewaySeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, VaultSeen, facts,
-    strangers::strangers,
+    Claim, GatewaySeen, NamedSeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, VaultSeen,
+    facts, strangers::strangers,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
@@ -346,10 +346,30 @@ impl<'a> Lens<'a> {
         let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
         let key = |cert: &Cert| cert.facts().spki_sha256.clone();
         let roots = self.vault.roots()?;
+        let mut roots: Vec<_> = roots.iter().map(|(_, root)| key(root)).collect();
+        let named = self.vault.named().map(|named| NamedSeen {
+            who: named.who(),
+            root: named.root().facts().clone(),
+            silent: named.silent(),
+        });
+        let theirs = named.iter().map(|named| &named.root.spki_sha256);
+        let theirs: Vec<_> = theirs
+            .filter(|root| !roots.contains(root))
+            .cloned()
+            .collect();
+        roots.extend(theirs);
+        let mut elsewhere = vec![];
+        for root in &roots {
+            if !self.vault.can_sign(root)? {
+                elsewhere.push(root.clone());
+            }
+        }
         Ok(VaultSeen {
-            roots: roots.iter().map(|(_, root)| key(root)).collect(),
-            next: self.vault.next_root()?.map(|root| key(root.cert())),
-            root: root.as_ref().map(|root| key(root.cert())),
+            roots,
+            elsewhere,
+            named,
+            next: self.vault.next_root()?.map(|root| key(&root)),
+            root: root.as_ref().map(key),
             certificate: root.as_ref().map(|root| root.facts().clone()),
             intermediates,
             embedded,

@@ -107,6 +107,11 @@ impl Environment {
         self.vars.get(name).map(String::as_str)
     }
 
+    /// All of them, for a program of the user's that is given some by name.
+    pub(crate) fn variables(&self) -> BTreeMap<String, String> {
+        self.vars.clone()
+    }
+
     /// The proxies, by the names most programs share; either case.
     pub(crate) fn proxies(&self) -> Proxies {
         let var = |name: &str| {

@@ -21,7 +21,7 @@ use crate::{
     link::{not_reached, selection},
     name::ClusterName,
     observe::{Observed, Succession, Unreachable, VaultSeen},
-    pki::{self, CertFacts, NewRoot, Profile, Vault},
+    pki::{self, Cert, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
 };
@@ -98,7 +98,7 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<pki::Root, Failure> {
+fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<Cert, Failure> {
     let profile = Profile::root().map_err(|e| Failure::failed(&e))?;
     let (key, lifetime) = (mesh.trust.key, mesh.trust.root_lifetime);
     let new = NewRoot {
@@ -109,7 +109,8 @@ fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<p
         profile: &profile,
         now: frame.now(),
     };
-    vault.create_root(&new).map_err(|e| Failure::failed(&e))
+    let made = vault.create_root(&new).map_err(|e| Failure::failed(&e))?;
+    Ok(made.cert().clone())
 }
 
 /// `ca status`: who signs with what, until when, and whether all trust one root.
@@ -149,7 +150,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
     let reading = reading?;
     let change = reading.observed.succession().cloned();
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
-    let root = root.as_ref().map(pki::Root::facts);
+    let root = root.as_ref().map(Cert::facts);
     let mut status = Certificates {
         status: pki::status(root, &expected(change.as_ref()), &held, now),
         ends: session.link.ends(&reading).await,

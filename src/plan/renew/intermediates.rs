@@ -10,7 +10,7 @@ use crate::{
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
     pki::{self, CertFacts, NewIntermediate, Profile, life::State, renewal::outdated},
-    plan::{Note, Plan, Refusal, Step},
+    plan::{Note, Plan, Refusal, Step, signer},
     spec::Mesh,
 };
 
@@ -101,7 +101,8 @@ impl<'a> Intermediates<'a> {
     fn root(&self, name: &ClusterName) -> Option<&'a CertFacts> {
         let root = self.observed.vault.certificate.as_ref()?;
         let claim = self.observed.clusters.get(name)?.claim.as_ref()?;
-        (claim.root == root.spki_sha256).then_some(root)
+        let elsewhere = &self.observed.vault.elsewhere;
+        (claim.root == root.spki_sha256 && !elsewhere.contains(&claim.root)).then_some(root)
     }
 
     /// What is due in a member that has a `cacerts` of ours; one without, a join gives its first. While one root takes the
@@ -165,6 +166,12 @@ impl<'a> Intermediates<'a> {
             )];
             return Some(Note::with(text, hints));
         };
+        if let Some(named) = signer::silent(self.observed) {
+            return Some(Note::with(
+                format!("{name}'s intermediate is to be renewed ({why}), and {named}"),
+                vec![Hint::meshlink(["ca", "status"])],
+            ));
+        }
         let ended = root.life().state(self.observed.now) == State::Ended;
         ended.then(|| {
             let text = format!(
