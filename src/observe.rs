@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Ref,
+    hint::Hint,
     name::{ClusterName, MeshId},
     owner::Owner,
     pki::{CertFacts, is_throw_away},
@@ -91,8 +92,12 @@ pub(crate) struct NamedSeen {
     pub who: String,
     /// The root that all it signs leads to.
     pub root: CertFacts,
-    /// Why it cannot be asked now.
-    pub silent: Option<String>,
+    /// Why it cannot be asked now, and what to do.
+    pub silent: Option<(String, Vec<Hint>)>,
+    /// The members that an intermediate is here for under that root.
+    pub held: BTreeSet<ClusterName>,
+    /// The members that a request is out for.
+    pub requested: BTreeSet<ClusterName>,
 }
 
 /// One member, as it is.

@@ -362,6 +362,11 @@ pub enum Authority {
         /// The certificate of the root.
         root: Option<PathBuf>,
     },
+    /// Somebody out of reach: requests are carried there by `ca csr`, and certificates back by `ca import`.
+    Offline {
+        /// A file with the certificate of the root that all of them lead to.
+        root: PathBuf,
+    },
 }
 
 /// Key types real istiod and Envoy accept for an authority.

@@ -8,7 +8,7 @@ use super::failure::{Failure, Kind};
 use crate::{
     pki::{
         Cert,
-        signer::{Authority, Existing, Program, certs},
+        signer::{Authority, Existing, Offline, Program, certs},
     },
     spec::{self, Mesh},
 };
@@ -40,6 +40,7 @@ pub(crate) fn named(
             let variables = named.filter_map(given).collect();
             Arc::new(Program::new(command.clone(), variables, *timeout, root))
         }
+        spec::Authority::Offline { root } => Arc::new(Offline::new(root_in(root).map_err(wrong)?)),
         spec::Authority::Existing {
             certificate,
             key,

@@ -19,7 +19,7 @@ use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
     owner::Owner,
-    pki::{Cert, Vault, vault},
+    pki::{Cert, Vault, signer::Authority, vault},
     spec::Mesh,
 };
 
@@ -347,11 +347,11 @@ impl<'a> Lens<'a> {
         let key = |cert: &Cert| cert.facts().spki_sha256.clone();
         let roots = self.vault.roots()?;
         let mut roots: Vec<_> = roots.iter().map(|(_, root)| key(root)).collect();
-        let named = self.vault.named().map(|named| NamedSeen {
-            who: named.who(),
-            root: named.root().facts().clone(),
-            silent: named.silent(),
-        });
+        let named = self
+            .vault
+            .named()
+            .map(|named| self.named(named))
+            .transpose()?;
         let theirs = named.iter().map(|named| &named.root.spki_sha256);
         let theirs: Vec<_> = theirs
             .filter(|root| !roots.contains(root))
@@ -373,6 +373,26 @@ impl<'a> Lens<'a> {
             certificate: root.as_ref().map(|root| root.facts().clone()),
             intermediates,
             embedded,
+        })
+    }
+
+    /// Who signs in the place of the vault.
+    fn named(&self, named: &dyn Authority) -> Result<NamedSeen, vault::Error> {
+        let (mut held, mut requested) = (BTreeSet::new(), BTreeSet::new());
+        for member in &self.mesh.clusters {
+            if self.vault.held_under(&member.name, named.root())?.is_some() {
+                held.insert(member.name.clone());
+            }
+            if self.vault.requested(&member.name)? {
+                requested.insert(member.name.clone());
+            }
+        }
+        Ok(NamedSeen {
+            who: named.who(),
+            root: named.root().facts().clone(),
+            silent: named.silent().map(|why| (why, named.hints())),
+            held,
+            requested,
         })
     }
 

@@ -3,18 +3,23 @@
 
 use futures::future::BoxFuture;
 use rcgen::{CertificateParams, CustomExtension, PublicKeyData, SignatureAlgorithm};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    prelude::{FromDer, X509Certificate},
+};
 
 use super::{Cert, Error as PkiError, Key, NewIntermediate};
 use crate::{hint::Hint, name::ClusterName};
 
 mod existing;
+mod offline;
 mod program;
 mod returned;
 
 pub(crate) use existing::{Existing, certs};
+pub(crate) use offline::Offline;
 pub(crate) use program::Program;
-pub(crate) use returned::accept;
+pub(crate) use returned::{accept, read};
 
 /// Why a certificate was not had from who signs.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +75,17 @@ pub(crate) trait Authority: std::fmt::Debug + Send + Sync {
     /// The root that all it signs leads to.
     fn root(&self) -> &Cert;
 
-    /// Signs an intermediate: its certificate first, then those between it and the root, as PEM.
+    /// Signs an intermediate: its certificate first, then those between it and the root, as PEM. It is for the caller to look
+    /// at them.
     fn sign<'a>(&'a self, request: &'a Request<'a>) -> BoxFuture<'a, Result<Vec<u8>, Error>>;
 
     /// Why it cannot be asked now; none where nothing is known against it.
     fn silent(&self) -> Option<String>;
+
+    /// What to do where it cannot be asked.
+    fn hints(&self) -> Vec<Hint> {
+        vec![Hint::meshlink(["ca", "status"]).remark("says who signs")]
+    }
 }
 
 /// What is asked of who signs. It holds no private key.
@@ -133,6 +144,17 @@ impl<'a> Request<'a> {
             pem: request.pem().map_err(sign)?,
         })
     }
+}
+
+/// Whether two requests, the second as PEM, are for one key and ask for the same. Their signatures may differ.
+pub(crate) fn same_request(first: &str, second: &[u8]) -> bool {
+    let asked = |pem: &[u8]| {
+        let block = super::pem::blocks(pem).ok()?.into_iter().next()?;
+        let (_, parsed) = X509CertificationRequest::from_der(&block.der).ok()?;
+        Some(parsed.certification_request_info.raw.to_vec())
+    };
+    let first = asked(first.as_bytes());
+    first.is_some() && first == asked(second)
 }
 
 /// What a certificate of an authority says of what it may do: basic constraints, key usage, name constraints.

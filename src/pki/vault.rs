@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/<mesh>/           0700, as every folder below it
+//!   requests/east/1/       key.pem, csr.pem: what was asked of an authority out of reach
 //!   lock                   held by who writes; says who that is
 //!   roots/1/               cert.pem, key.pem (0600)
 //!   roots/2/               the same (or signed-by in the place of key.pem), and spare.pem: a throw-away root, by which proxies are made to ask for certificates
@@ -21,6 +22,7 @@
 mod files;
 mod issue;
 mod lock;
+mod requests;
 
 use std::{
     path::{Path, PathBuf},
@@ -278,7 +280,8 @@ impl Vault {
             return Ok(None);
         };
         let key = &next.facts().spki_sha256;
-        let serves = mesh.as_ref() != Some(key) && self.spare(key)?.is_some();
+        let serves =
+            mesh.as_ref() != Some(key) && self.spare(key)?.is_some() && self.can_sign(key)?;
         Ok(serves.then_some(next))
     }
 
@@ -348,6 +351,13 @@ impl Vault {
     }
 
     /// Remembers the root of who is named, so that what was signed under it is known when another is named.
+    fn remember(&self, named: &dyn Authority) -> Result<(), Error> {
+        match self.number_of(&named.root().facts().spki_sha256)? {
+            Some(_) => Ok(()),
+            None => self.put_named(named, None),
+        }
+    }
+
     fn put_named(&self, named: &dyn Authority, spare: Option<&Cert>) -> Result<(), Error> {
         self.write_lock()?;
         let (cert, spare) = (named.root().to_pem(), spare.map(Cert::to_pem));
@@ -420,6 +430,12 @@ impl Vault {
             files::make_folder(&self.dir, &self.dir)?;
             *held = Some(lock::Lock::take(self.dir.join("lock"))?);
             files::sweep(&self.dir.join("roots"))?;
+            let requests = self.dir.join("requests");
+            if files::folder(&requests)? {
+                for cluster in files::names(&requests)? {
+                    files::sweep(&requests.join(cluster))?;
+                }
+            }
             for cluster in self.clusters()? {
                 files::sweep(&self.cluster_dir(&cluster))?;
             }

@@ -3,33 +3,67 @@
 use super::{Note, Plan, Refusal, Step};
 use crate::{
     hint::Hint,
+    name::ClusterName,
     observe::{NamedSeen, Observed},
     pki::short,
     spec::Mesh,
 };
 
-/// Why nothing can be signed now by whoever is named; none where nothing is known against it.
-pub(super) fn silent(observed: &Observed) -> Option<String> {
-    let NamedSeen { who, silent, root } = observed.vault.named.as_ref()?;
-    let is_asked = observed.vault.root.as_ref() == Some(&root.spki_sha256);
-    let silent = silent.as_ref().filter(|_| is_asked)?;
-    Some(format!("{who}, which is to sign it, {silent}"))
+/// Why nothing can be signed now for a member by whoever is named, and what to do; none where nothing is known against it.
+pub(super) fn silent(observed: &Observed, name: &ClusterName) -> Option<(String, Vec<Hint>)> {
+    let named = observed
+        .vault
+        .named
+        .as_ref()
+        .filter(|named| is_asked(observed, named))?;
+    let (why, hints) = named.silent.as_ref()?;
+    let state = state(named, name);
+    let text = format!("{}, which is to sign it, {why}: {state}", named.who);
+    Some((text, hints.clone()))
 }
 
-/// A plan that needs a signature is refused where nobody can be asked for one.
+/// A plan that needs signatures is refused where nobody can be asked for them. It says for each member how far that is.
 pub(super) fn refusal(observed: &Observed, plan: &Plan) -> Option<Refusal> {
-    if !asks(observed, plan) {
+    let named = observed
+        .vault
+        .named
+        .as_ref()
+        .filter(|named| is_asked(observed, named))?;
+    let steps = plan.steps.iter().map(|planned| &planned.step);
+    let members = steps.filter_map(|step| match step {
+        Step::IssueIntermediate(name) => Some(name),
+        _ => None,
+    });
+    waiting(named, members)
+}
+
+/// That these members wait for certificates of somebody who cannot be asked.
+pub(super) fn waiting<'a>(
+    named: &NamedSeen,
+    members: impl Iterator<Item = &'a ClusterName>,
+) -> Option<Refusal> {
+    let (why, hints) = named.silent.as_ref()?;
+    let members: Vec<_> = members.map(|name| state(named, name)).collect();
+    if members.is_empty() {
         return None;
     }
-    let NamedSeen { who, silent, .. } = observed.vault.named.as_ref()?;
     Some(Refusal {
         cluster: None,
         reason: format!(
-            "{who}, which is to sign the intermediates, {}",
-            silent.as_ref()?
+            "{}, which is to sign the intermediates, {why}: {}",
+            named.who,
+            members.join(", ")
         ),
-        hints: vec![Hint::meshlink(["ca", "status"])],
+        hints: hints.clone(),
     })
+}
+
+/// How far a member's certificate is that is carried to and fro.
+fn state(named: &NamedSeen, name: &ClusterName) -> String {
+    match named.requested.contains(name) {
+        true => format!("{name} waits for the answer to its request"),
+        false => format!("{name} has no certificate that serves"),
+    }
 }
 
 /// Who is going to sign, and that the mesh is still under another root.
@@ -39,7 +73,8 @@ pub(super) fn notes(mesh: &Mesh, observed: &Observed, plan: &Plan) -> Vec<Note> 
     };
     let mut notes = vec![];
     let (theirs, bound) = (&named.root.spki_sha256, observed.root(&mesh.id));
-    if asks(observed, plan) {
+    let issues = |step: &Step| matches!(step, Step::IssueIntermediate(_));
+    if is_asked(observed, named) && plan.steps.iter().any(|planned| issues(&planned.step)) {
         let text = format!("{} signs under root {}", named.who, short(theirs));
         notes.push(Note::from(text));
     }
@@ -57,11 +92,7 @@ pub(super) fn notes(mesh: &Mesh, observed: &Observed, plan: &Plan) -> Vec<Note> 
     notes
 }
 
-/// Whether something in it is signed by whoever is named.
-fn asks(observed: &Observed, plan: &Plan) -> bool {
-    let named = observed.vault.named.as_ref();
-    let theirs = named.map(|named| &named.root.spki_sha256);
-    let root = observed.vault.root.as_ref();
-    let signs = |step: &Step| matches!(step, Step::IssueIntermediate(_));
-    theirs.is_some() && theirs == root && plan.steps.iter().any(|planned| signs(&planned.step))
+/// Whether it is they who sign for the mesh as it is.
+fn is_asked(observed: &Observed, named: &NamedSeen) -> bool {
+    observed.vault.root.as_ref() == Some(&named.root.spki_sha256)
 }

@@ -24,6 +24,7 @@ impl Authority {
         };
         match self {
             Self::Vault => {}
+            Self::Offline { root } => settle(root),
             Self::Exec { command, root, .. } => {
                 settle(root);
                 if let Some(program) = command.first_mut().filter(|program| program.contains('/')) {
@@ -53,22 +54,25 @@ pub(super) fn read(at: &At<'_>, folder: &Path) -> Option<Authority> {
     if at.is_text() {
         let vault = at.text() == Some("vault");
         if !vault {
-            at.wrong("is not known here: write vault, or one of exec: and existing: with what belongs to it");
+            at.wrong("is not known here: write vault, or one of exec:, existing: and offline: with what belongs to it");
         }
         return vault.then_some(Authority::Vault);
     }
     let found = at.fields(|f| {
         let exec = f.get("exec");
         let existing = f.get("existing");
-        let all = [exec.is_some(), existing.is_some()];
+        let offline = f.get("offline");
+        let all = [exec.is_some(), existing.is_some(), offline.is_some()];
         if all.into_iter().filter(|is_there| *is_there).count() != 1 {
             f.at.wrong(
-                "names no authority, or more than one: write one of exec: and existing:, or vault",
+                "names no authority, or more than one: write one of exec:, existing: and offline:, or vault",
             );
             return None;
         }
         let exec = exec.and_then(|at| at.fields(|f| self::exec(f, folder)).flatten());
-        exec.or_else(|| existing.and_then(|at| at.fields(|f| self::existing(f, folder)).flatten()))
+        let existing = existing.and_then(|at| at.fields(|f| self::existing(f, folder)).flatten());
+        let offline = offline.and_then(|at| at.fields(|f| self::offline(f, folder)).flatten());
+        exec.or(existing).or(offline)
     });
     found.flatten()
 }
@@ -117,6 +121,14 @@ fn existing(f: &mut Fields<'_>, folder: &Path) -> Option<Authority> {
         key: file(key, folder)?,
         chain,
         root,
+    })
+}
+
+fn offline(f: &mut Fields<'_>, folder: &Path) -> Option<Authority> {
+    let root = f.get("root");
+    let root = needed(f, root, "root: with the file of the root's certificate");
+    Some(Authority::Offline {
+        root: file(root, folder)?,
     })
 }
 

@@ -139,6 +139,16 @@ struct AuthorityNamed {
     /// A root or an intermediate that is there already, in files.
     #[serde(skip_serializing_if = "Option::is_none")]
     existing: Option<ExistingKeys>,
+    /// Somebody out of reach: requests are carried there by ca csr, and certificates back by ca import.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offline: Option<OfflineKeys>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OfflineKeys {
+    /// A file with the certificate of the root that all of them lead to.
+    root: PathBuf,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -291,6 +301,10 @@ fn authority(authority: &Authority) -> AuthorityKeys {
                 env,
                 timeout: Some(lifetime::write(timeout)),
             }),
+            ..AuthorityNamed::default()
+        }),
+        Authority::Offline { root } => named(AuthorityNamed {
+            offline: Some(OfflineKeys { root }),
             ..AuthorityNamed::default()
         }),
         Authority::Existing {

@@ -22,6 +22,8 @@ fn help_fits_80_columns() {
         "ca",
         "ca init",
         "ca status",
+        "ca csr",
+        "ca import",
         "sandbox",
         "completions",
         "render",

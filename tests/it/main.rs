@@ -12,6 +12,9 @@
 mod again;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod authority;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod aws;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

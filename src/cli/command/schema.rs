@@ -35,6 +35,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<super::sample::Calls>(),
         schema::<super::ca::Made>(),
         schema::<super::ca::Certificates>(),
+        schema::<super::ca::requests::Requested>(),
+        schema::<super::ca::requests::Imported>(),
         schema::<crate::link::within::Renewed>(),
         schema::<super::rotate::Shown>(),
         schema::<super::upgrade::Shown>(),

@@ -17,13 +17,21 @@ const AHEAD: i64 = 600;
 /// One that ends sooner is of no use: what it signs lives for a day.
 const LEAST_LEFT: i64 = 2 * 24 * 3600;
 
-/// The certificate and those between it and the root, in this order, or why they are refused: the rest of a sentence that
-/// begins with "it".
-pub(crate) fn accept(pem: &[u8], request: &Request<'_>, root: &Cert) -> Result<Vec<Cert>, String> {
-    let given = Cert::from_pem(pem).map_err(|error| match error {
+/// What somebody else has given, as certificates; the reason why not is the rest of a sentence that begins with "it".
+pub(crate) fn read(pem: &[u8]) -> Result<Vec<Cert>, String> {
+    Cert::from_pem(pem).map_err(|error| match error {
         crate::pki::Error::ReadCertificate { reason } => reason,
         other => other.to_string(),
-    })?;
+    })
+}
+
+/// The certificate and those between it and the root, in this order, or why they are refused: the rest of a sentence that
+/// begins with "it".
+pub(crate) fn accept(
+    given: &[Cert],
+    request: &Request<'_>,
+    root: &Cert,
+) -> Result<Vec<Cert>, String> {
     let asked = sha256_hex(&request.public.subject_public_key_info());
     let is_asked = |cert: &Cert| cert.facts().spki_sha256 == asked;
     let Some(own) = given.first().filter(|first| is_asked(first)) else {
@@ -39,7 +47,7 @@ pub(crate) fn accept(pem: &[u8], request: &Request<'_>, root: &Cert) -> Result<V
         true => own.facts().not_before,
         false => now,
     };
-    let way = chain::lead(own, &given, std::slice::from_ref(root), at).map_err(|broken| {
+    let way = chain::lead(own, given, std::slice::from_ref(root), at).map_err(|broken| {
         let root = short(&root.facts().spki_sha256);
         format!("does not lead to root {root}, which is expected: {broken}")
     })?;

@@ -77,6 +77,10 @@ fn asked() -> (Key, NewIntermediate<'static>) {
     (Key::generate(KeyType::P256).unwrap(), new)
 }
 
+fn judged(text: &str, request: &Request<'_>, root: &Cert) -> Result<Vec<Cert>, String> {
+    read(text.as_bytes()).and_then(|given| accept(&given, request, root))
+}
+
 #[test]
 fn what_was_asked_for_is_accepted_also_below_an_intermediate_of_the_company() {
     let root = Company::root("root");
@@ -84,11 +88,11 @@ fn what_was_asked_for_is_accepted_also_below_an_intermediate_of_the_company() {
     let (key, new) = asked();
     let request = Request::of(&key, &new, false).unwrap();
     let direct = root.signs(&good(), &request.public).to_pem();
-    let accepted = accept(direct.as_bytes(), &request, &root.cert).unwrap();
+    let accepted = judged(&direct, &request, &root.cert).unwrap();
     assert_eq!(accepted.len(), 1);
     let text = below.signs(&good(), &request.public).to_pem() + &below.cert.to_pem();
     for text in [text.clone(), text + &root.cert.to_pem()] {
-        let accepted = accept(text.as_bytes(), &request, &root.cert).unwrap();
+        let accepted = judged(&text, &request, &root.cert).unwrap();
         assert_eq!(accepted.len(), 2, "the root is no part of it");
         let copy = Key::from_pem(key.to_pem().unwrap().as_bytes()).unwrap();
         let made = Intermediate::of(accepted, copy, std::slice::from_ref(&root.cert)).unwrap();
@@ -108,7 +112,7 @@ fn evil_twins_are_refused_with_the_reason() {
     let request = Request::of(&key, &new, false).unwrap();
     let (of_another, _) = asked();
     let of_another = Request::of(&of_another, &new, false).unwrap().public;
-    let refusal = |text: &str| accept(text.as_bytes(), &request, &root.cert).unwrap_err();
+    let refusal = |text: &str| judged(&text, &request, &root.cert).unwrap_err();
     let changed = |change: &dyn Fn(&mut CertificateParams)| {
         let mut params = good();
         change(&mut params);
@@ -213,7 +217,7 @@ fn the_constraints_of_those_above_count_too() {
         });
         let below = Company::new(params, Some(&root));
         let text = below.signs(&good(), &request.public).to_pem() + &below.cert.to_pem();
-        accept(text.as_bytes(), &request, &root.cert)
+        judged(&text, &request, &root.cert)
     };
     let dns = |name: &str| vec![GeneralSubtree::DnsName(name.into())];
     assert!(under(dns("svc"), vec![]).is_ok());
@@ -257,7 +261,7 @@ async fn signed(by: &dyn Authority) -> Result<Vec<Cert>, String> {
     let (key, new) = asked();
     let request = Request::of(&key, &new, false).unwrap();
     let given = by.sign(&request).await.map_err(|e| e.to_string())?;
-    accept(&given, &request, by.root())
+    judged(&String::from_utf8(given).unwrap(), &request, by.root())
 }
 
 #[tokio::test]

@@ -65,6 +65,15 @@ impl Vault {
         self.usable(cluster, self.intermediate(cluster))
     }
 
+    /// The newest of a cluster under a root, if it is not damaged.
+    pub(crate) fn held_under(
+        &self,
+        cluster: &ClusterName,
+        root: &Cert,
+    ) -> Result<Option<Intermediate>, Error> {
+        self.usable(cluster, self.intermediate_under(cluster, Some(root)))
+    }
+
     fn usable(
         &self,
         cluster: &ClusterName,
@@ -104,23 +113,34 @@ impl Vault {
         root: &Cert,
     ) -> Result<Intermediate, Error> {
         self.write_lock()?;
-        let held = self.intermediate_under(new.cluster, Some(root));
-        if let Some(found) = self.usable(new.cluster, held)?
-            && serves(&found, root, new)
-        {
+        if let Some(found) = self.serving(new, root)? {
             return Ok(found);
         }
-        let dir = self.cluster_dir(new.cluster);
         let made = match self.named_under(&root.facts().spki_sha256) {
             Some(named) => {
                 let made = asked(named, new).await?;
-                if self.number_of(&root.facts().spki_sha256)?.is_none() {
-                    self.put_named(named, None)?;
-                }
+                self.remember(named)?;
                 made
             }
             None => self.made(new, root)?,
         };
+        self.keep(new.cluster, &made)?;
+        Ok(made)
+    }
+
+    /// The one that is here under a root, if it is still what would be asked for now.
+    pub(super) fn serving(
+        &self,
+        new: &NewIntermediate<'_>,
+        root: &Cert,
+    ) -> Result<Option<Intermediate>, Error> {
+        let found = self.held_under(new.cluster, root)?;
+        Ok(found.filter(|found| serves(found, root, new)))
+    }
+
+    pub(super) fn keep(&self, cluster: &ClusterName, made: &Intermediate) -> Result<(), Error> {
+        self.write_lock()?;
+        let dir = self.cluster_dir(cluster);
         let key = made.key().to_pem();
         let key = key.map_err(|source| Error::Make {
             path: dir.clone(),
@@ -128,8 +148,7 @@ impl Vault {
         })?;
         let chain = made.chain();
         // The key first: a certificate without its key would be worth nothing.
-        self.put(&dir, &[(KEY, key.as_bytes()), (CERT, chain.as_bytes())])?;
-        Ok(made)
+        self.put(&dir, &[(KEY, key.as_bytes()), (CERT, chain.as_bytes())])
     }
 
     /// A new one, signed with the key that is here.
@@ -163,7 +182,8 @@ async fn asked(
         cluster: new.cluster.clone(),
         reason,
     };
-    let chain = accept(&given, &request, root).map_err(refused)?;
+    let chain = signer::read(&given).and_then(|given| accept(&given, &request, root));
+    let chain = chain.map_err(refused)?;
     Intermediate::of(chain, key, std::slice::from_ref(root)).map_err(fail)
 }
 

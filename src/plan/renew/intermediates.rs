@@ -166,11 +166,10 @@ impl<'a> Intermediates<'a> {
             )];
             return Some(Note::with(text, hints));
         };
-        if let Some(named) = signer::silent(self.observed) {
-            return Some(Note::with(
-                format!("{name}'s intermediate is to be renewed ({why}), and {named}"),
-                vec![Hint::meshlink(["ca", "status"])],
-            ));
+        let silent = signer::silent(self.observed, name).filter(|_| !self.is_issued(name));
+        if let Some((named, hints)) = silent {
+            let text = format!("{name}'s intermediate is to be renewed ({why}), and {named}");
+            return Some(Note::with(text, hints));
         }
         let ended = root.life().state(self.observed.now) == State::Ended;
         ended.then(|| {

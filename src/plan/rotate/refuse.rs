@@ -10,7 +10,7 @@ use crate::{
     name::ClusterName,
     observe::{Observed, Proxy, Seen, Succession},
     pki::{Algorithm, CertFacts, short},
-    plan::{Refusal, ownership, refresh},
+    plan::{Refusal, ownership, refresh, signer},
     spec::Mesh,
     verify::rotation::Stage,
     versions::About,
@@ -113,7 +113,7 @@ fn keys(mesh: &Mesh, observed: &Observed, how: &Rotate) -> Option<Refusal> {
         || Hint::note("run meshlink where that root was made, or copy that machine's vault here");
     let from = observed.root(&mesh.id)?;
     let change = observed.succession();
-    if !held(from) && needs_old_key(observed, how) {
+    if !held(from) && needs_old_key(observed, how, from) {
         let reason = format!(
             "the vault on this machine does not hold {}, the root of the mesh",
             short(from)
@@ -145,13 +145,16 @@ fn keys(mesh: &Mesh, observed: &Observed, how: &Rotate) -> Option<Refusal> {
 
 /// Forward, what is signed under the old root stays as it is; so that a mesh can go to somebody else who signs, its key may
 /// be out of reach. Back, it is signed under it again, unless what was signed before is here.
-fn needs_old_key(observed: &Observed, how: &Rotate) -> bool {
+fn needs_old_key(observed: &Observed, how: &Rotate, from: &str) -> bool {
     match how.abort {
         true => {
             let held = &observed.vault.intermediates;
             !observed.clusters.keys().all(|name| held.contains_key(name))
         }
-        false => observed.vault.named.is_none(),
+        false => {
+            let vault = &observed.vault;
+            vault.named.is_none() && !vault.elsewhere.iter().any(|root| root == from)
+        }
     }
 }
 
@@ -165,12 +168,10 @@ fn others_root(observed: &Observed, how: &Rotate) -> Option<Refusal> {
         );
         return Some(of_mesh(reason, vec![Hint::meshlink(["rotate", "root"])]));
     }
-    let silent = named.silent.as_ref()?;
-    let reason = format!(
-        "{}, which is to sign under the new root, {silent}",
-        named.who
-    );
-    Some(of_mesh(reason, vec![Hint::meshlink(["ca", "status"])]))
+    // Where a change is gone on with, some may sign under the new root already.
+    let members = observed.clusters.keys();
+    let without = members.filter(|name| !named.held.contains(*name));
+    signer::waiting(named, without)
 }
 
 /// What is asked of every member.
