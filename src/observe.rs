@@ -20,7 +20,7 @@ use crate::{
     name::{ClusterName, MeshId},
     owner::Owner,
     pki::{CertFacts, is_throw_away},
-    spec::Mesh,
+    spec::{Mesh, Peers},
 };
 
 mod facts;
@@ -239,6 +239,9 @@ pub(crate) struct Record {
     pub mesh: MeshId,
     /// Its members, with how to find each of them again.
     pub members: BTreeMap<ClusterName, String>,
+    /// Who is whose peer; every member of every other where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
     /// How remote secrets are laid out; chosen when the mesh is made, never switched.
     pub layout: Layout,
     /// Digest of the facts the last proof covered.
@@ -525,15 +528,10 @@ impl RemoteSecretSeen {
 /// Digest of what a proof in `cluster` covers: if any of it changes, the proof is void.
 pub(crate) fn proof_digest(mesh: &Mesh, cluster: &ClusterName, seen: &Seen) -> String {
     let links: BTreeMap<_, _> = mesh
-        .clusters
-        .iter()
-        .filter(|m| m.name != *cluster)
-        .map(|m| {
-            let digest = seen
-                .remote_secrets
-                .get(m.name.as_str())
-                .map(|s| s.digest.as_str());
-            (m.name.as_str(), digest)
+        .peers_of(cluster)
+        .map(|peer| {
+            let secret = seen.remote_secrets.get(peer.as_str());
+            (peer.as_str(), secret.map(|s| s.digest.as_str()))
         })
         .collect();
     let releases: BTreeMap<_, _> = seen

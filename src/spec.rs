@@ -128,6 +128,33 @@ impl Mesh {
         named::mesh(names)
     }
 
+    /// The members that this one reads, and that read it.
+    pub(crate) fn peers_of<'m>(
+        &'m self,
+        name: &ClusterName,
+    ) -> impl Iterator<Item = &'m ClusterName> {
+        let all = self.clusters.iter().map(|m| &m.name);
+        all.filter(move |other| self.are_peers(name, other))
+    }
+
+    /// Whether two members read and reach each other.
+    pub(crate) fn are_peers(&self, a: &ClusterName, b: &ClusterName) -> bool {
+        self.link(a.as_str(), b.as_str())
+    }
+
+    /// The same, by their names.
+    pub(crate) fn link(&self, a: &str, b: &str) -> bool {
+        a != b && self.peers.as_ref().is_none_or(|peers| peers.link(a, b))
+    }
+
+    /// The mesh without some of its members.
+    pub(crate) fn without(&self, gone: impl Fn(&ClusterName) -> bool) -> Self {
+        let mut rest = self.clone();
+        rest.clusters.retain(|m| !gone(&m.name));
+        rest.peers = rest.peers.map(|peers| peers.without(gone));
+        rest
+    }
+
     /// Its members' names, in its order.
     pub(crate) fn members(&self) -> Vec<&str> {
         self.clusters.iter().map(|m| m.name.as_str()).collect()
@@ -178,8 +205,56 @@ pub struct Mesh {
     pub readers: Readers,
     /// What renews in each member what that member uses; nothing does where this is none.
     pub renewer: Option<Renewer>,
+    /// Who reads and reaches whom. Where it is not said, every member every other.
+    pub peers: Option<Peers>,
     /// Members, in the order they were written. Names and networks are unique.
     pub clusters: Vec<Member>,
+}
+
+/// Which members are peers: each reads the other's API server and reaches its gateway. A member that is in no group and
+/// no hub is a peer of the hubs alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Peers {
+    /// Every member of every other, however many there are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Members that are peers of everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hubs: Vec<ClusterName>,
+    /// Groups of members that are peers of each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Vec<ClusterName>>,
+}
+
+impl Peers {
+    /// Whether these two, by their names, are peers.
+    pub(crate) fn link(&self, a: &str, b: &str) -> bool {
+        let among = |names: &[ClusterName], name| names.iter().any(|n| n.as_str() == name);
+        let mut groups = self.groups.iter();
+        self.all
+            || among(&self.hubs, a)
+            || among(&self.hubs, b)
+            || groups.any(|group| among(group, a) && among(group, b))
+    }
+
+    /// Whether anybody is a peer of this one, among these.
+    pub(crate) fn have(&self, name: &ClusterName) -> bool {
+        self.all || !self.hubs.is_empty() || self.groups.iter().any(|group| group.contains(name))
+    }
+
+    pub(crate) fn without(self, gone: impl Fn(&ClusterName) -> bool) -> Self {
+        let rest = |mut names: Vec<ClusterName>| {
+            names.retain(|name| !gone(name));
+            names
+        };
+        let groups = self.groups.into_iter().map(rest);
+        Self {
+            all: self.all,
+            groups: groups.filter(|group| group.len() > 1).collect(),
+            hubs: rest(self.hubs),
+        }
+    }
 }
 
 /// What to install, and from where.

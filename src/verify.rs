@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     hint::Hint,
     name::{ClusterName, MeshId},
-    spec::Mesh,
+    spec::{Mesh, Peers},
 };
 
 mod expiry;
@@ -127,6 +127,9 @@ pub enum Outcome {
 pub struct Verdict {
     /// The members, in the mesh's order.
     pub clusters: Vec<String>,
+    /// Who of them is whose peer, where not every member is of every other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
     /// What was found, claim by claim.
     pub checks: Vec<Check>,
     /// When each pair was proved, `eks-1/eks-2`, where an earlier run did.
@@ -323,8 +326,9 @@ impl Verdict {
 
     /// What the proofs of every ordered pair say together; none if one is missing. What several pairs say of the same is
     /// as bad as the worst of them.
-    pub fn of_pairs<'v>(
+    pub(crate) fn of_pairs<'v>(
         clusters: Vec<String>,
+        peers: Option<Peers>,
         proofs: impl IntoIterator<Item = &'v Self>,
     ) -> Option<Self> {
         let (mut checks, mut traffic) = (BTreeMap::new(), vec![]);
@@ -344,6 +348,7 @@ impl Verdict {
         }
         let verdict = Self {
             clusters,
+            peers,
             checks: checks.into_values().cloned().collect(),
             traffic,
             ..Self::default()
@@ -371,7 +376,11 @@ impl Verdict {
     /// What is known of each ordered pair.
     pub fn matrix(&self) -> BTreeMap<(&str, &str), Cell> {
         let pairs = self.clusters.iter().flat_map(|from| {
-            let others = self.clusters.iter().filter(move |to| *to != from);
+            let is_peer = move |to: &&String| {
+                let peers = self.peers.as_ref();
+                *to != from && peers.is_none_or(|peers| peers.link(from, to))
+            };
+            let others = self.clusters.iter().filter(is_peer);
             others.map(move |to| (from.as_str(), to.as_str()))
         });
         let mut matrix: BTreeMap<_, _> = pairs.map(|pair| (pair, Cell::NOTHING)).collect();
@@ -488,7 +497,7 @@ mod tests {
         let members = || vec!["a".to_owned(), "b".to_owned()];
         let both = |one, other| {
             let proofs = [proof("a", "b", one), proof("b", "a", other)];
-            Verdict::of_pairs(members(), &proofs).unwrap()
+            Verdict::of_pairs(members(), None, &proofs).unwrap()
         };
         let good = both(Ok, Ok);
         let paths: Vec<_> = good.checks.iter().map(Check::path).collect();
@@ -499,7 +508,10 @@ mod tests {
             assert_eq!(failed, ["gateway-ready/b"]);
         }
         // Nothing is said of a mesh of which a pair was not asked.
-        assert_eq!(Verdict::of_pairs(members(), &[proof("a", "b", Ok)]), None);
-        assert_eq!(Verdict::of_pairs(members(), &[]), None);
+        assert_eq!(
+            Verdict::of_pairs(members(), None, &[proof("a", "b", Ok)]),
+            None
+        );
+        assert_eq!(Verdict::of_pairs(members(), None, &[]), None);
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cluster::{self, Cluster, Kind, Ref},
     hint::Hint,
-    spec,
+    spec::{self, Mesh},
 };
 
 /// Why the Services could not be derived.
@@ -109,9 +109,10 @@ pub(crate) struct Derived {
 pub(crate) async fn derive(
     aws: &Aws,
     members: &[Member],
-    gateway: &spec::Gateway,
+    mesh: &Mesh,
     now: impl Fn() -> SystemTime + Copy,
 ) -> Derived {
+    let gateway = &mesh.gateway;
     let at = (gateway.namespace.as_str(), gateway.name.as_str());
     let looks = members.iter().map(|member| look(aws, member, at, now));
     let (mut derived, mut looked, mut foreign) = (Derived::default(), Vec::new(), None);
@@ -123,18 +124,21 @@ pub(crate) async fn derive(
         }
     }
     if derived.errors.is_empty() {
-        derived.judge(&looked, foreign, gateway);
+        derived.judge(&looked, foreign, mesh);
     }
     derived
 }
 
 impl Derived {
-    fn judge(&mut self, looked: &[Looked], foreign: Option<&str>, asked: &spec::Gateway) {
-        let networks: Vec<Network> = looked.iter().map(|l| l.network.clone()).collect();
+    fn judge(&mut self, looked: &[Looked], foreign: Option<&str>, mesh: &Mesh) {
         let mut exposures = BTreeMap::new();
         for one in looked {
             let name = one.network.cluster.clone();
-            match expose(&one.network, &networks, foreign, asked) {
+            let all = looked.iter().map(|l| &l.network);
+            let peers = all.filter(|n| n.cluster == name || mesh.link(&name, &n.cluster));
+            let peers: Vec<Network> = peers.cloned().collect();
+            let foreign = foreign.filter(|foreign| mesh.link(&name, foreign));
+            match expose(&one.network, &peers, foreign, &mesh.gateway) {
                 Ok(exposure) => drop(exposures.insert(name.clone(), exposure)),
                 Err(undecided) => self.errors.push(undecided.into()),
             }
@@ -151,7 +155,8 @@ impl Derived {
             }
         }
         let members: Vec<preflight::Member<'_>> = looked.iter().map(Looked::member).collect();
-        self.findings = preflight::check(&members, &exposures);
+        let are_peers = |a: &str, b: &str| mesh.link(a, b);
+        self.findings = preflight::check(&members, &exposures, are_peers);
     }
 }
 

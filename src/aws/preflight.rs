@@ -69,7 +69,11 @@ pub(crate) const CHECKS: [&str; 5] = [
 ];
 
 /// Look at everything.
-pub(crate) fn check(members: &[Member<'_>], exposure: &BTreeMap<String, Exposure>) -> Vec<Finding> {
+pub(crate) fn check(
+    members: &[Member<'_>],
+    exposure: &BTreeMap<String, Exposure>,
+    are_peers: impl Fn(&str, &str) -> bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in members {
         let scheme = exposure.get(&member.network.cluster);
@@ -77,9 +81,11 @@ pub(crate) fn check(members: &[Member<'_>], exposure: &BTreeMap<String, Exposure
         findings.extend(scheme.map(|scheme| subnets(member, scheme)));
         findings.extend(control_plane(member));
         findings.extend(inside(member));
-        for peer in members.iter().filter(|p| p.facts.arn != member.facts.arn) {
-            findings.push(api(member, peer));
-        }
+        let name = member.network.cluster.as_str();
+        let is_peer = |p: &&Member<'_>| {
+            p.facts.arn != member.facts.arn && are_peers(name, &p.network.cluster)
+        };
+        findings.extend(members.iter().filter(is_peer).map(|peer| api(member, peer)));
     }
     findings
 }

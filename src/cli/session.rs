@@ -298,6 +298,8 @@ pub(crate) fn named<'a>(target: &'a Target, folders: &'a Folders) -> Named<'a> {
             &target.sources.gateway_values,
         ),
         version: target.sources.istio_version.as_deref(),
+        hubs: &target.sources.hub,
+        full_mesh: target.sources.full_mesh,
         folders,
     }
 }

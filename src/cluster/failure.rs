@@ -19,6 +19,9 @@ pub(crate) enum Recover {
     Never,
 }
 
+/// Why a namespace that is being deleted takes no new objects.
+const TERMINATING: &str = "NamespaceTerminating";
+
 /// Why one request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -166,6 +169,11 @@ impl Failure {
         }
     }
 
+    /// Whether it is refused for as long as its namespace is being deleted.
+    pub(crate) fn is_of_a_going_namespace(&self) -> bool {
+        matches!(self, Self::Status { causes, .. } if causes.iter().any(|c| c == TERMINATING))
+    }
+
     /// Is it worth asking again?
     pub(crate) fn recover(&self) -> Recover {
         match self {
@@ -201,7 +209,7 @@ fn status(
         // Another manager owns the field, or the object is already there: neither passes with time.
         409 if reason == "AlreadyExists" || caused_by("FieldManagerConflict") => Recover::Never,
         // A namespace that is being deleted refuses new objects until it is gone.
-        403 if caused_by("NamespaceTerminating") => Recover::Backoff,
+        403 if caused_by(TERMINATING) => Recover::Backoff,
         // The path itself is unknown: a CRD that was only just created.
         404 if reason.is_empty() || message.contains("could not find the requested resource") => {
             Recover::Backoff

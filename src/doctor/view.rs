@@ -79,7 +79,7 @@ impl<'a> View<'a> {
             .iter()
             .flat_map(|from| all.iter().map(move |to| (*from, *to)));
         pairs
-            .filter(|(from, to)| from.name != to.name)
+            .filter(|(from, to)| self.mesh().are_peers(from.name, to.name))
             .collect::<Vec<_>>()
             .into_iter()
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Busy, Error, error::causes};
 use crate::{
     cluster::{
-        self, Cluster, Fence,
+        self, Cluster, Failure, Fence,
         lease::{self, Held, Outcome, Terms, Watch},
     },
     mutex,
@@ -80,6 +80,8 @@ impl Stop {
 pub(crate) struct Patience<'a> {
     /// Until their Leases are free.
     pub(crate) wait: Duration,
+    /// Until a namespace is gone that an earlier run was deleting when it ended.
+    pub(crate) going: Duration,
     /// Ends the wait.
     pub(crate) cancel: &'a CancellationToken,
     /// Is told for whom it is waited.
@@ -110,7 +112,7 @@ pub(crate) async fn lock(
         done: CancellationToken::new(),
         fence: Fence::new(terms.uptime.clone()),
     };
-    let deadline = Deadline::after(patience.wait);
+    let (free, gone) = [patience.wait, patience.going].map(Deadline::after).into();
     for (name, cluster) in order {
         let seen = observed.clusters.get(name);
         let owner = seen.map(|s| s.owner(&mesh.id, name));
@@ -118,7 +120,7 @@ pub(crate) async fn lock(
         let taken = tokio::select! {
             biased;
             () = patience.cancel.cancelled() => Err(Error::Interrupted),
-            taken = take(cluster, &space, terms, deadline, patience.say) => taken,
+            taken = take(cluster, &space, terms, (free, gone), patience.say) => taken,
         };
         match taken {
             Ok(held) => lock.keep(name, held),
@@ -146,15 +148,24 @@ async fn take(
     cluster: &Cluster,
     space: &Value,
     terms: &Arc<Terms>,
-    deadline: Deadline,
+    (free, gone): (Deadline, Deadline),
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Held, Error> {
     let watch = &tokio::sync::Mutex::new(Watch::default());
     let last = &Mutex::new(None);
     let not_yet = |reason: String, error: Error| {
+        if free.left().is_zero() {
+            return Progress::Never(error);
+        }
         *mutex::lock(last) = Some(error);
         Progress::NotYet(reason.into())
     };
+    let going = format!(
+        "cluster {}: waiting until namespace {} is gone, which is being deleted",
+        cluster.name(),
+        space["metadata"]["name"].as_str().unwrap_or_default()
+    );
+    let going = &going;
     let ask = |()| async move {
         match attempt(cluster, space, terms, &mut *watch.lock().await).await {
             Ok(Outcome::Held(held)) => Progress::Done(*held),
@@ -170,10 +181,15 @@ async fn take(
             Err(error) if error.recover() == cluster::Recover::Never => {
                 Progress::Never(Error::Cluster(error))
             }
+            Err(error) if error.failure().is_some_and(Failure::is_of_a_going_namespace) => {
+                *mutex::lock(last) = Some(error.into());
+                Progress::NotYet(going.clone().into())
+            }
             Err(error) => not_yet(causes(&error).join(": "), error.into()),
         }
     };
-    let taken = wait::until(ask, LOOK, deadline, say).await;
+    let longest = if free.left() > gone.left() { free } else { gone };
+    let taken = wait::until(ask, LOOK, longest, say).await;
     taken.map_err(|unmet| match unmet {
         Unmet::Never(error) => error,
         Unmet::Late { waited, reason } => {

@@ -276,12 +276,10 @@ impl Meshlink {
         );
         let patience = Patience {
             wait: environment.wait_lock,
+            going: environment.timeout,
             cancel: &environment.cancel,
-            // Who does not wait is told by the refusal.
-            say: match environment.wait_lock.is_zero() {
-                true => &|_| (),
-                false => &*environment.notices,
-            },
+            // Who does not wait for others is told by the refusal.
+            say: &*environment.notices,
         };
         let observed = &look.reading.observed;
         // Nothing is written where nothing is to be done.
@@ -441,7 +439,11 @@ impl Meshlink {
     async fn final_verdict(&self, report: &Report) -> Result<Verdict, Failure> {
         if report.outcome == RunOutcome::Done {
             let members = self.mesh.clusters.iter().map(|m| m.name.to_string());
-            let proved = Verdict::of_pairs(members.collect(), report.proofs.values());
+            let proved = Verdict::of_pairs(
+                members.collect(),
+                self.mesh.peers.clone(),
+                report.proofs.values(),
+            );
             if let Some(verdict) = proved {
                 return Ok(self.with_balancers(verdict).await);
             }

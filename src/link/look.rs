@@ -485,7 +485,7 @@ impl Meshlink {
         let members: Vec<_> = self.clusters.iter().map(member).collect();
         let clock = &self.environment.clock;
         let now = || std::time::SystemTime::from(clock());
-        let derived = gateway::derive(self.aws.aws(), &members, &self.mesh.gateway, now).await;
+        let derived = gateway::derive(self.aws.aws(), &members, &self.mesh, now).await;
         let (mut silent, mut errors) = (BTreeMap::new(), vec![]);
         for error in derived.errors {
             match self.unanswering(&error) {

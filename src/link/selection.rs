@@ -22,7 +22,7 @@ use crate::{
     name::{ClusterName, MeshId},
     observe::{RECORD, Record, record},
     plan::Refusal,
-    spec::{Member, Mesh, Values},
+    spec::{Member, Mesh, Peers, Values},
 };
 
 /// The mesh that is meant where none is named.
@@ -60,6 +60,10 @@ pub(crate) struct Named<'a> {
     pub(crate) values: (&'a [PathBuf], &'a [PathBuf]),
     /// The version of Istio, in place of the mesh's.
     pub(crate) version: Option<&'a str>,
+    /// The members that are peers of all, where the others are not.
+    pub(crate) hubs: &'a [String],
+    /// Whether every member is to be a peer of every other.
+    pub(crate) full_mesh: bool,
     /// Where meshes are recorded.
     pub(crate) folders: &'a Folders,
 }
@@ -92,7 +96,10 @@ pub(crate) async fn mesh(
         (None, Selection::All([]) | Selection::Some(_)) if by.document.is_some() => {
             read_text(by.document.unwrap_or_default(), Path::new("document"))?
         }
-        (None, Selection::All(names)) => named(names)?,
+        (None, Selection::All(names)) => Mesh {
+            peers: written_down(by).ok().and_then(|known| known.peers),
+            ..named(names)?
+        },
         (None, Selection::Some([])) => written_down(by)?,
         (None, Selection::Dead(names)) => known(&named(names)?, by)?,
         (None, Selection::Some(names)) => whole(named(names)?, by, finder).await?,
@@ -104,6 +111,7 @@ pub(crate) async fn mesh(
     }
     add_values(&mut mesh.istio.values, istiod)?;
     add_values(&mut mesh.gateway.values, gateway)?;
+    link(&mut mesh, by)?;
     let mut selected = Selected {
         mesh,
         named: vec![],
@@ -145,6 +153,37 @@ fn call(mesh: &mut Mesh, by: Named<'_>) -> Result<(), Failure> {
             Ok(())
         }
         (None, _) => Ok(()),
+    }
+}
+
+/// Says who is whose peer, as it was asked for by words of the command.
+fn link(mesh: &mut Mesh, by: Named<'_>) -> Result<(), Failure> {
+    if by.full_mesh || !by.hubs.is_empty() {
+        if let Some(file) = by.file.filter(|_| mesh.peers.is_some()) {
+            return Err(Failure::usage(format!(
+                "{} says who is whose peer: change it there",
+                file.display()
+            )));
+        }
+        mesh.peers = Some(Peers {
+            all: by.full_mesh,
+            hubs: typed(mesh, by.hubs)?,
+            groups: vec![],
+        });
+    }
+    let Some(peers) = &mesh.peers else {
+        return Ok(());
+    };
+    let alone = mesh.clusters.iter().find(|m| !peers.have(&m.name));
+    match alone.filter(|_| mesh.clusters.len() > 1) {
+        None => Ok(()),
+        Some(alone) => Err(Failure::usage(format!(
+            "{} would be nobody's peer: mesh {} has groups, and it is in none of them",
+            alone.name, mesh.id
+        ))
+        .hint(Hint::note(
+            "write it into a group of a mesh file, and join with -f; or name a hub by --hub",
+        ))),
     }
 }
 
@@ -272,6 +311,7 @@ fn of_record(known: &Record) -> Result<Mesh, Failure> {
         .collect();
     let mut mesh = Mesh::named(&names).map_err(|e| Failure::new(Failed::Usage, &e))?;
     mesh.id = known.mesh.clone();
+    mesh.peers = known.peers.clone();
     Ok(mesh)
 }
 

@@ -340,6 +340,7 @@ impl Within {
         };
         let patience = Patience {
             wait: self.wait_lock,
+            going: Duration::ZERO,
             cancel: &self.cancel,
             say: &|_| (),
         };

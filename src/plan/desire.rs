@@ -270,8 +270,7 @@ impl Renderer<'_> {
     /// What is made on the way, by its name.
     fn named(&self) -> Vec<Ref> {
         let istio = self.mesh.istio.namespace.as_str();
-        let peers = self.mesh.clusters.iter().map(|m| &m.name);
-        let peers = peers.filter(|name| **name != self.member.name);
+        let peers = self.mesh.peers_of(&self.member.name);
         let record = self.seen.record.as_ref().map(|r| r.layout);
         let layout = record.unwrap_or_else(|| Layout::for_size(self.mesh.clusters.len()));
         let mut named = match layout {
@@ -284,6 +283,10 @@ impl Renderer<'_> {
         let peers = self.mesh.clusters.iter().map(|m| &m.name);
         let peers = peers.filter(|name| **name != self.member.name);
         named.extend(peers.flat_map(access::renewal_names));
+        let mesh = self.mesh;
+        let former = self.seen.readers.keys().filter_map(|name| name.parse().ok());
+        let former = former.filter(|name| !mesh.are_peers(&self.member.name, name));
+        named.extend(former.flat_map(|name: ClusterName| access::account_names(&name)));
         let renewer = readers::renewer_names().into_iter();
         named.extend(renewer.filter(|name| name.kind != Kind::CRON_JOB));
         named
@@ -302,8 +305,7 @@ impl Renderer<'_> {
 
     /// The remote secrets that this member's istiod reads its peers by.
     fn remote_secrets(&self) -> Vec<String> {
-        let peers = self.mesh.clusters.iter().map(|m| &m.name);
-        let peers = peers.filter(|name| **name != self.member.name);
+        let peers = self.mesh.peers_of(&self.member.name);
         let record = self.seen.record.as_ref().map(|r| r.layout);
         match record.unwrap_or_else(|| Layout::for_size(self.mesh.clusters.len())) {
             Layout::PerPeer => peers.map(|peer| access::remote_name(peer).name).collect(),

@@ -7,6 +7,7 @@ use semver::Version;
 use super::{
     Desired, ObjectChange, Plan, Refusal, Step, Wanted,
     desire::{Release, reference},
+    leave,
     readers::ReaderPlanner,
     refresh,
     renew::{intermediates::Intermediates, pressing},
@@ -74,7 +75,7 @@ pub(crate) fn proof(mesh: &Mesh, observed: &Observed) -> Plan {
     for from in &names {
         plan.add(Step::StartProbe((*from).clone()), vec![], asked);
         let mut proofs = vec![Step::StartProbe((*from).clone())];
-        for to in names.iter().filter(|to| *to != from) {
+        for to in names.iter().filter(|to| mesh.are_peers(from, to)) {
             let step = Step::Prove {
                 from: (*from).clone(),
                 to: (*to).clone(),
@@ -118,7 +119,9 @@ impl<'a> JoinPlanner<'a> {
     }
 
     fn peers(&self, of: &ClusterName) -> impl Iterator<Item = &'a ClusterName> {
-        self.names().filter(move |n| *n != of)
+        let mesh = self.mesh;
+        let of = of.clone();
+        self.names().filter(move |n| mesh.are_peers(&of, n))
     }
 
     /// A member as it is; observation gives every member an entry.
@@ -353,6 +356,7 @@ impl<'a> JoinPlanner<'a> {
                 readers.pair(plan, from, to);
             }
         }
+        leave::part(self.mesh, self.observed, plan);
         for name in self.names() {
             self.refresh(plan, name);
         }

@@ -34,9 +34,7 @@ pub struct Leave {
 impl Leave {
     /// The mesh without those who leave.
     pub fn rest(&self, mesh: &Mesh) -> Mesh {
-        let mut rest = mesh.clone();
-        rest.clusters.retain(|m| !self.leavers.contains(&m.name));
-        rest
+        mesh.without(|name| self.leavers.contains(name))
     }
 }
 
@@ -78,6 +76,29 @@ pub(crate) fn leave(mesh: &Mesh, observed: &Observed, how: &Leave) -> Result<Pla
     Ok(plan.finished())
 }
 
+/// The steps by which members that are no peers any more let go of each other.
+pub(super) fn part(mesh: &Mesh, observed: &Observed, plan: &mut Plan) {
+    let planner = LeavePlanner {
+        mesh,
+        observed,
+        how: &Leave::default(),
+    };
+    let reads = |at: &ClusterName, from: &ClusterName| {
+        let secrets = planner.seen(at).map(|s| &s.remote_secrets);
+        let readers = planner.seen(from).map(|s| &s.readers);
+        secrets.is_some_and(|s| s.contains_key(from.as_str()))
+            || readers.is_some_and(|r| r.contains_key(at.as_str()))
+    };
+    for at in observed.clusters.keys() {
+        for from in planner.others(at) {
+            let stays = mesh.are_peers(at, from) || !observed.clusters.contains_key(from);
+            if !stays && reads(at, from) {
+                planner.unlink(plan, from, at);
+            }
+        }
+    }
+}
+
 /// Two leavers unlink from each other once, not twice.
 fn dedup(plan: &mut Plan) {
     let mut placed = BTreeSet::new();
@@ -111,9 +132,7 @@ impl<'a> LeavePlanner<'a> {
     /// The mesh of those.
     fn rest_mesh(&self) -> Mesh {
         let rest = self.rest();
-        let mut mesh = self.mesh.clone();
-        mesh.clusters.retain(|m| rest.contains(&&m.name));
-        mesh
+        self.mesh.without(|name| !rest.contains(&name))
     }
 
     /// A member as it is; nothing is known of one that is dead.
@@ -146,7 +165,9 @@ impl<'a> LeavePlanner<'a> {
             .seen(at)
             .is_some_and(|s| s.remote_secrets.contains_key(from.as_str()));
         if shared {
-            let first = self.how.leavers.contains(from);
+            // Of two that both stay, the one that is named first.
+            let leaves = |name| self.how.leavers.contains(name);
+            let first = leaves(from) || !leaves(at) && from < at;
             let needs = if first { vec![] } else { vec![reverse] };
             plan.add(
                 unshare.clone(),
@@ -303,7 +324,8 @@ impl<'a> LeavePlanner<'a> {
         for from in rest.iter().copied() {
             plan.add(Step::StartProbe(from.clone()), vec![], why);
             let mut record = over(from);
-            for to in rest.iter().copied().filter(|to| *to != from) {
+            let peers = |to: &&ClusterName| self.mesh.are_peers(from, to);
+            for to in rest.iter().copied().filter(peers) {
                 let step = Step::Prove {
                     from: from.clone(),
                     to: to.clone(),
@@ -332,7 +354,8 @@ impl<'a> LeavePlanner<'a> {
         };
         rest.iter().all(|a| {
             let recorded = self.seen(a).is_some_and(|s| s.record.is_some());
-            recorded && rest.iter().all(|b| a == b || linked(a, b))
+            let mut peers = rest.iter().filter(|b| self.mesh.are_peers(a, b));
+            recorded && peers.all(|b| linked(a, b))
         })
     }
 

@@ -38,12 +38,11 @@ pub(crate) fn wanted(
     member: &ClusterName,
 ) -> BTreeMap<ClusterName, Vec<Value>> {
     let secrets = reads_secrets(mesh);
-    let peers = mesh.clusters.iter().map(|m| &m.name);
-    let peers = peers.filter(|peer| *peer != member);
     let objects = |peer: &ClusterName| {
         let tokens = tokens(mesh, observed, (member, peer));
         access::objects(peer, secrets, tokens)
     };
+    let peers = mesh.peers_of(member);
     peers.map(|peer| (peer.clone(), objects(peer))).collect()
 }
 
@@ -167,7 +166,7 @@ impl<'a> ReaderPlanner<'a> {
         let names = || self.mesh.clusters.iter().map(|m| &m.name);
         let read = |name: &&ClusterName| self.seen(name).is_some();
         for to in names().filter(read) {
-            for from in names().filter(read).filter(|from| *from != to) {
+            for from in self.mesh.peers_of(to).filter(read) {
                 let note = unrenewed(self.mesh, self.observed, (from, to));
                 let note = note.filter(|note| !plan.notes.contains(note));
                 plan.notes.extend(note);

@@ -56,14 +56,11 @@ pub(super) fn refusal<'v>(
         About::Cacerts => "its cacerts is changed",
     };
     let reason = format!("requests may be lost when {what}: istiod {version}: {fault}");
-    let better = format!(
-        "nothing is known against {}: istio.version in the mesh file, then meshlink join",
-        known.default()
-    );
+    let version = known.default().to_string();
+    let better = Hint::meshlink(["upgrade", "--to", &version]).remark("nothing is known against it");
     let all = again.iter().copied().chain(["--accept-gap"]);
     let accept = Hint::meshlink(all).remark("goes on all the same");
-    let hints = vec![Hint::note(better), accept];
-    Some(Refusal::by(member, reason, hints))
+    Some(Refusal::by(member, reason, vec![better, accept]))
 }
 
 /// What a person is told before.

@@ -67,7 +67,11 @@ pub(crate) fn rotate(
         // A run that ended after the change has left the proof to this one.
         if !how.abort && observed.unreachable.is_empty() && !observed.clusters.iter().all(is_proved)
         {
-            prove(&mut plan, &observed.clusters.keys().collect::<Vec<_>>());
+            prove(
+                mesh,
+                &mut plan,
+                &observed.clusters.keys().collect::<Vec<_>>(),
+            );
         }
         return Ok(plan.finished());
     }
@@ -76,6 +80,7 @@ pub(crate) fn rotate(
         return Err(refusals);
     }
     let planner = RotatePlanner {
+        mesh,
         observed,
         how,
         members: members(mesh, observed),
@@ -175,6 +180,7 @@ fn stage(mesh: &Mesh, observed: &Observed, seen: &Seen) -> Option<Stage> {
 }
 
 struct RotatePlanner<'a> {
+    mesh: &'a Mesh,
     observed: &'a Observed,
     how: &'a Rotate,
     members: Members<'a>,
@@ -265,7 +271,7 @@ impl<'a> RotatePlanner<'a> {
         }
         before.extend(self.all(Step::RebindRoot));
         self.close(plan, &before);
-        prove(plan, &self.names().collect::<Vec<_>>());
+        prove(self.mesh, plan, &self.names().collect::<Vec<_>>());
     }
 
     /// The new root, and everybody told of it before anything trusts it.
@@ -362,7 +368,7 @@ impl<'a> RotatePlanner<'a> {
 }
 
 /// What was proved before, was proved under the old root.
-fn prove(plan: &mut Plan, names: &[&ClusterName]) {
+fn prove(mesh: &Mesh, plan: &mut Plan, names: &[&ClusterName]) {
     let closed: Vec<_> = names
         .iter()
         .map(|name| Step::CloseRotation((*name).clone()))
@@ -375,7 +381,7 @@ fn prove(plan: &mut Plan, names: &[&ClusterName]) {
     let why = "not proved since the root was changed";
     for from in names {
         plan.add(start(from), closed.clone(), why);
-        let peers: Vec<_> = names.iter().filter(|to| *to != from).collect();
+        let peers: Vec<_> = names.iter().filter(|to| mesh.are_peers(from, to)).collect();
         for to in &peers {
             plan.add(pair(from, to), vec![start(from), start(to)], why);
         }

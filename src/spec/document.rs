@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Authority, Exposure, KeyType, Member, Mesh, Reach, Values, lifetime};
+use super::{Authority, Exposure, KeyType, Member, Mesh, Peers, Reach, Values, lifetime};
 use crate::name::{ClusterName, MeshId, NetworkName, TrustDomain};
 
 /// Clusters on different networks that shall be one Istio mesh.
@@ -32,6 +32,9 @@ struct Document {
     /// What renews in each member what that member uses; nothing does where this is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     renewer: Option<RenewerKeys>,
+    /// Who reads and reaches whom. Default: every member every other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers: Option<Peers>,
     /// The members, each on a network of its own.
     #[schemars(length(min = 1))]
     clusters: Vec<ClusterKeys>,
@@ -281,6 +284,7 @@ fn document(mesh: &Mesh) -> Document {
         renewer: mesh.renewer.as_ref().map(|renewer| RenewerKeys {
             image: renewer.image.clone(),
         }),
+        peers: mesh.peers.clone(),
         clusters: mesh.clusters.iter().map(cluster).collect(),
     }
 }

@@ -1,9 +1,12 @@
 //! The members of a mesh file, and what must be true of all of them together.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use super::{
-    Eks, Member, Reach, check,
+    Eks, Member, Peers, Reach, check,
     fields::{At, Fields},
     named, tree,
 };
@@ -29,6 +32,58 @@ pub(super) fn list(at: &At<'_>) -> Vec<Member> {
     list.iter()
         .filter_map(|at| at.fields(|f| member(f, &mut seen)).flatten())
         .collect()
+}
+
+/// Who is whose peer: members, each of which has one at least.
+pub(super) fn peers(f: &mut Fields<'_>, members: Option<&[Member]>) -> Peers {
+    let members = members.unwrap_or_default();
+    let names = |at: &At<'_>| {
+        let mut seen = BTreeSet::new();
+        let mut names = vec![];
+        for at in at.list() {
+            let Some(name) = at.read(str::parse::<ClusterName>) else {
+                continue;
+            };
+            let is_member = members.iter().any(|m| m.name == name);
+            match (is_member || members.is_empty(), seen.insert(name.clone())) {
+                (false, _) => at.wrong(format!("{name} is none of the clusters below")),
+                (_, false) => at.wrong(format!("{name} is named twice")),
+                (true, true) => names.push(name),
+            }
+        }
+        names
+    };
+    let all = f
+        .get("all")
+        .and_then(|at| at.one_of(&[("true", true), ("false", false)]));
+    let hubs = f.get("hubs").map(|at| names(&at));
+    let groups = f.get("groups").map(|at| {
+        let group = |at: &At<'_>| {
+            let group = names(at);
+            if at.list().len() < 2 {
+                at.wrong("is a group of fewer than two: name two clusters at least");
+            }
+            group
+        };
+        at.list().iter().map(group).collect()
+    });
+    let peers = Peers {
+        all: all.unwrap_or_default(),
+        hubs: hubs.unwrap_or_default(),
+        groups: groups.unwrap_or_default(),
+    };
+    if peers.all && (!peers.hubs.is_empty() || !peers.groups.is_empty()) {
+        f.at.wrong("says all and names hubs or groups too: write one of them");
+    }
+    let alone = members.iter().filter(|m| !peers.have(&m.name));
+    let alone: Vec<_> = alone.map(|m| m.name.as_str()).collect();
+    if !alone.is_empty() {
+        f.at.wrong(format!(
+            "leaves {} without a peer: name them in a group, or name a hub",
+            alone.join(", ")
+        ));
+    }
+    peers
 }
 
 /// What may be there only once, and where it was.

@@ -47,6 +47,7 @@ pub(super) fn mesh(names: &[String]) -> Result<Mesh, Error> {
         trust: Trust::default(),
         readers: Readers::default(),
         renewer: None,
+        peers: None,
         clusters: clusters.into_iter().map(|(member, _)| member).collect(),
     })
 }

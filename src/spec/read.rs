@@ -74,7 +74,9 @@ fn document(f: &mut Fields<'_>, folder: &Path) -> Option<Mesh> {
         .and_then(|at| at.fields(|f| trust(f, folder)));
     let readers = f.get("readers").and_then(|at| at.fields(readers));
     let renewer = f.get("renewer").and_then(|at| at.fields(renewer).flatten());
+    let peers = f.get("peers");
     let clusters = f.get("clusters").map(|at| members::list(&at));
+    let peers = peers.and_then(|at| at.fields(|f| members::peers(f, clusters.as_deref())));
     if clusters.is_none() {
         f.at.wrong("has no clusters: write \"clusters:\" with one \"- name: …\" for each");
     }
@@ -86,6 +88,7 @@ fn document(f: &mut Fields<'_>, folder: &Path) -> Option<Mesh> {
         trust: trust.unwrap_or_default(),
         readers: readers.unwrap_or_default(),
         renewer,
+        peers,
         clusters: clusters?,
     })
 }

@@ -100,6 +100,7 @@ pub(crate) async fn verify(verifier: &Verifier<'_>, depth: Depth) -> Verdict {
     checks.sort_by(|a, b| (a.id, &a.from, &a.to).cmp(&(b.id, &b.from, &b.to)));
     Verdict {
         clusters: names.iter().map(ToString::to_string).collect(),
+        peers: verifier.mesh.peers.clone(),
         checks,
         proved_at,
         traffic,
@@ -291,7 +292,8 @@ impl Verifier<'_> {
             tokens,
             proof: proof_digest(self.mesh, from, seen),
         };
-        let others = self.mesh.clusters.iter().filter(|m| m.name != *from);
+        let all = self.mesh.clusters.iter();
+        let others = all.filter(|m| self.mesh.are_peers(from, &m.name));
         let pairs = others.map(|to| self.look(from, to, &view));
         let mut all = Verdict::default();
         for found in future::join_all(pairs).await {

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 use meshlink::{Agreed, Change, Environment, Event, Failure, Meshlink, Report};
 use serde_json::{Value, json};
 
-use crate::kit::{World, istio, join};
+use crate::kit::{World, istio, join, until};
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/meshlink";
 const PROBE: &str = "/api/v1/namespaces/meshlink-probe";
@@ -175,4 +175,36 @@ fn who_waits_goes_on_when_the_other_is_done() {
     });
     assert_eq!(joined.unwrap().failed().next(), None);
     second.unwrap().end().ends(0).says("2 of 2 pairs proved");
+}
+
+#[test]
+fn a_namespace_that_is_still_going_is_waited_for_and_not_taken_for_a_refusal() {
+    let world = World::new(2);
+    let spaces = "/api/v1/namespaces";
+    world.create(
+        "eks-1",
+        spaces,
+        &json!({"metadata": {"name": "istio-system"}}),
+    );
+    let maps = istio("configmaps", "");
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}});
+    world.create("eks-1", maps.trim_end_matches('/'), &held);
+    world.delete("eks-1", &format!("{spaces}/istio-system"));
+    let late = world.run(&format!("{} --timeout 2s", join(2)));
+    assert_ne!(late.code, Some(0), "{late}");
+    late.says("waiting until namespace istio-system is gone, which is being deleted")
+        .says("unable to create new content in namespace istio-system");
+    let tries = || {
+        let asked = world.api("eks-1").counters().of_agent("meshlink/");
+        let tries = asked
+            .iter()
+            .filter(|(verb, what, _)| *verb == "create" && what.starts_with("leases."));
+        tries.map(|(.., n)| n).sum::<u64>()
+    };
+    let before = tries();
+    let joins = world.start(&join(2));
+    until(|| tries() > before + 1);
+    let free = json!({"metadata": {"finalizers": []}});
+    world.merge("eks-1", &istio("configmaps", "held"), &free);
+    joins.end().ends(0).says("2 of 2 pairs proved");
 }

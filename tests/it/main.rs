@@ -84,6 +84,9 @@ mod ownership;
 mod ownership_matrix;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod peers;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod plan;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

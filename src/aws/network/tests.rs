@@ -135,7 +135,7 @@ fn judged(members: &[(Facts, Network)]) -> (BTreeMap<String, Exposure>, Vec<pref
             denied: &[],
         })
         .collect();
-    let findings = preflight::check(&members, &exposure);
+    let findings = preflight::check(&members, &exposure, |a, b| a != b);
     (exposure, findings)
 }
 

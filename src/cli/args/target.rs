@@ -63,6 +63,12 @@ pub(crate) struct Sources {
     /// Run a renewer in every member, from this image of meshlink: tokens then live for a day. As renewer: in a mesh file; without either, there is none
     #[arg(long, value_name = "IMAGE", help_heading = "Mesh")]
     pub(crate) renewer: Option<Renewer>,
+    /// Make this member a peer of all, and the others of hubs alone; may be repeated. As peers: in a mesh file
+    #[arg(long, value_name = "CLUSTER", help_heading = "Mesh")]
+    pub(crate) hub: Vec<String>,
+    /// Make every member a peer of every other, however many there are
+    #[arg(long, conflicts_with = "hub", help_heading = "Mesh")]
+    pub(crate) full_mesh: bool,
 }
 
 /// How a command that changes clusters goes about it.

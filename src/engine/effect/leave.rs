@@ -459,6 +459,9 @@ impl StepContext<'_> {
             }
             Some(mut record) => {
                 record.members.remove(leaver);
+                record.peers = record
+                    .peers
+                    .map(|peers| peers.without(|name| name == leaver));
                 record.proof.clear();
                 self.write_record(cluster, &record).await?;
                 seen(format!("{place} no longer names {leaver}"))

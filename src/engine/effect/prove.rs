@@ -59,13 +59,10 @@ impl StepContext<'_> {
             cluster: name.clone(),
             what: "istiod does not say which proxy image it injects".into(),
         })?;
-        let members: Vec<_> = self
-            .run
-            .mesh
-            .clusters
-            .iter()
-            .map(|m| m.name.clone())
-            .collect();
+        let mesh = &self.run.mesh;
+        let all = mesh.clusters.iter().map(|m| &m.name);
+        let mine = all.filter(|other| *other == name || mesh.are_peers(name, other));
+        let members: Vec<_> = mine.cloned().collect();
         let mut ports = vec![GATEWAY_PORT];
         // A member that could not be read has no server here to be reached.
         let reachable = |m: &&ClusterName| self.run.clusters.contains_key(*m);
@@ -263,6 +260,7 @@ impl StepContext<'_> {
         let record = Record {
             mesh: run.mesh.id.clone(),
             members: run.reaches.clone(),
+            peers: run.mesh.peers.clone(),
             layout: run.layout,
             proof: proof_digest(&run.mesh, name, found),
             proved_at: run.now(),

@@ -130,6 +130,7 @@ impl Operator {
         let cancel = CancellationToken::new();
         let patience = Patience {
             wait: WAIT,
+            going: WAIT,
             cancel: &cancel,
             say: &|_| (),
         };

@@ -19,6 +19,7 @@ pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> V
         return vec![refusal];
     }
     let mut refusals = same_cluster_twice(observed);
+    refusals.extend(too_large(mesh, observed));
     refusals.extend(mesh.clusters.iter().filter_map(|member| {
         let seen = observed.clusters.get(&member.name)?;
         let member = Member {
@@ -30,6 +31,7 @@ pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> V
         member
             .claimed_by_another_mesh()
             .or_else(|| member.members_left_out())
+            .or_else(|| member.peers_forgotten())
             .or_else(|| member.embedded_root())
             .or_else(|| member.root_is_another())
             .or_else(|| member.foreign_root())
@@ -50,6 +52,33 @@ pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> V
         ownership::refusal(mesh, &member.name, wanted, seen)
     }));
     refusals
+}
+
+/// The most members of which every one is every other's peer, unless that is asked for.
+pub(crate) const FULL_MESH: usize = 32;
+
+/// A mesh in which every istiod would hold what so many others do.
+fn too_large(mesh: &Mesh, observed: &Observed) -> Option<Refusal> {
+    let members = mesh.clusters.len();
+    let mut seen = mesh.clusters.iter().map(|m| observed.clusters.get(&m.name));
+    let joins = |seen: Option<&Seen>| seen.is_some_and(|s| s.claim.is_none());
+    if mesh.peers.is_some() || members <= FULL_MESH || !seen.any(joins) {
+        return None;
+    }
+    let reason = format!(
+        "with {members} members that are all each other's peers, every istiod would hold {} other clusters, which may \
+         take 180 MB for each",
+        members - 1
+    );
+    let first = &mesh.clusters.first()?.name;
+    let names = mesh.clusters.iter().map(|m| m.name.as_str());
+    let words = ["join"].into_iter().chain(names);
+    let hints = vec![
+        Hint::meshlink(words.clone().chain(["--hub", first.as_str()])),
+        Hint::meshlink(words.chain(["--full-mesh"])),
+        Hint::note("groups of peers are written in a mesh file, under peers:"),
+    ];
+    Some(Refusal::by(first, reason, hints))
 }
 
 /// Every member whose root's key is not here, where a plan needs it. One that does not is anybody's to carry out.
@@ -125,6 +154,31 @@ impl Member<'_> {
             Hint::note("if this is to be another mesh: join with --mesh ANOTHER-NAME"),
         ];
         Some(Refusal::by(self.name, reason, hints))
+    }
+
+    /// Links that were chosen are not made more by a run that says nothing of them.
+    fn peers_forgotten(&self) -> Option<Refusal> {
+        let peers = self.seen.record.as_ref()?.peers.as_ref()?;
+        if self.mesh.peers.is_some() || peers.all {
+            return None;
+        }
+        let reason = format!(
+            "is a member of mesh {} in which not everybody is everybody's peer, and this join does not say who is",
+            self.mesh.id
+        );
+        let names = self.mesh.clusters.iter().map(|m| m.name.as_str());
+        let words = ["join"].into_iter().chain(names);
+        let hint = match peers.hubs.first() {
+            Some(_) => {
+                let hubs = peers.hubs.iter().flat_map(|hub| ["--hub", hub.as_str()]);
+                Hint::meshlink(words.chain(hubs))
+            }
+            None => {
+                Hint::note("join with the mesh file that has the groups: meshlink join -f FILE")
+            }
+        };
+        let all = Hint::note("to link every member with every other: --full-mesh");
+        Some(Refusal::by(self.name, reason, vec![hint, all]))
     }
 
     /// What was made for trying things out was made without care for who could read it.

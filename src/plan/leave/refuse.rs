@@ -42,7 +42,27 @@ pub(super) fn refusals(mesh: &Mesh, observed: &Observed, how: &Leave) -> Vec<Ref
         Some(Refusal::by(peer, reason, vec![Hint::join_again([peer])]))
     }));
     refusals.extend(secrets(mesh, observed, how));
+    refusals.extend(left_alone(mesh, how));
     refusals
+}
+
+/// Members that stay and would be nobody's peer. Of a hub whose API server is gone for good, that cannot be helped.
+fn left_alone(mesh: &Mesh, how: &Leave) -> Option<Refusal> {
+    let rest = how.rest(mesh);
+    if how.dead || rest.clusters.len() < 2 {
+        return None;
+    }
+    let alone = rest.clusters.iter().map(|m| &m.name);
+    let alone = alone.filter(|name| rest.peers_of(name).next().is_none());
+    let alone: Vec<_> = alone.map(|name| name.as_str()).collect();
+    let (leaver, first) = (how.leavers.first()?, rest.clusters.first()?);
+    let names = mesh.clusters.iter().map(|m| m.name.as_str());
+    let again = ["join"].into_iter().chain(names);
+    let again = again.chain(["--hub", first.name.as_str()]);
+    (!alone.is_empty()).then(|| {
+        let reason = format!("is the only peer of {}", alone.join(", "));
+        Refusal::by(leaver, reason, vec![Hint::meshlink(again)])
+    })
 }
 
 /// A leaver that does not say itself that it is a member. Where nothing of Istio is there, nothing would be done.

@@ -384,8 +384,16 @@ impl World {
 
     /// The journal as it is.
     pub(crate) fn journal(&self) -> String {
-        let folder = self.user.home().join(".local/state/meshlink-sandbox/mesh");
-        fs::read_to_string(folder.join("journal.jsonl")).unwrap_or_default()
+        fs::read_to_string(self.state().join("journal.jsonl")).unwrap_or_default()
+    }
+
+    /// This machine no longer remembers the mesh.
+    pub(crate) fn forget(&self) {
+        fs::remove_file(self.state().join("mesh.yaml")).unwrap();
+    }
+
+    fn state(&self) -> std::path::PathBuf {
+        self.user.home().join(".local/state/meshlink-sandbox/mesh")
     }
 }
 
