@@ -16,6 +16,7 @@ mod key;
 pub(crate) mod life;
 mod pem;
 mod profile;
+mod protect;
 mod read;
 pub(crate) mod renewal;
 pub(crate) mod signer;

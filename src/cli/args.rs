@@ -29,7 +29,7 @@ mod target;
 pub(crate) mod upgrade;
 mod within;
 
-pub(crate) use ca::{Ca, CaCsr, CaImport, CaInit, CaStatus};
+pub(crate) use ca::{Ca, CaCsr, CaImport, CaInit, CaProtect, CaStatus};
 pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;

@@ -181,14 +181,22 @@ async fn take(
             Err(error) if error.recover() == cluster::Recover::Never => {
                 Progress::Never(Error::Cluster(error))
             }
-            Err(error) if error.failure().is_some_and(Failure::is_of_a_going_namespace) => {
+            Err(error)
+                if error
+                    .failure()
+                    .is_some_and(Failure::is_of_a_going_namespace) =>
+            {
                 *mutex::lock(last) = Some(error.into());
                 Progress::NotYet(going.clone().into())
             }
             Err(error) => not_yet(causes(&error).join(": "), error.into()),
         }
     };
-    let longest = if free.left() > gone.left() { free } else { gone };
+    let longest = if free.left() > gone.left() {
+        free
+    } else {
+        gone
+    };
     let taken = wait::until(ask, LOOK, longest, say).await;
     taken.map_err(|unmet| match unmet {
         Unmet::Never(error) => error,

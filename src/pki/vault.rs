@@ -23,6 +23,9 @@ mod files;
 mod issue;
 mod lock;
 mod requests;
+mod secret;
+
+pub(crate) use secret::Passphrase;
 
 use std::{
     path::{Path, PathBuf},
@@ -123,6 +126,12 @@ pub(crate) enum Error {
         /// The vault.
         path: PathBuf,
     },
+    /// The key is under a passphrase, and none was given.
+    #[error("{} is under a passphrase, which was not given", path.display())]
+    Locked {
+        /// The key.
+        path: PathBuf,
+    },
     /// What lies there is damaged.
     #[error("{} is damaged", path.display())]
     Damaged {
@@ -173,6 +182,9 @@ impl Error {
                 p.display()
             ))),
             Self::Signer(error) => error.hint(),
+            Self::Locked { .. } => Some(Hint::note(
+                "run it on a terminal, where you are asked, or name a file with the passphrase in MESHLINK_PASSPHRASE_FILE",
+            )),
             _ => None,
         }
     }
@@ -184,10 +196,16 @@ impl Error {
 pub(crate) struct Vault {
     dir: PathBuf,
     lock: Mutex<Option<lock::Lock>>,
+    /// Held by who looks for the next number and writes it: members are served abreast.
+    numbering: Mutex<()>,
+    /// Held by who looks whether a root is remembered and remembers it.
+    remembering: Mutex<()>,
     /// The root that the members are bound to, by its public key.
     followed: Mutex<Option<String>>,
     /// Who signs in the place of the roots whose keys are here.
     named: Option<Arc<dyn Authority>>,
+    /// What opens the keys of roots that are under a passphrase, and what new ones are put under.
+    passphrase: Mutex<Option<Passphrase>>,
 }
 
 impl Vault {
@@ -199,8 +217,11 @@ impl Vault {
         Ok(Self {
             dir,
             lock: Mutex::default(),
+            numbering: Mutex::default(),
+            remembering: Mutex::default(),
             followed: Mutex::default(),
             named: None,
+            passphrase: Mutex::default(),
         })
     }
 
@@ -259,7 +280,7 @@ impl Vault {
     pub(crate) fn root_of(&self, key: &str) -> Result<Option<Root>, Error> {
         let dir = self.number_of(key)?.map(|number| self.root_dir(number));
         dir.filter(|dir| !is_elsewhere(dir))
-            .map(|dir| root_in(&dir))
+            .map(|dir| self.root_in(&dir))
             .transpose()
     }
 
@@ -352,6 +373,7 @@ impl Vault {
 
     /// Remembers the root of who is named, so that what was signed under it is known when another is named.
     fn remember(&self, named: &dyn Authority) -> Result<(), Error> {
+        let _alone = mutex::lock(&self.remembering);
         match self.number_of(&named.root().facts().spki_sha256)? {
             Some(_) => Ok(()),
             None => self.put_named(named, None),
@@ -370,7 +392,7 @@ impl Vault {
     }
 
     fn put_root(&self, root: &Root, spare: Option<&Cert>) -> Result<(), Error> {
-        let key = root.key().to_pem().map_err(|source| self.unmade(source))?;
+        let key = self.sealed(root.key())?;
         let (cert, spare) = (root.cert().to_pem(), spare.map(Cert::to_pem));
         // The key first: a certificate without its key would be worth nothing.
         let mut files = vec![(KEY, key.as_bytes()), (CERT, cert.as_bytes())];
@@ -415,6 +437,7 @@ impl Vault {
     }
 
     fn put(&self, dir: &Path, all: &[(&str, &[u8])]) -> Result<(), Error> {
+        let _alone = mutex::lock(&self.numbering);
         files::make_folder(dir, &self.dir)?;
         let number = self.checked(dir)?.last().map_or(1, |last| last + 1);
         files::put(dir, &number.to_string(), all)
@@ -450,19 +473,11 @@ fn is_elsewhere(dir: &Path) -> bool {
 
 /// The certificate of a root, whose key has to be beside it unless somebody else has it.
 fn cert_in(dir: &Path) -> Result<Cert, Error> {
-    match is_elsewhere(dir) {
-        true => only(&dir.join(CERT), &files::need(&dir.join(CERT))?),
-        false => Ok(root_in(dir)?.cert().clone()),
+    let cert = files::need(&dir.join(CERT))?;
+    match is_elsewhere(dir) || secret::is_sealed(&files::need(&dir.join(KEY))?) {
+        true => only(&dir.join(CERT), &cert),
+        false => Ok(secret::root(dir, None)?.cert().clone()),
     }
-}
-
-fn root_in(dir: &Path) -> Result<Root, Error> {
-    let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
-    let damaged = |source| Error::Damaged {
-        path: dir.to_owned(),
-        source,
-    };
-    Root::from_pem(&cert, &key).map_err(damaged)
 }
 
 /// The first certificate of a file.

@@ -284,7 +284,11 @@ impl Renderer<'_> {
         let peers = peers.filter(|name| **name != self.member.name);
         named.extend(peers.flat_map(access::renewal_names));
         let mesh = self.mesh;
-        let former = self.seen.readers.keys().filter_map(|name| name.parse().ok());
+        let former = self
+            .seen
+            .readers
+            .keys()
+            .filter_map(|name| name.parse().ok());
         let former = former.filter(|name| !mesh.are_peers(&self.member.name, name));
         named.extend(former.flat_map(|name: ClusterName| access::account_names(&name)));
         let renewer = readers::renewer_names().into_iter();

@@ -57,7 +57,8 @@ pub(super) fn refusal<'v>(
     };
     let reason = format!("requests may be lost when {what}: istiod {version}: {fault}");
     let version = known.default().to_string();
-    let better = Hint::meshlink(["upgrade", "--to", &version]).remark("nothing is known against it");
+    let better =
+        Hint::meshlink(["upgrade", "--to", &version]).remark("nothing is known against it");
     let all = again.iter().copied().chain(["--accept-gap"]);
     let accept = Hint::meshlink(all).remark("goes on all the same");
     Some(Refusal::by(member, reason, vec![better, accept]))

@@ -181,6 +181,16 @@ fn tells_no_key(world: &World, company: &Company, said: &str) {
     }
 }
 
+/// No member is bound to a root, and none has been given anything to sign with.
+#[track_caller]
+fn binds_nobody(world: &World) {
+    for member in ["eks-1", "eks-2"] {
+        let found = [("configmaps", "meshlink-root"), ("secrets", "cacerts")];
+        let found = found.map(|(kind, name)| world.find(member, &istio(kind, name)));
+        assert_eq!(found, [None, None], "{member}");
+    }
+}
+
 #[test]
 fn a_program_signs_for_joins_renewals_and_whoever_has_the_mesh_file() {
     if !has_openssl() {
@@ -249,7 +259,6 @@ fn what_a_program_gives_that_is_not_what_was_asked_for_binds_nobody() {
     let company = Company::new(&world.user, "company");
     let other = Company::new(&world.user, "other");
     mesh(&world.user, &company.exec(), "", 2);
-    let before = world.inventory("eks-1");
     // Nothing is there to run.
     let refused = world.run("join -f mesh.yaml").ends(5);
     refused.says("is not there, not in PATH, or may not be run");
@@ -263,14 +272,14 @@ fn what_a_program_gives_that_is_not_what_was_asked_for_binds_nobody() {
         let failed = world.run("join -f mesh.yaml");
         assert_eq!(failed.code, Some(1), "{failed}");
         failed.says(why);
-        assert_eq!(world.inventory("eks-1"), before, "{more}");
+        binds_nobody(&world);
     }
     // Another root than the one that is expected.
     other.program("-copy_extensions copy");
     fs::copy(other.folder.join("sign"), company.folder.join("sign")).unwrap();
     let failed = world.run("join -f mesh.yaml");
     failed.says("does not lead to root");
-    assert_eq!(world.inventory("eks-1"), before);
+    binds_nobody(&world);
 }
 
 #[test]
@@ -285,10 +294,11 @@ fn a_mesh_goes_from_one_authority_to_another_and_back() {
     company.program("-copy_extensions copy");
     mesh(&world.user, &company.exec(), "", 2);
     // Until then, all goes on under the old root.
-    world
-        .run("join -f mesh.yaml")
-        .ends(0)
-        .says("lets that root take the place of the other");
+    world.run("join -f mesh.yaml").ends(0).says("nothing to do");
+    let told = world.run("plan -f mesh.yaml").ends(0);
+    told.says("lets that root take the place of the other");
+    let told = world.run("ca status -f mesh.yaml").ends(0);
+    told.says("The mesh is still under root");
     world
         .run(&format!("{rotate} --to generate"))
         .ends(5)
@@ -331,7 +341,6 @@ fn an_authority_that_is_there_already_signs_and_a_wrong_one_is_refused_with_the_
         .existing()
         .replace(&company.at("issuing-key.pem"), &other.at("issuing-key.pem"));
     mesh(&world.user, &swapped, "", 2);
-    let before = world.inventory("eks-1");
     world
         .run("join -f mesh.yaml")
         .ends(5)
@@ -344,7 +353,7 @@ fn an_authority_that_is_there_already_signs_and_a_wrong_one_is_refused_with_the_
         .run("join -f mesh.yaml")
         .ends(3)
         .says("leads to no root");
-    assert_eq!(world.inventory("eks-1"), before);
+    binds_nobody(&world);
     company.put(
         "issuing-key.pem",
         &fs::read_to_string(company.at("issuing-key.pem")).unwrap(),
@@ -401,7 +410,6 @@ fn requests_are_carried_to_somebody_out_of_reach_and_certificates_back() {
     let offline = |company: &Company| format!("offline: {{root: \"{}\"}}", company.at("root.pem"));
     let here = world.user.here();
     mesh(&world.user, &offline(&company), "", 2);
-    let before = world.inventory("eks-1");
     let waits = world.run("join -f mesh.yaml").ends(5);
     let waits = waits
         .says("eks-1 has no certificate")
@@ -416,7 +424,7 @@ fn requests_are_carried_to_somebody_out_of_reach_and_certificates_back() {
     assert_eq!(request("eks-1"), first);
     let waits = world.run("join -f mesh.yaml").ends(5);
     waits.says("eks-2 waits for the answer to its request");
-    assert_eq!(world.inventory("eks-1"), before);
+    binds_nobody(&world);
 
     let signed = |company: &Company, name: &str, more: &str| {
         let request = here.join(format!("out/{name}.csr"));
@@ -481,4 +489,55 @@ fn requests_are_carried_to_somebody_out_of_reach_and_certificates_back() {
     world.run("ca import eks-1 eks-2 -f mesh.yaml").ends(0);
     world.run(rotate).ends(0).says("2 of 2 pairs proved");
     verifies(&world, "eks-1", &other);
+}
+
+#[test]
+fn a_root_key_under_a_passphrase_signs_for_whoever_has_it() {
+    let mut world = World::joined(2);
+    let file = |name: &str, text: &str| fs::write(world.user.here().join(name), text).unwrap();
+    file("pass", "correct horse battery\n");
+    file("wrong", "correct horse battery!\n");
+    file("pass-2", "another one");
+    let path = |name: &str| world.user.here().join(name).display().to_string();
+    let (pass, wrong, second) = (path("pass"), path("wrong"), path("pass-2"));
+    let with = |file: &str, args: &str| {
+        let args = format!("{args} --sandbox");
+        world.user.start_with(&args, &[("MESHLINK_PASSPHRASE_FILE", file)]).end()
+    };
+    let key = || fs::read_to_string(world.vault().join("roots/1/key.pem")).unwrap();
+    let plain = key();
+    world.run("ca protect --new-passphrase-file pass").ends(0).says("1 root keys");
+    assert!(key().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "it is not sealed");
+    let left = fs::read_dir(world.vault().join("roots/1")).unwrap().count();
+    assert_eq!(left, 2, "something is left beside it");
+    if has_openssl() {
+        let args = format!("pkey -in {} -passin file:{pass}", world.vault().join("roots/1/key.pem").display());
+        assert_eq!(openssl(&world.user.here(), &args), (true, plain.clone()));
+    }
+    // What only reads, and what signs nothing, needs none.
+    world.run("ca status").ends(0);
+    world.run("join eks-1 eks-2").ends(0).says("nothing to do");
+    mesh(&world.user, "vault", "  key: P-384\n", 2);
+    let before = world.inventory("eks-1");
+    world.run("plan renew -f mesh.yaml").ends(10);
+    world.run("renew -f mesh.yaml").ends(5).says("MESHLINK_PASSPHRASE_FILE");
+    assert_eq!(world.inventory("eks-1"), before);
+    let refused = with(&wrong, "renew -f mesh.yaml");
+    assert_ne!(refused.code, Some(0), "{refused}");
+    let refused = refused.says("is not opened by this passphrase");
+    assert!(!refused.to_string().contains("correct horse"), "{refused}");
+    let done = with(&pass, "renew -f mesh.yaml -vvv").ends(0);
+    for said in [&done.stdout, &done.stderr, &world.journal()] {
+        assert!(!said.contains("correct horse"), "the passphrase is told");
+    }
+    // A new root is never left open beside it.
+    world.run("rotate root --projected-within 0s").ends(5);
+    with(&pass, "rotate root --projected-within 0s").ends(0);
+    let new = fs::read_to_string(world.vault().join("roots/2/key.pem")).unwrap();
+    assert!(new.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+    with(&pass, "ca protect --new-passphrase-file pass-2").ends(0).says("2 root keys");
+    assert_ne!(with(&pass, "ca protect --remove").code, Some(0));
+    with(&second, "ca protect --remove").ends(0).says("without a passphrase");
+    assert_eq!(key(), plain);
+    world.user = std::mem::replace(&mut world.user, Session::new());
 }

@@ -24,6 +24,7 @@ fn help_fits_80_columns() {
         "ca status",
         "ca csr",
         "ca import",
+        "ca protect",
         "sandbox",
         "completions",
         "render",

@@ -16,6 +16,8 @@ pub(crate) enum Ca {
     Status(CaStatus),
     /// Write the requests for intermediates that an authority out of reach is to sign
     Csr(CaCsr),
+    /// Put the root keys in the vault under a passphrase, under another, or under none
+    Protect(CaProtect),
     /// Take in certificates that an authority out of reach has signed
     Import(CaImport),
 }
@@ -39,6 +41,19 @@ pub(crate) struct CaImport {
     /// Files with a certificate, and after it those between it and the root, as PEM
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// `meshlink ca protect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CaProtect {
+    /// A file with the new passphrase; without it, it is asked for on the terminal
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "remove")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+    /// Leave the keys without a passphrase
+    #[arg(long)]
+    pub(crate) remove: bool,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -71,6 +86,7 @@ impl Ca {
             Self::Status(args) => &args.target,
             Self::Csr(args) => &args.target,
             Self::Import(args) => &args.target,
+            Self::Protect(args) => &args.target,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         args::{CaInit, CaStatus},
         error::{self, Exit, Failure, hinted},
         output::{Style, ends, json::Document, table::Table},
+        passphrase,
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
@@ -29,6 +30,7 @@ use crate::{
     verify,
 };
 
+pub(crate) mod protect;
 pub(crate) mod requests;
 
 /// `meshlink ca init -o json`.
@@ -86,7 +88,7 @@ impl Authority {
     }
 
     /// A line for each that is to be known, where it is not the vault as always.
-    fn lines(&self, style: Style) -> String {
+    fn lines(&self, bound: Option<&CertFacts>, style: Style) -> String {
         let Self {
             kind, who, silent, ..
         } = self;
@@ -97,6 +99,13 @@ impl Authority {
         let mut text = format!("Intermediates are signed by {who} ({kind}), under root {root}\n");
         if let Some(silent) = silent {
             text += &format!("{} {who} {silent}\n", style.red("!"));
+        }
+        if let Some(bound) = bound.filter(|bound| Some(&bound.spki_sha256) != self.root.as_ref()) {
+            text += &format!(
+                "{} The mesh is still under root {}: meshlink rotate root lets {root} take its place\n",
+                style.red("!"),
+                pki::short(&bound.spki_sha256)
+            );
         }
         text + "\n"
     }
@@ -190,6 +199,7 @@ fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<C
         profile: &profile,
         now: frame.now(),
     };
+    passphrase::given(vault, frame)?;
     let made = vault.create_root(&new).map_err(|e| Failure::failed(&e))?;
     Ok(made.cert().clone())
 }
@@ -264,7 +274,8 @@ fn shown(
     frame: &Frame,
 ) -> Result<Exit, Failure> {
     frame.screen.show(status, |style| {
-        let mut text = status.authority.lines(style) + &text(&status.status, style);
+        let mut text = status.authority.lines(status.status.root.as_ref(), style);
+        text += &self::text(&status.status, style);
         if let Some(change) = &status.change {
             let (from, to) = (pki::short(&change.from), pki::short(&change.to));
             let _ = writeln!(text, "\nThe root is being changed from {from} to {to}:");

@@ -37,6 +37,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<super::ca::Certificates>(),
         schema::<super::ca::requests::Requested>(),
         schema::<super::ca::requests::Imported>(),
+        schema::<super::ca::protect::Protected>(),
         schema::<crate::link::within::Renewed>(),
         schema::<super::rotate::Shown>(),
         schema::<super::upgrade::Shown>(),

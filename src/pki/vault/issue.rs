@@ -31,7 +31,8 @@ impl Vault {
         &self,
         cluster: &ClusterName,
     ) -> Result<Option<Intermediate>, Error> {
-        let root = self.followed()?;
+        let named = || self.named().map(|named| named.root().clone());
+        let root = self.followed()?.or_else(named);
         self.intermediate_under(cluster, root.as_ref())
     }
 

@@ -224,8 +224,22 @@ impl<'a> Intermediates<'a> {
 
     /// Whether the vault holds one that is as it should be: a run died before it was installed, or the member was one before.
     pub(crate) fn is_issued(&self, name: &ClusterName) -> bool {
-        let (held, root) = (self.observed.vault.intermediates.get(name), self.root(name));
-        let both = held.zip(root);
+        let vault = &self.observed.vault;
+        let is_new = || {
+            self.observed
+                .clusters
+                .get(name)
+                .is_none_or(|seen| seen.claim.is_none())
+        };
+        // Of somebody out of reach it is there before the member is bound to their root.
+        let coming = vault
+            .certificate
+            .as_ref()
+            .filter(|_| vault.named.is_some() && is_new());
+        let both = vault
+            .intermediates
+            .get(name)
+            .zip(self.root(name).or(coming));
         both.is_some_and(|(held, root)| self.outdated(name, held, root).is_none())
     }
 }
