@@ -52,11 +52,14 @@ impl Authority {
 /// A word, or a mapping with one key and what has to be known of it.
 pub(super) fn read(at: &At<'_>, folder: &Path) -> Option<Authority> {
     if at.is_text() {
-        let vault = at.text() == Some("vault");
-        if !vault {
-            at.wrong("is not known here: write vault, or one of exec:, existing: and offline: with what belongs to it");
+        let text = at.text().unwrap_or_default();
+        if text != "vault" {
+            at.wrong(format!(
+                "{text:?} is not known here: write vault, or one of exec:, existing: and offline: with what belongs to it"
+            ));
+            return None;
         }
-        return vault.then_some(Authority::Vault);
+        return Some(Authority::Vault);
     }
     let found = at.fields(|f| {
         let exec = f.get("exec");

@@ -11,7 +11,7 @@ use super::{CERT, Error, KEY, Vault, files};
 use crate::{
     name::ClusterName,
     pki::{
-        Cert, Intermediate, Key, NewIntermediate,
+        Algorithm, Cert, Intermediate, Key, NewIntermediate,
         signer::{self, Authority, Request, accept},
     },
 };
@@ -23,7 +23,7 @@ impl Vault {
         self.dir.join("requests").join(cluster.as_str())
     }
 
-    /// The request of a cluster: the one that is out, if it still asks for what is wanted, else a new one. None where what
+    /// The request of a cluster: the one that is out, if it still asks for what is wanted and has not been answered, else a new one. None where what
     /// is here under the root of who is named serves already.
     pub(crate) fn request(
         &self,
@@ -39,7 +39,8 @@ impl Vault {
             let made = self.asks(&key, new, named)?;
             let out = files::need(&dir.join(CSR))?;
             // ECDSA signs anew each time; what is asked for is the same if the key and the extensions are.
-            if signer::same_request(&made, &out) {
+            let is_kind = *Key::algorithm(&key) == Algorithm::from(new.key);
+            if is_kind && signer::same_request(&made, &out) && !self.is_answered(new.cluster, &key)? {
                 return Ok(Some(String::from_utf8_lossy(&out).into_owned()));
             }
         }
