@@ -98,6 +98,8 @@ pub(crate) struct RunContext {
     pub left: BTreeSet<String>,
     /// The change of root, where the run is one.
     pub(crate) rotation: Option<Rotation>,
+    /// How workloads are rolled, where they are.
+    pub rollout: Option<crate::plan::rollout::Rollout>,
     /// The sample apps that are put in or taken out.
     pub sample: Option<sample::Sample>,
     /// How closely a proof looks.

@@ -24,6 +24,7 @@ pub(crate) mod ownership;
 pub(crate) mod readers;
 mod refresh;
 pub(crate) mod renew;
+pub(crate) mod rollout;
 pub(crate) mod rotate;
 mod signer;
 pub(crate) mod step;

@@ -28,6 +28,7 @@ pub(crate) mod rotate;
 mod target;
 pub(crate) mod upgrade;
 mod within;
+pub(crate) mod workloads;
 
 pub(crate) use ca::{Ca, CaCsr, CaImport, CaInit, CaProtect, CaStatus};
 pub(crate) use doctor::Doctor;
@@ -35,6 +36,7 @@ pub(crate) use environment::Environment;
 use environment::variable;
 pub(crate) use renew::{Renew, Renewed, Renewing};
 pub(crate) use target::{Changing, Flags, Sources, Target};
+pub(crate) use workloads::Workloads;
 
 /// What everybody can do.
 const TRY: &str = "Try it without a cluster: meshlink join eks-1 eks-2 --sandbox";
@@ -146,6 +148,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find the cause of what is wrong, and say what to do about it
     Doctor(Doctor),
+    /// Show each pod's proxy, or why it has none, and what must restart
+    Workloads(Workloads),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate
@@ -255,6 +259,9 @@ pub(crate) enum PlanChange {
     Upgrade(upgrade::Upgrading),
     /// Show what a change of the mesh's root would do, and change nothing
     Rotate(rotate::Rotating),
+    /// Show what would be done to workloads, and change nothing
+    #[command(subcommand)]
+    Workloads(workloads::WorkloadsPlan),
 }
 
 /// `meshlink status`.

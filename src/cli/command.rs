@@ -27,6 +27,7 @@ mod terraform;
 mod upgrade;
 mod verify;
 pub(crate) mod wait;
+mod workloads;
 
 /// Runs one.
 pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
@@ -39,6 +40,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Status(args) => status::run(args, frame).await,
         Command::Verify(args) => verify::run(args, frame).await,
         Command::Doctor(args) => doctor::run(args, frame).await,
+        Command::Workloads(args) => workloads::run(args, frame).await,
         Command::Sample(args) => sample::run(args, frame).await,
         Command::Wait(Wait::Nlb(args)) => wait::nlb(args, frame).await,
         Command::Render(args) => render::run(args, frame).await,

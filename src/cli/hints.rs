@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait},
+    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait, workloads::WorkloadsChange},
     error::Failure,
 };
 use crate::{
@@ -320,6 +320,14 @@ fn preview(command: &Command) -> Option<Hint> {
             let words: Vec<_> = words.chain(flags.map(|(_, flag)| flag)).collect();
             return Some(Hint::meshlink(words).remark("shows what would be changed"));
         }
+        Command::Workloads(args) => {
+            let words = match args.change.as_deref() {
+                Some(WorkloadsChange::Inject(args)) => args.how.words(),
+                Some(WorkloadsChange::Restart(args)) => args.how.words(),
+                None => return None,
+            };
+            ["plan", "workloads"].into_iter().chain(words).collect()
+        }
         _ => return None,
     };
     Some(Hint::meshlink(words).remark("shows what would be changed"))
@@ -337,11 +345,13 @@ fn target(command: &Command) -> Option<&Target> {
             Some(PlanChange::Renew(renew)) => &renew.target,
             Some(PlanChange::Upgrade(how)) => &how.target,
             Some(PlanChange::Rotate(rotate)) => &rotate.target,
+            Some(PlanChange::Workloads(how)) => how.target(),
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),
         Command::Verify(args) => Some(&args.target),
         Command::Doctor(args) => Some(&args.target),
+        Command::Workloads(args) => Some(args.target()),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
             SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,

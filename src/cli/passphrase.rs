@@ -18,11 +18,14 @@ const MOST: usize = 4096;
 /// That of a file.
 pub(crate) fn in_file(path: &Path) -> Result<Passphrase, Failure> {
     let shown = path.display();
-    let unread = |e: io::Error| Failure::usage(format!("cannot read the passphrase in {shown}: {e}"));
+    let unread =
+        |e: io::Error| Failure::usage(format!("cannot read the passphrase in {shown}: {e}"));
     // Sized once: growing would leave copies behind that nobody wipes.
     let mut text = Zeroizing::new(Vec::with_capacity(MOST + 1));
     let file = File::open(path).map_err(unread)?;
-    file.take(MOST as u64).read_to_end(&mut text).map_err(unread)?;
+    file.take(MOST as u64)
+        .read_to_end(&mut text)
+        .map_err(unread)?;
     Passphrase::new(&text).ok_or_else(|| Failure::usage(format!("no passphrase is in {shown}")))
 }
 
@@ -50,7 +53,9 @@ pub(crate) fn typed(question: &str, frame: &Frame) -> Result<Option<Passphrase>,
     let failed = |e: io::Error| Failure::failed(&e);
     let hidden = Hidden::begin().map_err(failed)?;
     let mut err = io::stderr().lock();
-    write!(err, "{question}").and_then(|()| err.flush()).map_err(failed)?;
+    write!(err, "{question}")
+        .and_then(|()| err.flush())
+        .map_err(failed)?;
     let mut line = Zeroizing::new(Vec::with_capacity(MOST + 1));
     let stdin = io::stdin().lock();
     let read = stdin.take(MOST as u64).read_until(b'\n', &mut line);

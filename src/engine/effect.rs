@@ -25,6 +25,7 @@ mod prove;
 mod readers;
 mod release;
 mod renew;
+mod rollout;
 mod rotate;
 mod sample;
 mod trust;
@@ -123,6 +124,16 @@ fn work<'a>(step: &'a Step, context: &'a StepContext<'a>) -> BoxFuture<'a, Evide
         | Step::WithdrawRoot(c) => apart(|| context.turn(step, c)),
         Step::RebindRoot(c) => apart(|| context.rebind_root(c)),
         Step::CloseRotation(c) => apart(|| context.close_rotation(c)),
+        Step::LabelNamespace { cluster, namespace }
+        | Step::UnlabelNamespace { cluster, namespace } => {
+            apart(|| context.label(cluster, namespace))
+        }
+        Step::RestartWorkload {
+            cluster,
+            kind,
+            namespace,
+            name,
+        } => apart(|| context.restart_workload(cluster, [kind, namespace, name])),
     }
 }
 

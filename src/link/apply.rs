@@ -173,7 +173,7 @@ impl PlannedChange<'_> {
             Change::Renew(_) | Change::Rotate(_) => {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
-            Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
+            Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) | Change::Rollout(_) => {}
         }
         Ok(report)
     }
@@ -410,6 +410,7 @@ impl Meshlink {
             leave,
             left,
             rotation: change.rotation(observed, &self.mesh.id),
+            rollout: change.rollout(),
             sample: change.sample(),
             depth: match change {
                 Change::Verify => Depth::Every,

@@ -8,7 +8,10 @@ use crate::{
     engine::{Rotation, sample::Sample},
     name::MeshId,
     observe::Observed,
-    plan::{Plan, Planned, Step, leave::Leave, renew::Renew, rotate::Rotate, upgrade::Upgrade},
+    plan::{
+        Plan, Planned, Step, leave::Leave, renew::Renew, rollout::Rollout, rotate::Rotate,
+        upgrade::Upgrade,
+    },
 };
 
 /// Something to do to a mesh.
@@ -31,6 +34,8 @@ pub enum Change {
     SampleUp(Sample),
     /// Take the sample apps out again.
     SampleDown(Sample),
+    /// Roll workloads, and have their namespace's pods given proxies or none.
+    Rollout(Rollout),
 }
 
 impl Change {
@@ -43,6 +48,7 @@ impl Change {
             Self::Verify => Purpose::Verify,
             Self::Rotate(_) => Purpose::Rotate,
             Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
+            Self::Rollout(_) => Purpose::Rollout,
         };
         let renews = |p: &Planned| matches!(p.step, Step::SettleCacerts(_));
         match own {
@@ -56,6 +62,14 @@ impl Change {
     pub(super) fn sample(&self) -> Option<Sample> {
         match self {
             Self::SampleUp(sample) | Self::SampleDown(sample) => Some(sample.clone()),
+            _ => None,
+        }
+    }
+
+    /// How workloads are rolled, if they are.
+    pub(super) fn rollout(&self) -> Option<Rollout> {
+        match self {
+            Self::Rollout(how) => Some(how.clone()),
             _ => None,
         }
     }

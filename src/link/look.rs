@@ -172,6 +172,7 @@ impl Meshlink {
                 Ok(look)
             }
             Change::SampleDown(_) => self.look_at_samples(false).await,
+            Change::Rollout(how) => self.look_to_roll(how).await,
         }
     }
 

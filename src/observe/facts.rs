@@ -256,7 +256,7 @@ fn changed(object: &Value) -> Option<Timestamp> {
 }
 
 /// The value of a variable that a pod sets: in the named container, or in any.
-pub(super) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
+pub(crate) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
     let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
     let all = of("containers").chain(of("initContainers"));
     let all = all.filter(|c| container.is_none_or(|container| c["name"] == container));

@@ -165,6 +165,31 @@ pub enum Step {
     WithdrawRoot(ClusterName),
     /// Forget that one root takes the place of another.
     CloseRotation(ClusterName),
+    /// Have new pods of a namespace given proxies, by a label of ours.
+    LabelNamespace {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        namespace: String,
+    },
+    /// Take that label away again.
+    UnlabelNamespace {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        namespace: String,
+    },
+    /// Roll a workload, until every pod of it is new and ready.
+    RestartWorkload {
+        /// Where.
+        cluster: ClusterName,
+        /// `Deployment`, `StatefulSet` or `DaemonSet`.
+        kind: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Step {
@@ -233,6 +258,25 @@ impl Step {
             Self::RestoreIssuer(c) => ("restore-issuer", vec![c]),
             Self::WithdrawRoot(c) => ("withdraw-root", vec![c]),
             Self::CloseRotation(c) => ("close-rotation", vec![c]),
+            Self::LabelNamespace { cluster, .. } => ("label-namespace", vec![cluster]),
+            Self::UnlabelNamespace { cluster, .. } => ("unlabel-namespace", vec![cluster]),
+            Self::RestartWorkload { cluster, .. } => ("restart-workload", vec![cluster]),
+        }
+    }
+
+    /// What of the cluster it is about, where that has a name of its own.
+    fn object(&self) -> Option<String> {
+        match self {
+            Self::LabelNamespace { namespace, .. } | Self::UnlabelNamespace { namespace, .. } => {
+                Some(namespace.clone())
+            }
+            Self::RestartWorkload {
+                kind,
+                namespace,
+                name,
+                ..
+            } => Some(format!("{namespace}/{}/{name}", kind.to_lowercase())),
+            _ => None,
         }
     }
 
@@ -357,6 +401,18 @@ impl Step {
             Self::CloseRotation(c) => {
                 format!("write down in {c} that its root does not change any more")
             }
+            Self::LabelNamespace { cluster, namespace } => {
+                format!("label namespace {namespace} in {cluster} for injection")
+            }
+            Self::UnlabelNamespace { cluster, namespace } => {
+                format!("take the label for injection off namespace {namespace} in {cluster}")
+            }
+            Self::RestartWorkload {
+                cluster,
+                kind,
+                namespace,
+                name,
+            } => format!("roll {kind} {namespace}/{name} in {cluster}"),
         }
     }
 }
@@ -364,9 +420,10 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verb, clusters) = self.parts();
+        let clusters = clusters.into_iter().map(ClusterName::to_string);
         let id = clusters
-            .iter()
-            .fold(verb.to_owned(), |id, c| format!("{id}/{c}"));
+            .chain(self.object())
+            .fold(verb.to_owned(), |id, part| format!("{id}/{part}"));
         f.pad(&id)
     }
 }

@@ -122,6 +122,17 @@ impl<'a> At<'a> {
             .ok()
     }
 
+    /// True or false.
+    pub(super) fn is_true(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(value) => Some(*value),
+            _ => {
+                self.wrong("is neither true nor false: write one of them");
+                None
+            }
+        }
+    }
+
     /// One of a few words.
     pub(super) fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;

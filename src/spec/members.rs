@@ -53,9 +53,7 @@ pub(super) fn peers(f: &mut Fields<'_>, members: Option<&[Member]>) -> Peers {
         }
         names
     };
-    let all = f
-        .get("all")
-        .and_then(|at| at.one_of(&[("true", true), ("false", false)]));
+    let all = f.get("all").and_then(|at| at.is_true());
     let hubs = f.get("hubs").map(|at| names(&at));
     let groups = f.get("groups").map(|at| {
         let group = |at: &At<'_>| {

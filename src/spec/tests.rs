@@ -249,6 +249,41 @@ fn eks_clusters_know_their_arn() {
 }
 
 #[test]
+fn peers_are_who_is_in_a_group_together_and_hubs_are_of_all() {
+    let members = "clusters: [{name: a}, {name: b}, {name: c}, {name: d}]\n";
+    let linked = |peers: &str| {
+        let mesh = read(&format!("{members}peers: {peers}")).unwrap();
+        let all = mesh.members().into_iter();
+        let pairs = all.flat_map(|from| mesh.members().into_iter().map(move |to| (from, to)));
+        let pairs = pairs.filter(|(from, to)| from < to && mesh.link(from, to));
+        pairs
+            .map(|(from, to)| format!("{from}{to}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(linked("{all: true}"), "ab ac ad bc bd cd");
+    assert_eq!(linked("{hubs: [b]}"), "ab bc bd");
+    assert_eq!(linked("{groups: [[a, b], [c, d]]}"), "ab cd");
+    assert_eq!(linked("{hubs: [d], groups: [[a, b]]}"), "ab ad bd cd");
+    let mesh = read(&format!("{members}peers: {{hubs: [d], groups: [[a, b]]}}")).unwrap();
+    let rest = mesh.without(|name| name.as_str() == "a").peers.unwrap();
+    assert_eq!((rest.hubs.len(), rest.groups.len()), (1, 0));
+    for (peers, said) in [
+        ("{groups: [[a, b]]}", "leaves c, d without a peer"),
+        ("{}", "leaves a, b, c, d without a peer"),
+        ("{hubs: [e]}", "e is none of the clusters"),
+        ("{hubs: [a, a]}", "a is named twice"),
+        ("{hubs: [a], groups: [[b]]}", "fewer than two"),
+        ("{hubs: [a], all: true}", "says all and names hubs"),
+        ("{all: yes please}", "neither true nor false"),
+        ("{hubs: [a], spokes: [b]}", "unknown key"),
+    ] {
+        let problems = read(&format!("{members}peers: {peers}")).unwrap_err();
+        assert!(problems.to_string().contains(said), "{peers}: {problems}");
+    }
+}
+
+#[test]
 fn a_mesh_written_down_reads_the_same() {
     let mut meshes = vec![named(&["eks-1", "eu-west-1/eks-2", "x=arn:aws:eks:a:b"]).unwrap()];
     meshes.extend(examples().iter().map(|(_, text)| read(text).unwrap()));
@@ -453,6 +488,7 @@ fn misfits(root: &Json, schema: &Json, json: &Json, path: &str) -> Vec<String> {
 fn is(kind: &str, json: &Json) -> bool {
     match kind {
         "null" => json.is_null(),
+        "boolean" => json.is_boolean(),
         "string" => json.is_string(),
         "array" => json.is_array(),
         "object" => json.is_object(),

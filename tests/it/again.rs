@@ -119,8 +119,7 @@ fn most(members: u64) -> [u64; 4] {
 
 #[test]
 fn what_a_join_asks_of_a_member_grows_by_little_with_each_peer() {
-    let sizes = std::env::var("MESHLINK_MEMBERS").unwrap_or_else(|_| "4".to_owned());
-    for members in sizes.split(',').map(|size| size.parse().unwrap()) {
+    for members in crate::kit::sizes() {
         let world = World::joined(members);
         let members = members as u64;
         let mut highest = [0; 4];

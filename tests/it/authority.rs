@@ -502,16 +502,28 @@ fn a_root_key_under_a_passphrase_signs_for_whoever_has_it() {
     let (pass, wrong, second) = (path("pass"), path("wrong"), path("pass-2"));
     let with = |file: &str, args: &str| {
         let args = format!("{args} --sandbox");
-        world.user.start_with(&args, &[("MESHLINK_PASSPHRASE_FILE", file)]).end()
+        world
+            .user
+            .start_with(&args, &[("MESHLINK_PASSPHRASE_FILE", file)])
+            .end()
     };
     let key = || fs::read_to_string(world.vault().join("roots/1/key.pem")).unwrap();
     let plain = key();
-    world.run("ca protect --new-passphrase-file pass").ends(0).says("1 root keys");
-    assert!(key().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "it is not sealed");
+    world
+        .run("ca protect --new-passphrase-file pass")
+        .ends(0)
+        .says("1 root keys");
+    assert!(
+        key().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+        "it is not sealed"
+    );
     let left = fs::read_dir(world.vault().join("roots/1")).unwrap().count();
     assert_eq!(left, 2, "something is left beside it");
     if has_openssl() {
-        let args = format!("pkey -in {} -passin file:{pass}", world.vault().join("roots/1/key.pem").display());
+        let args = format!(
+            "pkey -in {} -passin file:{pass}",
+            world.vault().join("roots/1/key.pem").display()
+        );
         assert_eq!(openssl(&world.user.here(), &args), (true, plain.clone()));
     }
     // What only reads, and what signs nothing, needs none.
@@ -520,7 +532,10 @@ fn a_root_key_under_a_passphrase_signs_for_whoever_has_it() {
     mesh(&world.user, "vault", "  key: P-384\n", 2);
     let before = world.inventory("eks-1");
     world.run("plan renew -f mesh.yaml").ends(10);
-    world.run("renew -f mesh.yaml").ends(5).says("MESHLINK_PASSPHRASE_FILE");
+    world
+        .run("renew -f mesh.yaml")
+        .ends(5)
+        .says("MESHLINK_PASSPHRASE_FILE");
     assert_eq!(world.inventory("eks-1"), before);
     let refused = with(&wrong, "renew -f mesh.yaml");
     assert_ne!(refused.code, Some(0), "{refused}");
@@ -535,9 +550,13 @@ fn a_root_key_under_a_passphrase_signs_for_whoever_has_it() {
     with(&pass, "rotate root --projected-within 0s").ends(0);
     let new = fs::read_to_string(world.vault().join("roots/2/key.pem")).unwrap();
     assert!(new.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
-    with(&pass, "ca protect --new-passphrase-file pass-2").ends(0).says("2 root keys");
+    with(&pass, "ca protect --new-passphrase-file pass-2")
+        .ends(0)
+        .says("2 root keys");
     assert_ne!(with(&pass, "ca protect --remove").code, Some(0));
-    with(&second, "ca protect --remove").ends(0).says("without a passphrase");
+    with(&second, "ca protect --remove")
+        .ends(0)
+        .says("without a passphrase");
     assert_eq!(key(), plain);
     world.user = std::mem::replace(&mut world.user, Session::new());
 }

@@ -316,6 +316,16 @@ pub(crate) fn in_full() -> bool {
     std::env::var_os("MESHLINK_FULL").is_some()
 }
 
+/// How many members meshes have whose cost is counted.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only a test's own surroundings tell"
+)]
+pub(crate) fn sizes() -> Vec<usize> {
+    let sizes = std::env::var("MESHLINK_MEMBERS").unwrap_or_else(|_| "4".to_owned());
+    sizes.split(',').map(|size| size.parse().unwrap()).collect()
+}
+
 /// All of these in full, else so many of them whose turn it is by the hash of the commit.
 #[cfg(feature = "crashpoints")]
 pub(crate) fn in_turn(all: Vec<String>, slice: usize) -> Vec<String> {

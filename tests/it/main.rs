@@ -126,3 +126,4 @@ mod verbose;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod verify;
+mod workloads;

@@ -25,6 +25,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<Verdict>(),
         schema::<Diagnosis>(),
         schema::<super::doctor::Catalogue>(),
+        schema::<crate::workloads::Workloads>(),
         schema::<super::wait::Waited>(),
         schema::<super::render::Written>(),
         schema::<super::chart::Templated>(),

@@ -40,7 +40,10 @@ impl Vault {
             let out = files::need(&dir.join(CSR))?;
             // ECDSA signs anew each time; what is asked for is the same if the key and the extensions are.
             let is_kind = *Key::algorithm(&key) == Algorithm::from(new.key);
-            if is_kind && signer::same_request(&made, &out) && !self.is_answered(new.cluster, &key)? {
+            if is_kind
+                && signer::same_request(&made, &out)
+                && !self.is_answered(new.cluster, &key)?
+            {
                 return Ok(Some(String::from_utf8_lossy(&out).into_owned()));
             }
         }

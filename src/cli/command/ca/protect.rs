@@ -62,7 +62,11 @@ pub(crate) fn run(args: &CaProtect, frame: &Frame) -> Result<Exit, Failure> {
             true => "under a passphrase",
             false => "without a passphrase",
         };
-        format!("{} root keys in {} are {how} now\n", done.keys, done.vault.display())
+        format!(
+            "{} root keys in {} are {how} now\n",
+            done.keys,
+            done.vault.display()
+        )
     })?;
     Ok(Exit::Done)
 }
@@ -76,7 +80,10 @@ fn asked(args: &CaProtect, frame: &Frame) -> Result<Passphrase, Failure> {
     match (first, again) {
         (Some(first), Some(again)) if first == again => Ok(first),
         (Some(_), Some(_)) => Err(Failure::usage("the two are not the same")),
-        _ => Err(Failure::usage("no new passphrase was given")
-            .hint(Hint::note("name a file that holds it with --new-passphrase-file, or use a terminal"))),
+        _ => Err(
+            Failure::usage("no new passphrase was given").hint(Hint::note(
+                "name a file that holds it with --new-passphrase-file, or use a terminal",
+            )),
+        ),
     }
 }
