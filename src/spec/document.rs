@@ -123,7 +123,7 @@ enum AuthorityKeys {
     /// meshlink's own vault on this machine.
     Word(AuthorityWord),
     /// Another, with what has to be known of it.
-    Named(AuthorityNamed),
+    Named(Box<AuthorityNamed>),
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -290,7 +290,7 @@ fn document(mesh: &Mesh) -> Document {
 }
 
 fn authority(authority: &Authority) -> AuthorityKeys {
-    let named = |named| AuthorityKeys::Named(named);
+    let named = |named| AuthorityKeys::Named(Box::new(named));
     match authority.clone() {
         Authority::Vault => AuthorityKeys::Word(AuthorityWord::Vault),
         Authority::Exec {

@@ -112,7 +112,7 @@ fn evil_twins_are_refused_with_the_reason() {
     let request = Request::of(&key, &new, false).unwrap();
     let (of_another, _) = asked();
     let of_another = Request::of(&of_another, &new, false).unwrap().public;
-    let refusal = |text: &str| judged(&text, &request, &root.cert).unwrap_err();
+    let refusal = |text: &str| judged(text, &request, &root.cert).unwrap_err();
     let changed = |change: &dyn Fn(&mut CertificateParams)| {
         let mut params = good();
         change(&mut params);

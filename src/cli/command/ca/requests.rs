@@ -104,7 +104,7 @@ impl Desk {
         })
     }
 
-    fn new<'a>(&'a self, cluster: &'a ClusterName, frame: &Frame) -> NewIntermediate<'a> {
+    fn wanted<'a>(&'a self, cluster: &'a ClusterName, frame: &Frame) -> NewIntermediate<'a> {
         NewIntermediate::of(&self.mesh, cluster, &self.profile, frame.now())
     }
 
@@ -126,7 +126,7 @@ pub(crate) fn write(args: &CaCsr, frame: &Frame) -> Result<Exit, Failure> {
         served: vec![],
     };
     for cluster in desk.members(&args.clusters)? {
-        let request = desk.vault.request(&desk.new(&cluster, frame), authority);
+        let request = desk.vault.request(&desk.wanted(&cluster, frame), authority);
         let Some(pem) = request.map_err(|e| Failure::failed(&e))? else {
             done.served.push(cluster.to_string());
             continue;
@@ -219,7 +219,7 @@ fn taken(
     };
     let given = certs(file).map_err(refused)?;
     for member in &desk.mesh.clusters {
-        let new = desk.new(&member.name, frame);
+        let new = desk.wanted(&member.name, frame);
         let found = desk
             .vault
             .import(&given, &new, authority)
