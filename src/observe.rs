@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Ref,
+    hint::Hint,
     name::{ClusterName, MeshId},
     owner::Owner,
     pki::{CertFacts, is_throw_away},
@@ -75,6 +76,33 @@ pub(crate) struct VaultSeen {
     pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
+    /// The roots whose keys somebody else has, who is not named any more.
+    pub elsewhere: Vec<String>,
+    /// Who signs in the place of the vault, where the mesh file names somebody.
+    pub named: Option<NamedSeen>,
+}
+
+impl VaultSeen {
+    /// Whether something can be signed under the root of this public key.
+    pub(crate) fn can_sign(&self, root: &str) -> bool {
+        let is = |other: &String| other == root;
+        self.roots.iter().any(is) && !self.elsewhere.iter().any(is)
+    }
+}
+
+/// Who signs in the place of the vault.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NamedSeen {
+    /// What it is, as the subject of a sentence.
+    pub who: String,
+    /// The root that all it signs leads to.
+    pub root: CertFacts,
+    /// Why it cannot be asked now, and what to do.
+    pub silent: Option<(String, Vec<Hint>)>,
+    /// The members that an intermediate is here for under that root.
+    pub held: BTreeSet<ClusterName>,
+    /// The members that a request is out for.
+    pub requested: BTreeSet<ClusterName>,
 }
 
 /// One member, as it is.

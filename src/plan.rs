@@ -29,6 +29,7 @@ mod refresh;
 pub(crate) mod renew;
 pub(crate) mod rollout;
 pub(crate) mod rotate;
+mod signer;
 pub(crate) mod step;
 pub(crate) mod upgrade;
 pub(crate) mod version;
