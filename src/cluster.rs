@@ -35,6 +35,8 @@ pub(crate) mod fresh;
 pub(crate) mod identity;
 pub(crate) mod kind;
 pub(crate) mod lease;
+#[cfg(feature = "cli")]
+mod logs;
 pub(crate) mod object;
 pub(crate) mod preflight;
 mod rules;

@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | `table` | every check |
 //! | `reading` | what is read of the members for them |
+//! | `allow` | how much of each object is kept |
+//! | `record` | the reading as it is written down |
 //! | `peers` | what each remote secret opens, and how far |
 //! | `view` | the reading as a check sees it |
 //! | `checks` | the checks, by what they look at |
@@ -21,18 +23,22 @@ use serde::Serialize;
 
 use crate::{hint::Hint, name::ClusterName};
 
+mod allow;
 mod checks;
 #[cfg(test)]
 mod page;
 mod peers;
 mod reading;
+mod record;
 mod table;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub(crate) use allow::kept;
 pub(crate) use peers::Tried;
 pub(crate) use reading::{Looking, Member, Reading, Source, look};
+pub(crate) use record::Record;
 use view::View;
 
 /// How bad it is.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     hint::Hint,
@@ -24,7 +24,9 @@ mod tests;
 pub(crate) use crate::pki::life::State;
 
 /// What ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum What {
     /// A root that members trust.
@@ -56,7 +58,7 @@ impl What {
 }
 
 /// Something that ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Row {
     /// A name for it that stays: `intermediate/eks-1`, `token/eks-1/eks-2`.
     pub id: String,
@@ -92,7 +94,7 @@ pub(crate) struct Row {
 }
 
 /// Everything that ends.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Ends {
     /// When they were read.
     #[schemars(with = "String")]

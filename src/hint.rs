@@ -23,7 +23,7 @@ pub enum Hint {
 }
 
 /// A command of meshlink's own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Meshlink {
     /// Which mesh it is about.
     pub about: About,
@@ -34,7 +34,7 @@ pub struct Meshlink {
 }
 
 /// Which mesh a command is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum About {
     /// The mesh that the command which failed was about.
     Same,
@@ -50,7 +50,7 @@ pub enum About {
 }
 
 /// A command for one cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InCluster {
     /// The program.
     pub tool: Tool,
@@ -65,7 +65,7 @@ pub struct InCluster {
 }
 
 /// A program that takes a kubeconfig context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Tool {
     /// kubectl.
     Kubectl,
@@ -251,6 +251,38 @@ impl From<Hint> for String {
 impl From<String> for Hint {
     fn from(text: String) -> Self {
         Self::Note(text)
+    }
+}
+
+/// A hint as it is, where it is read again to be shown later: still without flags and contexts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Exact {
+    Command(String),
+    Meshlink(Meshlink),
+    Cluster(InCluster),
+    Note(String),
+}
+
+impl From<&Hint> for Exact {
+    fn from(hint: &Hint) -> Self {
+        match hint.clone() {
+            Hint::Command(text) => Self::Command(text),
+            Hint::Meshlink(command) => Self::Meshlink(command),
+            Hint::Cluster(command) => Self::Cluster(command),
+            Hint::Note(text) => Self::Note(text),
+        }
+    }
+}
+
+impl From<Exact> for Hint {
+    fn from(hint: Exact) -> Self {
+        match hint {
+            Exact::Command(text) => Self::Command(text),
+            Exact::Meshlink(command) => Self::Meshlink(command),
+            Exact::Cluster(command) => Self::Cluster(command),
+            Exact::Note(text) => Self::Note(text),
+        }
     }
 }
 

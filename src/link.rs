@@ -11,6 +11,7 @@
 //! | `reach` | the way to one cluster: by context, or by what EKS says of it |
 //! | `look` | what is read, and the plan that follows from it |
 //! | `diagnosis` | what is read for the doctor |
+//! | `bundle` | one archive of it all, and that archive read again |
 //! | `renewal` | what is read for a renewal, and the table of what ends |
 //! | `membership` | whether those that are looked at are members of this mesh |
 //! | `apply` | doing a plan: the protocol |
@@ -41,14 +42,17 @@ use crate::{
 };
 
 mod admission;
+mod adoption;
 mod apply;
 mod authorities;
 mod balancers;
+#[cfg(feature = "cli")]
+pub(crate) mod bundle;
 mod caution;
 mod change;
 pub(crate) mod charts;
 #[cfg(feature = "cli")]
-mod diagnosis;
+pub(crate) mod diagnosis;
 mod environment;
 mod failure;
 mod look;

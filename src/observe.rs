@@ -1,7 +1,8 @@
 //! What is there now: one reading of every member, taken side by side. Read-only.
 //!
 //! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint
-//! stands for it. The plan is made from it alone, so whatever a step depends on is read here.
+//! stands for it. The plan is made from it alone, so whatever a step depends on is read here. Of what is read, that part can
+//! be written down which checks rest on: what is not, has `serde(skip)`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,7 @@ use crate::{
 };
 
 mod facts;
+pub(crate) mod istios;
 mod lens;
 pub(crate) mod proxies;
 mod replicas;
@@ -35,18 +37,21 @@ pub(crate) use facts::{
     ROOTS, VERSION_LABEL, authorities, cacerts, claim, held, istio_version, keepers, label_digest,
     published_roots, record, root_ca, succession, throw_aways,
 };
+pub(crate) use istios::IstioSeen;
 pub(crate) use lens::{Lens, Tokens, Unseen};
 #[cfg(test)]
 pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
-pub(crate) use proxies::{Proxy, TrustSeen};
+pub(crate) use proxies::{PlaceSeen, Proxy, TrustSeen};
 pub(crate) use replicas::{Ends, MONITORING, Replica, ends, ends_in};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
 
 /// Everything the plan is made from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Observed {
     /// The vault on this machine.
+    #[serde(skip)]
     pub vault: VaultSeen,
     /// Each member that could be read, by name.
     pub clusters: BTreeMap<ClusterName, Seen>,
@@ -101,12 +106,15 @@ pub(crate) struct NamedSeen {
 }
 
 /// One member, as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Seen {
     /// UID of the kube-system namespace: what tells two clusters apart, whatever they are called.
     pub uid: String,
     /// The API server's version, `v1.36.3`.
     pub kubernetes: String,
+    /// The same as the server writes it, with its vendor's suffix: `v1.33.4-gke.1000`.
+    pub vendor: String,
     /// The address the API server was reached at.
     pub server: String,
     /// Whether it is one of the sandbox's.
@@ -114,12 +122,15 @@ pub(crate) struct Seen {
     /// The root this cluster is bound to.
     pub claim: Option<Claim>,
     /// When the cluster was bound to that root, if it was bound to another before.
+    #[serde(skip)]
     pub rotated: Option<Timestamp>,
     /// The root that takes the place of that one.
     pub succession: Option<Succession>,
     /// How long kubelets take at most to bring a changed ConfigMap into a pod, as whoever began that has said.
+    #[serde(skip)]
     pub projected: Option<Duration>,
     /// What meshlink wrote down at the end of a join.
+    #[serde(skip)]
     pub record: Option<Record>,
     /// The Secret `cacerts`.
     pub cacerts: Option<CacertsSeen>,
@@ -128,38 +139,76 @@ pub(crate) struct Seen {
     /// Those of them that sign nothing and are to be gone again.
     pub throw_aways: Vec<String>,
     /// Helm releases in the control plane's and the gateway's namespaces, by name.
+    #[serde(skip)]
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
     pub istiod: IstiodSeen,
+    /// Every control plane of Istio there is, that one too; none where whoever looks may not see them.
+    pub istios: Vec<IstioSeen>,
     /// The east-west gateway.
     pub gateway: GatewaySeen,
     /// The authorities that the API server here is known by.
+    #[serde(skip)]
     pub authorities: Vec<AuthoritySeen>,
     /// What takes the place of these, by what EKS says; only looked for where it matters.
+    #[serde(skip)]
     pub successor: Option<SuccessorSeen>,
     /// Reader accounts here, by the peer that uses them.
+    #[serde(skip)]
     pub readers: BTreeMap<String, ReaderSeen>,
     /// Remote secrets here, by the cluster they open.
     pub remote_secrets: BTreeMap<String, RemoteSecretSeen>,
     /// What renews here what it reads its peers with; only looked for where the mesh has such.
+    #[serde(skip)]
     pub renewer: Option<RenewerSeen>,
     /// A probe is still here.
+    #[serde(skip)]
     pub probe: bool,
     /// What its proxies hold; only looked for where it matters.
+    #[serde(skip)]
     pub trust: Option<TrustSeen>,
     /// Istio's CRDs; only looked for where it matters.
+    #[serde(skip)]
     pub crds: Vec<String>,
     /// Those of them that meshlink made.
+    #[serde(skip)]
     pub own_crds: Vec<Held>,
+    /// Pods whose proxies were told of another cluster or network than the member's, as `namespace/name`; only looked for
+    /// where it matters.
+    pub elsewhere: Vec<String>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
+    #[serde(skip)]
     pub injected_pods: Vec<String>,
     /// The objects the plan wants, as they are now. Of a Secret without our label only what it is called and marked with.
+    #[serde(skip)]
     pub live: BTreeMap<Ref, Value>,
     /// What is not ours in our namespaces, as `Secret istio-ingress/shop-tls`; only looked for where it matters.
+    #[serde(skip)]
     pub strangers: BTreeMap<String, Vec<String>>,
 }
 
 impl Seen {
+    /// The control planes besides the one that a member has, whose namespace this is.
+    pub(crate) fn other_istios(&self, istio: &str) -> impl Iterator<Item = &IstioSeen> {
+        let all = self.istios.iter();
+        all.filter(move |other| !other.is_main(istio))
+    }
+
+    /// The release of a chart in the control plane's namespace: under the name that a join gives it, else as somebody else
+    /// has called it.
+    pub(crate) fn release(&self, usual: &str, chart: &str) -> Option<(&str, &ReleaseSeen)> {
+        let named = self.releases.get_key_value(usual);
+        let theirs = || self.releases.iter().find(|(_, r)| r.chart == chart);
+        let found = named.or_else(theirs);
+        found.map(|(name, release)| (name.as_str(), release))
+    }
+
+    /// What is known of the control plane that a member has, whose namespace this is.
+    pub(crate) fn main_istio(&self, istio: &str) -> Option<&IstioSeen> {
+        let mut all = self.istios.iter();
+        all.find(|main| main.is_main(istio) && main.is_deployed())
+    }
+
     /// For whom objects are made here.
     pub(crate) fn owner(&self, mesh: &MeshId, member: &ClusterName) -> Owner {
         Owner {
@@ -171,7 +220,7 @@ impl Seen {
 }
 
 /// ConfigMap `meshlink-root`: made once, never changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claim {
     /// The mesh.
     pub mesh: String,
@@ -272,20 +321,28 @@ impl Layout {
 }
 
 /// The Secret `cacerts`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct CacertsSeen {
     /// The roots, by their public keys: one, unless somebody has put others beside it.
     pub roots: Vec<String>,
     /// What stands in these roots' certificates.
+    #[serde(skip)]
     pub bundle: Vec<CertFacts>,
     /// The one of them that has signed the signing certificate.
+    #[serde(skip)]
     pub under: Option<String>,
     /// The signing certificate.
+    #[serde(skip)]
     pub signer: Option<CertFacts>,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,
     /// Written by meshlink.
     pub ours: bool,
+    /// The Secret's UID.
+    pub uid: String,
+    /// Who keeps writing it, where that is somebody who would undo what is changed in it.
+    pub keeper: Option<String>,
 }
 
 impl CacertsSeen {
@@ -311,6 +368,8 @@ pub(crate) struct ReleaseSeen {
     pub digest: Option<String>,
     /// The values it was made with, where some of them are somebody else's.
     pub config: Value,
+    /// The chart's name, where somebody else made it.
+    pub chart: String,
     /// The mesh whose join made it; empty for one that somebody else made.
     pub made_for: String,
     /// What its records name and is there, last kinds first; only looked for where something of it may be deleted.
@@ -338,7 +397,8 @@ impl ReleaseSeen {
 }
 
 /// The control plane.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct IstiodSeen {
     /// Its Deployment exists.
     pub present: bool,
@@ -346,6 +406,8 @@ pub(crate) struct IstiodSeen {
     pub available: bool,
     /// Who manages it, where that is not a Helm release.
     pub foreign: Option<String>,
+    /// The values it was installed with, where its chart has written them down and no release of Helm's says so.
+    pub values: Option<Value>,
     /// Running replicas.
     pub pods: Vec<String>,
     /// The versions that run, by image tag, else by label.
@@ -355,7 +417,8 @@ pub(crate) struct IstiodSeen {
 }
 
 /// The east-west gateway.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct GatewaySeen {
     /// Its Service exists.
     pub present: bool,
@@ -366,8 +429,10 @@ pub(crate) struct GatewaySeen {
     /// Every wanted replica is available.
     pub available: bool,
     /// Who holds the Service until its load balancer is gone.
+    #[serde(skip)]
     pub keepers: Vec<Keeper>,
     /// The Service, and whose it is.
+    #[serde(skip)]
     pub service: Option<Held>,
 }
 
@@ -453,31 +518,41 @@ impl ReaderSeen {
 }
 
 /// A remote secret's entry for one cluster.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct RemoteSecretSeen {
     /// The Secret it is in.
     pub secret: String,
     /// API server address in it.
     pub server: String,
     /// The authorities in it.
+    #[serde(skip)]
     pub authorities: Vec<AuthoritySeen>,
     /// Hash of the token in it.
+    #[serde(skip)]
     pub token: Option<String>,
     /// The UID of the Secret that the token hangs on, if it is a bound one.
+    #[serde(skip)]
     pub bound: Option<String>,
     /// When the token was issued, where it says so.
+    #[serde(skip)]
     pub issued: Option<Timestamp>,
     /// When the Secret was last changed, if it was after it was made.
+    #[serde(skip)]
     pub changed: Option<Timestamp>,
     /// When the token expires; none for one that never does.
     pub expires: Option<Timestamp>,
     /// When the Secret was last written.
+    #[serde(skip)]
     pub written: Option<Timestamp>,
     /// The Secret's UID.
+    #[serde(skip)]
     pub uid: String,
     /// Whose the Secret is, where it is not ours.
+    #[serde(skip)]
     pub foreign: Option<String>,
     /// Hash of what the entry opens and for whom: what is renewed in it changes nothing.
+    #[serde(skip)]
     pub digest: String,
     /// What istiod would refuse it for.
     pub problems: Vec<String>,

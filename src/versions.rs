@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use semver::Version;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What is wrong with a table of versions.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub(crate) enum Error {
 }
 
 /// What is changed, where a fault shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum About {
     /// A remote secret, in place.
@@ -50,7 +50,7 @@ pub(crate) enum About {
 }
 
 /// What a fault means for such a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Effect {
     /// The peer's endpoints are away for a moment.
@@ -62,7 +62,7 @@ pub(crate) enum Effect {
 }
 
 /// Something that is known to be wrong with some versions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {
     ranges: Vec<(Version, Version)>,
     /// Only while the members run different minor versions.
@@ -88,7 +88,7 @@ impl Fault {
 }
 
 /// All that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Versions {
     faults: Vec<Fault>,
     newest: BTreeSet<Version>,

@@ -5,6 +5,9 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use super::{
     args::{Command, Flags, PlanChange, SampleCommand, Target, Wait, workloads::WorkloadsChange},
     error::Failure,
@@ -27,7 +30,7 @@ pub(crate) struct Hints {
     preview: Option<Hint>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Known {
     /// The mesh, once it was found.
     mesh: Option<String>,
@@ -38,7 +41,7 @@ struct Known {
 }
 
 /// How a member is found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Found {
     /// As a user types it.
     typed: String,
@@ -95,6 +98,19 @@ impl Hints {
     pub(crate) fn settle_where(&self, embedded: bool) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.flags.sandbox = embedded;
+    }
+
+    /// What is known of the mesh, to be written down.
+    pub(crate) fn record(&self) -> Value {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        serde_json::to_value(&*known).unwrap_or_default()
+    }
+
+    /// Goes by what was written down of a mesh.
+    pub(crate) fn go_by(&self, record: Value) {
+        if let Ok(known) = serde_json::from_value(record) {
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        }
     }
 
     /// What the mesh is called: as it was found, else as it was typed.
@@ -278,6 +294,17 @@ fn preview(command: &Command) -> Option<Hint> {
             let names = args.clusters.iter().map(String::as_str);
             ["plan"].into_iter().chain(names).chain(ignored).collect()
         }
+        Command::Adopt(args) => {
+            let (names, manner) = (args.how.clusters.iter(), &args.how.manner);
+            let flags = [
+                (manner.restart_workloads, "--restart-workloads"),
+                (manner.accept_gap, "--accept-gap"),
+            ];
+            let flags = flags.into_iter().filter(|(is, _)| *is);
+            let words = ["plan", "adopt"].into_iter();
+            let words = words.chain(names.map(String::as_str));
+            words.chain(flags.map(|(_, flag)| flag)).collect()
+        }
         Command::Leave(leave) => {
             let how = &leave.how;
             let flags = [
@@ -337,10 +364,12 @@ fn preview(command: &Command) -> Option<Hint> {
 fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
+        Command::Adopt(args) => Some(&args.how.target),
         Command::Leave(args) => Some(&args.how.target),
         Command::Renew(args) => Some(&args.how.target),
         Command::Upgrade(args) => Some(&args.how.target),
         Command::Plan(args) => Some(match args.change.as_deref() {
+            Some(PlanChange::Adopt(how)) => &how.target,
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
             Some(PlanChange::Upgrade(how)) => &how.target,
@@ -352,6 +381,7 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Verify(args) => Some(&args.target),
         Command::Doctor(args) => Some(&args.target),
         Command::Workloads(args) => Some(args.target()),
+        Command::Bundle(args) => Some(&args.target),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
             SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     sync::Arc,
     time::Instant,
 };
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use self::filter::Paint;
 use super::{
     args::{Color, Environment, Format, Output},
-    error::Failure,
+    error::{Failure, Kind},
 };
+use crate::file::write_whole;
 
 pub(crate) mod diagnosis;
 pub(crate) mod ends;
@@ -23,6 +25,7 @@ pub(crate) mod filter;
 pub(crate) mod json;
 pub(crate) mod junit;
 pub(crate) mod matrix;
+pub(crate) mod page;
 pub(crate) mod plain;
 pub(crate) mod plan;
 pub(crate) mod progress;
@@ -295,6 +298,14 @@ impl Screen {
             None => f(),
         }
     }
+}
+
+/// Writes a file whole or not at all: who collects it must not find half of it.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_whole(path, bytes).map_err(|error| {
+        let what = format!("cannot write {}", path.display());
+        Failure::from_causes(Kind::Failed, vec![what, error.to_string()])
+    })
 }
 
 /// Breaks a line between words so that it fits; a word that is too long stays whole.

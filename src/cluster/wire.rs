@@ -347,7 +347,7 @@ fn things(text: &[u8]) -> usize {
     text.iter().filter(opens).count()
 }
 
-async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {
+pub(crate) async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {
     let read = Limited::new(response.into_body(), limit).collect().await;
     let body = read.map_err(|error| match error.downcast::<LengthLimitError>() {
         Ok(_) => Failure::Answer(format!("it is larger than {} MiB", limit >> 20)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cluster::{
@@ -14,7 +15,8 @@ use crate::cluster::{
 const ABREAST: usize = 8;
 
 /// What came of trying a remote secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Tried {
     /// It opens an API server.
     Opens {

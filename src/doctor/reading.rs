@@ -7,9 +7,13 @@ use std::{
 };
 
 use futures::{FutureExt, future, future::BoxFuture};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::peers::{self, Tried};
+use super::{
+    allow::allowed,
+    peers::{self, Tried},
+};
 use crate::{
     aws::preflight,
     causes,
@@ -25,7 +29,8 @@ use crate::{
 };
 
 /// Something that is read of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Source {
     /// What every command reads: istiod, the gateway, certificates, remote secrets.
     Basics,
@@ -93,6 +98,29 @@ impl Source {
         }
     }
 
+    /// Those that are lists of objects.
+    pub(crate) const LISTS: [Self; 14] = [
+        Self::Namespaces,
+        Self::Services,
+        Self::Pods,
+        Self::ConfigMaps,
+        Self::Gateways,
+        Self::PeerAuthentications,
+        Self::AuthorizationPolicies,
+        Self::DestinationRules,
+        Self::Sidecars,
+        Self::NetworkPolicies,
+        Self::ServiceExports,
+        Self::MutatingWebhooks,
+        Self::ValidatingWebhooks,
+        Self::Nodes,
+    ];
+
+    /// The name of the file that a list of it is in.
+    pub(crate) fn file(self) -> String {
+        self.what().to_lowercase().replace(' ', "-")
+    }
+
     /// The list it is, and where.
     fn list(self) -> Option<(Kind, bool)> {
         let everywhere = |kind: Kind| Some((kind, false));
@@ -119,7 +147,7 @@ impl Source {
 }
 
 /// What one replica of istiod says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Replica {
     /// What it says of the clusters and gateways it knows.
     pub said: istiod::Replica,
@@ -128,9 +156,10 @@ pub(crate) struct Replica {
 }
 
 /// What was read of one member besides the basics.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Member {
-    /// Objects.
+    /// Objects, so much of each as checks look at.
+    #[serde(skip)]
     pub lists: BTreeMap<Source, Arc<Vec<Value>>>,
     /// The replicas of its istiod.
     pub replicas: Vec<Replica>,
@@ -270,7 +299,8 @@ impl Looking<'_> {
             let mut part = Member::default();
             if let Some((kind, within)) = source.list() {
                 let list = self.lens.all(cluster, &kind, within.then_some(istio));
-                part.lists.insert(source, list.await.map_err(line)?);
+                let list = list.await.map_err(line)?;
+                part.lists.insert(source, Arc::new(allowed(source, &list)));
             }
             let seen = self.observed.clusters.get(name);
             match (source, seen) {

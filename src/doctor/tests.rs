@@ -1,6 +1,6 @@
 //! The table, the page that is made of it, healthy meshes in which nothing is found, and what embedded clusters cannot show.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use serde_json::json;
 
@@ -14,8 +14,27 @@ use crate::{
 
 mod mesh;
 
+/// The reading as it comes out of a bundle.
+fn again(reading: &Reading) -> Reading {
+    let text = serde_json::to_string(&Record::of(reading).unwrap()).unwrap();
+    let mut record: Record = serde_json::from_str(&text).unwrap();
+    for (name, member) in record.members() {
+        let lists = &reading.members[name].lists;
+        let small = lists
+            .iter()
+            .map(|(source, list)| (*source, Arc::new(allow::allowed(*source, list))));
+        member.lists = small.collect();
+    }
+    record.into_reading().unwrap()
+}
+
 fn found(reading: &Reading, scope: &Scope) -> Vec<String> {
     let diagnosis = diagnose(reading, scope);
+    assert_eq!(
+        diagnose(&again(reading), scope),
+        diagnosis,
+        "written down it says the same"
+    );
     assert_eq!(diagnosis.not_looked_at, [], "everything can be read");
     diagnosis.findings.iter().map(Finding::path).collect()
 }

@@ -129,29 +129,34 @@ impl Journal {
         })
     }
 
-    /// Every event that can be read; a line cut short by a crash is passed over.
-    #[cfg(test)]
+    /// Every event that can be read, of at most so much at the end of it; a line cut short by a crash is passed over.
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn read(folder: &Path) -> Result<Vec<Event>, Error> {
-        use std::io::{BufRead as _, BufReader};
-
         let path = folder.join("journal.jsonl");
-        let failed = |source| Error {
-            verb: "read",
-            path: path.clone(),
-            source,
+        let bytes = || {
+            let mut file = File::open(&path)?;
+            let most = i64::try_from(2 * MOST).unwrap_or(i64::MAX);
+            if file.metadata()?.len() > 2 * MOST {
+                file.seek(SeekFrom::End(-most))?;
+            }
+            let mut bytes = vec![];
+            file.take(2 * MOST).read_to_end(&mut bytes)?;
+            Ok(bytes)
         };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-            Err(e) => return Err(failed(e)),
+        let bytes = match bytes() {
+            Ok(bytes) => bytes,
+            Err(e) if io::Error::kind(&e) == io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(source) => {
+                return Err(Error {
+                    verb: "read",
+                    path,
+                    source,
+                });
+            }
         };
-        let lines = BufReader::new(file)
-            .lines()
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
+        let lines = bytes.split(|byte| *byte == b'\n');
         Ok(lines
-            .iter()
-            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter_map(|line| serde_json::from_slice(line).ok())
             .collect())
     }
 }

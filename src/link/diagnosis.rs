@@ -10,7 +10,15 @@ use crate::{
 };
 
 /// How long one read of a member may take, unless less was asked for.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything there is to say of a mesh, by one reading.
+pub(crate) struct Examination {
+    /// What was read for the checks.
+    pub(crate) reading: Reading,
+    /// What stands, claim by claim.
+    pub(crate) verdict: Verdict,
+}
 
 impl Meshlink {
     /// Looks for named causes of what goes wrong. Nothing is changed.
@@ -19,6 +27,22 @@ impl Meshlink {
     ///
     /// That no member can be read at all. What of one could not be is in the answer.
     pub(crate) async fn diagnose(&self, scope: &Scope) -> Result<Diagnosis, Failure> {
+        let (_, reading) = self.look_closer(scope).await?;
+        Ok(doctor::diagnose(&reading, scope))
+    }
+
+    /// Reads what all checks need, and judges what stands by the same reading.
+    ///
+    /// # Errors
+    ///
+    /// That no member can be read at all.
+    pub(crate) async fn examine(&self) -> Result<Examination, Failure> {
+        let (read, reading) = self.look_closer(&Scope::default()).await?;
+        let verdict = self.judge(&read).await;
+        Ok(Examination { reading, verdict })
+    }
+
+    async fn look_closer(&self, scope: &Scope) -> Result<(super::look::Reading, Reading), Failure> {
         let sources = scope.sources();
         let limit = self.environment.timeout.min(PATIENCE);
         let lens = self.lens().within(limit);
@@ -62,7 +86,7 @@ impl Meshlink {
                 }
             }
         }
-        Ok(doctor::diagnose(&reading, scope))
+        Ok((read, reading))
     }
 
     /// Until when what istiods sign with is valid, as they say; where that is looked at.

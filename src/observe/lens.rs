@@ -12,17 +12,18 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Claim, GatewaySeen, NamedSeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, VaultSeen,
-    facts, strangers::strangers,
+    Claim, GatewaySeen, IstiodSeen, Observed, PlaceSeen, ReleaseSeen, Seen, TrustSeen, Unreachable,
+    facts, istios, proxies, strangers::strangers,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
     owner::Owner,
-    pki::{Cert, Vault, signer::Authority, vault},
+    pki::{Vault, vault},
     spec::Mesh,
 };
 
+mod keys;
 mod objects;
 
 /// A reading of every member. Lists are taken once, whoever asks for them.
@@ -298,6 +299,32 @@ impl<'a> Lens<'a> {
         Ok(())
     }
 
+    /// Adds the pods that were made before their cluster had the name and the network that it has in the mesh: only a join
+    /// of a cluster that came with an Istio needs to know. Who joins without the right to see them is not told.
+    pub(crate) async fn look_for_elsewhere(&self, observed: &mut Observed) -> Result<(), Unseen> {
+        for member in &self.mesh.clusters {
+            let seen = observed.clusters.get_mut(&member.name);
+            let Some((seen, cluster)) = seen.zip(self.clusters.get(&member.name)) else {
+                continue;
+            };
+            let release = seen.release("istiod", "istiod");
+            let came = release.is_some_and(|(_, r)| r.made_for.is_empty());
+            if seen.record.is_some() || !came {
+                continue;
+            }
+            let here = PlaceSeen {
+                cluster: member.name.to_string(),
+                network: member.network.to_string(),
+            };
+            match proxies::elsewhere(cluster, &here).await {
+                Ok(pods) => seen.elsewhere = pods,
+                Err(error) if error.code() == Some(403) => {}
+                Err(error) => return Err(unread(&member.name, error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what is not ours in the namespaces meshlink made: only an uninstallation needs to know.
     pub(crate) async fn look_for_strangers(
         &self,
@@ -335,67 +362,6 @@ impl<'a> Lens<'a> {
         Ok(())
     }
 
-    fn vault(&self) -> Result<VaultSeen, vault::Error> {
-        let root = self.vault.root()?;
-        let mut intermediates = BTreeMap::new();
-        for member in &self.mesh.clusters {
-            if let Some(held) = self.vault.usable_intermediate(&member.name)? {
-                intermediates.insert(member.name.clone(), held.facts().clone());
-            }
-        }
-        let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
-        let key = |cert: &Cert| cert.facts().spki_sha256.clone();
-        let roots = self.vault.roots()?;
-        let mut roots: Vec<_> = roots.iter().map(|(_, root)| key(root)).collect();
-        let named = self
-            .vault
-            .named()
-            .map(|named| self.named(named))
-            .transpose()?;
-        let theirs = named.iter().map(|named| &named.root.spki_sha256);
-        let theirs: Vec<_> = theirs
-            .filter(|root| !roots.contains(root))
-            .cloned()
-            .collect();
-        roots.extend(theirs);
-        let mut elsewhere = vec![];
-        for root in &roots {
-            if !self.vault.can_sign(root)? {
-                elsewhere.push(root.clone());
-            }
-        }
-        Ok(VaultSeen {
-            roots,
-            elsewhere,
-            named,
-            next: self.vault.next_root()?.map(|root| key(&root)),
-            root: root.as_ref().map(key),
-            certificate: root.as_ref().map(|root| root.facts().clone()),
-            intermediates,
-            embedded,
-        })
-    }
-
-    /// Who signs in the place of the vault.
-    fn named(&self, named: &dyn Authority) -> Result<NamedSeen, vault::Error> {
-        let (mut held, mut requested) = (BTreeSet::new(), BTreeSet::new());
-        for member in &self.mesh.clusters {
-            if self.vault.held_under(&member.name, named.root())?.is_some() {
-                held.insert(member.name.clone());
-            }
-            if self.vault.requested(&member.name)? {
-                requested.insert(member.name.clone());
-            }
-        }
-        Ok(NamedSeen {
-            who: named.who(),
-            root: named.root().facts().clone(),
-            silent: named.silent().map(|why| (why, named.hints())),
-            held,
-            requested,
-        })
-    }
-
     async fn member(&self, cluster: &Cluster) -> Result<Seen, cluster::Error> {
         let istio = self.mesh.istio.namespace.as_str();
         let ingress = self.mesh.gateway.namespace.as_str();
@@ -423,7 +389,8 @@ impl<'a> Lens<'a> {
             self.list(cluster, &Kind::SERVICE, Some(ingress)),
             self.list(cluster, &Kind::GATEWAY, Some(ingress)),
         )?;
-        let renewer = self.renewer(cluster).await?;
+        let (renewer, istios) =
+            tokio::try_join!(self.renewer(cluster), istios::read(self, cluster))?;
         let gateway = &self.mesh.gateway;
         let name = gateway.name.as_str();
         let istiod = facts::named(&deployments, "istiod");
@@ -442,6 +409,7 @@ impl<'a> Lens<'a> {
         Ok(Seen {
             rotated: map.filter(|_| claim.is_some()).and_then(facts::rotated),
             kubernetes: format!("v{}", version.0),
+            vendor: version.1,
             server: cluster.server().to_owned(),
             embedded: self.embedded,
             // Between the claim to the old root and that to the new one there is none, and it is bound all the same.
@@ -464,7 +432,13 @@ impl<'a> Lens<'a> {
             throw_aways: facts::named(&maps, facts::ROOTS)
                 .map(facts::throw_aways)
                 .unwrap_or_default(),
-            istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
+            istiod: {
+                let released = releases.values().any(|r| r.chart == "istiod");
+                let released = released || releases.contains_key("istiod");
+                let values = istios::values(&maps).filter(|_| !released);
+                let seen = facts::istiod(istiod, &pods, released);
+                IstiodSeen { values, ..seen }
+            },
             gateway: GatewaySeen {
                 opened: opened.iter().any(facts::opens),
                 ..facts::gateway(
@@ -485,6 +459,7 @@ impl<'a> Lens<'a> {
             renewer: renewer
                 .filter(|job| owner.whose(job).is_none())
                 .map(|job| facts::renewer(&job)),
+            istios,
             probe: facts::named(&spaces, crate::probe::NAMESPACE)
                 .is_some_and(|n| owner.has_made(n) && n["metadata"]["deletionTimestamp"].is_null()),
             releases,
@@ -545,7 +520,7 @@ impl<'a> Lens<'a> {
         self.listed(cluster, kind, namespace, labels).await
     }
 
-    async fn listed(
+    pub(super) async fn listed(
         &self,
         cluster: &Cluster,
         kind: &Kind,

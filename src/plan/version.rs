@@ -11,7 +11,7 @@ use crate::{
     name::ClusterName,
     observe::{Observed, Seen},
     plan::{Note, upgrade::Upgrade},
-    spec::Mesh,
+    spec::{Mesh, OLDEST_ISTIO},
 };
 
 /// What a member is given.
@@ -55,13 +55,23 @@ pub(crate) fn versions(
     read.map(|name| (name.clone(), given(name))).collect()
 }
 
-/// The version of a member's control plane, as its release says.
+/// The version of a member's control plane, as its release says; without one, as what runs says.
 pub(super) fn installed(seen: &Seen) -> Option<Version> {
-    released(seen, "istiod").or_else(|| released(seen, "istio-base"))
+    // One that no release holds is brought from its chart, and not from one that is refused anyway.
+    let oldest = Version::parse(OLDEST_ISTIO).ok();
+    let runs = || {
+        let newest = seen.istiod.versions.iter().max();
+        let newest = newest.filter(|version| Some(*version) >= oldest.as_ref());
+        newest.filter(|_| seen.istiod.values.is_some()).cloned()
+    };
+    released(seen, "istiod")
+        .or_else(runs)
+        .or_else(|| released(seen, "istio-base"))
 }
 
 fn released(seen: &Seen, name: &str) -> Option<Version> {
-    seen.releases.get(name)?.version.parse().ok()
+    let chart = name.strip_prefix("istio-").unwrap_or(name);
+    seen.release(name, chart)?.1.version.parse().ok()
 }
 
 /// Says where a member keeps what is older than what a new mesh would be given.

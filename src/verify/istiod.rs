@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Check, Claim, Outcome, check};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A cluster, as one istiod replica knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownCluster {
     /// Its name.
     pub id: String,
@@ -30,7 +30,7 @@ pub(crate) struct KnownCluster {
 }
 
 /// A gateway to another network, as one istiod replica knows it: its name already resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct KnownGateway {
     /// The network it leads to.
@@ -48,7 +48,8 @@ pub(crate) struct KnownGateway {
 }
 
 /// What one replica says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Replica {
     /// The pod.
     pub pod: String,
@@ -57,6 +58,7 @@ pub(crate) struct Replica {
     /// The gateways it knows.
     pub gateways: Vec<KnownGateway>,
     /// When its certificates end, where it was asked for that and says so.
+    #[serde(skip)]
     pub ends: Option<Ends>,
     /// Why it could not be asked.
     pub unasked: Option<String>,

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Answer, World, join};
+use crate::{
+    bundle::says_the_same_elsewhere,
+    kit::{Answer, World, join},
+};
 
 mod links;
 mod rules;
@@ -143,6 +146,7 @@ fn finds(world: &World, want: &[&str]) -> Vec<(String, String)> {
 fn broken(world: &World, what: Vec<Do>, want: &[&str], mend: &Mend) {
     let done: Vec<_> = what.into_iter().map(|what| what.run(world)).collect();
     let found = finds(world, want);
+    says_the_same_elsewhere(world);
     match mend {
         Mend::Back => done.into_iter().rev().for_each(|undo| undo.run(world)),
         Mend::Printed => {
@@ -363,4 +367,48 @@ fn a_member_that_is_down_does_not_hide_what_is_wrong_in_the_others() {
         first,
         "error\tgateway-closed/eks-1\tmeshlink join eks-1 eks-2 --sandbox"
     );
+}
+
+#[test]
+fn what_is_safe_is_mended_when_asked_for_and_keys_and_restarts_are_left() {
+    let world = World::joined(2);
+    let istiods = || {
+        let pods = world.get("eks-2", "/api/v1/namespaces/istio-system/pods");
+        let all = pods["items"].as_array().unwrap().iter();
+        all.map(|p| p["metadata"]["uid"].clone())
+            .collect::<Vec<_>>()
+    };
+    let before = istiods();
+    let gateway =
+        "/apis/networking.istio.io/v1/namespaces/istio-ingress/gateways/cross-network-gateway";
+    world.delete("eks-2", gateway);
+    let secret = "/api/v1/namespaces/istio-system/secrets/istio-remote-secret-eks-1";
+    world.delete("eks-2", secret);
+    finds(
+        &world,
+        &["gateway-closed/eks-2", "remote-secret-missing/eks-2/eks-1"],
+    );
+    let answer = world.run("doctor --fix -o json").ends(0);
+    assert_eq!(found(&answer), [], "{answer}");
+    assert!(world.find("eks-2", gateway).is_some() && world.find("eks-2", secret).is_some());
+    assert_eq!(istiods(), before, "nothing was restarted");
+    // With a key to be written, the rest is mended and that is named.
+    world.delete("eks-2", gateway);
+    let cacerts = "/api/v1/namespaces/istio-system/secrets/cacerts";
+    world.delete("eks-2", cacerts);
+    let answer = world.run("doctor --fix").ends(7);
+    answer
+        .says("left for you to decide: ")
+        .says("write Secret cacerts in eks-2");
+    assert!(world.find("eks-2", gateway).is_some(), "it is opened again");
+    assert_eq!(
+        world.find("eks-2", cacerts),
+        None,
+        "a key is not its to write"
+    );
+    assert_eq!(istiods(), before);
+    world.run(&join(2)).ends(0);
+    finds(&world, &[]);
+    // Nothing is to be mended: nothing is planned.
+    world.run("doctor --fix").ends(0);
 }

@@ -9,6 +9,9 @@
 
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod adopt;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod again;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
@@ -16,6 +19,9 @@ mod authority;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod aws;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
+mod bundle;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod caution;

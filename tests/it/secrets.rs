@@ -15,7 +15,7 @@ fn spellings(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
         .into()
 }
 
-fn canaries(world: &World) -> Vec<(String, String)> {
+pub(crate) fn canaries(world: &World) -> Vec<(String, String)> {
     let mut all = vec![];
     for (path, pem) in world
         .keys()

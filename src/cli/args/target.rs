@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueHint;
+use serde::{Deserialize, Serialize};
 
 use super::environment::variable;
 use crate::{
@@ -112,7 +113,7 @@ impl Target {
 }
 
 /// What a command must be told to find a mesh and its clusters.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Flags {
     /// `-f`.
     pub(crate) file: Option<String>,

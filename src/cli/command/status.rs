@@ -9,9 +9,11 @@ use crate::{
         Frame,
         args::Status,
         error::{Exit, Failure},
-        output::{ends, matrix},
+        output::{ends, matrix, page::Drawn, write},
         session::{Selection, Session},
     },
+    doctor::{self, Scope},
+    link::{Meshlink, diagnosis::Examination},
     verify::{Claim, Verdict},
     wait::{Deadline, Every, Progress, Unmet},
 };
@@ -71,8 +73,38 @@ pub(crate) async fn run(args: Status, frame: &Frame) -> Result<Exit, Failure> {
         ends::export(Some(path), &ends, link.mesh())?;
     }
     let now = (link.environment.clock)();
+    if let Some(path) = &args.html {
+        let page = picture(link, &verdict, frame).await?;
+        match path.as_os_str() == "-" {
+            true => return frame.screen.print(&page).map(|()| exit),
+            false => write(path, page.as_bytes())?,
+        }
+    }
     frame.screen.show(&*verdict, |style| {
         matrix::render(&verdict, verbose, now, style)
     })?;
     Ok(exit)
+}
+
+/// The page of the mesh. It is drawn from a reading of its own, which goes further than that of a status; what was waited
+/// for is what the status says.
+async fn picture(link: &Meshlink, strangers: &Verdict, frame: &Frame) -> Result<String, Failure> {
+    let Examination {
+        mut reading,
+        mut verdict,
+    } = link.examine().await?;
+    let members = strangers.checks.iter().filter(|c| c.id == Claim::Member);
+    verdict.checks.splice(..0, members.cloned());
+    frame.hints.settle_verdict(&mut verdict);
+    frame.hints.settle_ends(&mut reading.ends);
+    let mut diagnosis = doctor::diagnose(&reading, &Scope::default());
+    for finding in &mut diagnosis.findings {
+        frame.hints.settle(std::slice::from_mut(&mut finding.fix));
+    }
+    let drawn = Drawn {
+        link,
+        examination: &Examination { reading, verdict },
+        diagnosis: &diagnosis,
+    };
+    Ok(drawn.render())
 }

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use super::{Style, table::Table};
+use super::{Style, table::Table, write};
 use crate::{
-    cli::error::{Failure, Kind, hinted},
+    cli::error::{Failure, hinted},
     ends::{Ends, Row, State, What, metrics},
-    file::write_whole,
     spec::Mesh,
 };
 
@@ -75,8 +74,5 @@ pub(crate) fn export(path: Option<&Path>, ends: &Ends, mesh: &Mesh) -> Result<()
         return Ok(());
     };
     let text = metrics::render(ends, mesh.id.as_str());
-    write_whole(path, text.as_bytes()).map_err(|error| {
-        let what = format!("cannot write {}", path.display());
-        Failure::from_causes(Kind::Failed, vec![what, error.to_string()])
-    })
+    write(path, text.as_bytes())
 }

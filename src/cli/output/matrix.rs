@@ -239,7 +239,7 @@ fn stages(cell: &Cell) -> [(&'static str, Outcome); 4] {
 }
 
 /// How a pair is: what a proof has shown needs no look at a proxy.
-fn worst(cell: &Cell) -> Outcome {
+pub(super) fn worst(cell: &Cell) -> Outcome {
     let all = stages(cell).map(|(_, outcome)| outcome);
     let tried = all.into_iter().filter(|o| *o != Outcome::NotTried);
     match (tried.max(), cell.proved) {
@@ -257,15 +257,32 @@ fn full(
     now: Timestamp,
     style: Style,
 ) -> String {
+    let words = in_words(verdict, (from, to), cell, now);
+    match worst(cell) {
+        Outcome::Ok => style.green(&words),
+        Outcome::Failed => style.red(&words),
+        Outcome::Warning => style.yellow(&words),
+        Outcome::NotTried => style.dim(&words),
+    }
+}
+
+/// The same without colours.
+pub(super) fn in_words(
+    verdict: &Verdict,
+    (from, to): (&str, &str),
+    cell: &Cell,
+    now: Timestamp,
+) -> String {
     let first = |wanted: Outcome| stages(cell).into_iter().find(|(_, o)| *o == wanted);
     let at = verdict.proved_at.get(&format!("{from}/{to}"));
-    let proved = at.map_or_else(|| "proved".into(), |at| format!("proved {}", ago(*at, now)));
     match (worst(cell), first(Outcome::Failed), first(Outcome::Warning)) {
-        (Outcome::Ok, ..) => style.green(&proved),
-        (_, Some((stage, _)), _) => style.red(&format!("{stage} failed")),
-        (Outcome::Warning, _, Some((stage, _))) => style.yellow(&format!("{stage} warning")),
-        _ if [cell.configured, cell.synced].contains(&Outcome::Ok) => style.dim("not proved"),
-        _ => style.dim("not tried"),
+        (Outcome::Ok, ..) => {
+            at.map_or_else(|| "proved".into(), |at| format!("proved {}", ago(*at, now)))
+        }
+        (Outcome::Failed, Some((stage, _)), _) => format!("{stage} failed"),
+        (Outcome::Warning, _, Some((stage, _))) => format!("{stage} warning"),
+        _ if [cell.configured, cell.synced].contains(&Outcome::Ok) => "not proved".into(),
+        _ => "not tried".into(),
     }
 }
 
@@ -333,6 +350,22 @@ fn checks(verdict: &Verdict, verbose: bool, style: Style) -> String {
     if verbose {
         return verdict.checks.iter().map(|c| one(c, style)).collect();
     }
+    let mut text = String::new();
+    for some in &alike(verdict) {
+        let shown = if some.len() > SAME { 1 } else { some.len() };
+        text.extend(some.iter().take(shown).map(|check| one(check, style)));
+        if shown < some.len() {
+            let more = count(some.len() - shown, "more check");
+            let id = some[0].id.as_str();
+            let line = format!("{id}: {more} failed in the same way; -v shows all");
+            let _ = writeln!(text, "{}", style.dim(&line));
+        }
+    }
+    text
+}
+
+/// The checks that need attention, those together that found the same.
+pub(super) fn alike(verdict: &Verdict) -> Vec<Vec<&Check>> {
     let open = verdict.checks.iter();
     let open = open.filter(|c| matches!(c.outcome, Outcome::Failed | Outcome::Warning));
     let (mut alike, mut places) = (Vec::<Vec<&Check>>::new(), BTreeMap::new());
@@ -345,18 +378,7 @@ fn checks(verdict: &Verdict, verbose: bool, style: Style) -> String {
             None => alike.push(vec![check]),
         }
     }
-    let mut text = String::new();
-    for some in &alike {
-        let shown = if some.len() > SAME { 1 } else { some.len() };
-        text.extend(some.iter().take(shown).map(|check| one(check, style)));
-        if shown < some.len() {
-            let more = count(some.len() - shown, "more check");
-            let id = some[0].id.as_str();
-            let line = format!("{id}: {more} failed in the same way; -v shows all");
-            let _ = writeln!(text, "{}", style.dim(&line));
-        }
-    }
-    text
+    alike
 }
 
 /// What a check found, without the names of whom it is about: clusters, and replicas of istiod.
