@@ -12,17 +12,18 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Claim, GatewaySeen, IstiodSeen, NamedSeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable,
-    VaultSeen, facts, istios, strangers::strangers,
+    Claim, GatewaySeen, IstiodSeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, facts,
+    istios, strangers::strangers,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
     owner::Owner,
-    pki::{Cert, Vault, signer::Authority, vault},
+    pki::{Vault, vault},
     spec::Mesh,
 };
 
+mod keys;
 mod objects;
 
 /// A reading of every member. Lists are taken once, whoever asks for them.
@@ -333,67 +334,6 @@ impl<'a> Lens<'a> {
             }
         }
         Ok(())
-    }
-
-    fn vault(&self) -> Result<VaultSeen, vault::Error> {
-        let root = self.vault.root()?;
-        let mut intermediates = BTreeMap::new();
-        for member in &self.mesh.clusters {
-            if let Some(held) = self.vault.usable_intermediate(&member.name)? {
-                intermediates.insert(member.name.clone(), held.facts().clone());
-            }
-        }
-        let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
-        let key = |cert: &Cert| cert.facts().spki_sha256.clone();
-        let roots = self.vault.roots()?;
-        let mut roots: Vec<_> = roots.iter().map(|(_, root)| key(root)).collect();
-        let named = self
-            .vault
-            .named()
-            .map(|named| self.named(named))
-            .transpose()?;
-        let theirs = named.iter().map(|named| &named.root.spki_sha256);
-        let theirs: Vec<_> = theirs
-            .filter(|root| !roots.contains(root))
-            .cloned()
-            .collect();
-        roots.extend(theirs);
-        let mut elsewhere = vec![];
-        for root in &roots {
-            if !self.vault.can_sign(root)? {
-                elsewhere.push(root.clone());
-            }
-        }
-        Ok(VaultSeen {
-            roots,
-            elsewhere,
-            named,
-            next: self.vault.next_root()?.map(|root| key(&root)),
-            root: root.as_ref().map(key),
-            certificate: root.as_ref().map(|root| root.facts().clone()),
-            intermediates,
-            embedded,
-        })
-    }
-
-    /// Who signs in the place of the vault.
-    fn named(&self, named: &dyn Authority) -> Result<NamedSeen, vault::Error> {
-        let (mut held, mut requested) = (BTreeSet::new(), BTreeSet::new());
-        for member in &self.mesh.clusters {
-            if self.vault.held_under(&member.name, named.root())?.is_some() {
-                held.insert(member.name.clone());
-            }
-            if self.vault.requested(&member.name)? {
-                requested.insert(member.name.clone());
-            }
-        }
-        Ok(NamedSeen {
-            who: named.who(),
-            root: named.root().facts().clone(),
-            silent: named.silent().map(|why| (why, named.hints())),
-            held,
-            requested,
-        })
     }
 
     async fn member(&self, cluster: &Cluster) -> Result<Seen, cluster::Error> {
