@@ -86,6 +86,7 @@ pub use net::{Network, Proxies};
 pub use observe::Unreachable;
 pub use plan::{
     Plan, Planned,
+    adopt::Adopt,
     leave::Leave,
     renew::{Renew, What as RenewWhat},
     rollout::Rollout,

@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod admission;
+mod adoption;
 mod apply;
 mod authorities;
 mod balancers;

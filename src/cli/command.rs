@@ -6,6 +6,7 @@ use super::{
     error::{Exit, Failure},
 };
 
+mod adopt;
 mod aws;
 mod ca;
 mod chart;
@@ -33,6 +34,7 @@ mod workloads;
 pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
     match command {
         Command::Join(args) => join::run(args, frame).await,
+        Command::Adopt(args) => adopt::run(args, frame).await,
         Command::Leave(args) => leave::run(args, frame).await,
         Command::Renew(args) => renew::run(args, frame).await,
         Command::Upgrade(args) => upgrade::run(args, frame).await,

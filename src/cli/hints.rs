@@ -278,6 +278,17 @@ fn preview(command: &Command) -> Option<Hint> {
             let names = args.clusters.iter().map(String::as_str);
             ["plan"].into_iter().chain(names).chain(ignored).collect()
         }
+        Command::Adopt(args) => {
+            let (names, manner) = (args.how.clusters.iter(), &args.how.manner);
+            let flags = [
+                (manner.restart_workloads, "--restart-workloads"),
+                (manner.accept_gap, "--accept-gap"),
+            ];
+            let flags = flags.into_iter().filter(|(is, _)| *is);
+            let words = ["plan", "adopt"].into_iter();
+            let words = words.chain(names.map(String::as_str));
+            words.chain(flags.map(|(_, flag)| flag)).collect()
+        }
         Command::Leave(leave) => {
             let how = &leave.how;
             let flags = [
@@ -337,10 +348,12 @@ fn preview(command: &Command) -> Option<Hint> {
 fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
+        Command::Adopt(args) => Some(&args.how.target),
         Command::Leave(args) => Some(&args.how.target),
         Command::Renew(args) => Some(&args.how.target),
         Command::Upgrade(args) => Some(&args.how.target),
         Command::Plan(args) => Some(match args.change.as_deref() {
+            Some(PlanChange::Adopt(how)) => &how.target,
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
             Some(PlanChange::Upgrade(how)) => &how.target,

@@ -59,7 +59,13 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Acc
         ));
     }
     match purpose {
-        Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
+        Purpose::Join | Purpose::Leave => {
+            all.extend(writes(gateways));
+            if purpose == Purpose::Join {
+                // A second control plane is not put beside one that is somewhere else.
+                all.extend(everywhere(&["list"], &[("apps", "deployments")]));
+            }
+        }
         Purpose::Renew => all.extend(renewals()),
         Purpose::Verify | Purpose::Sample | Purpose::Rotate => {
             all.extend(everywhere(

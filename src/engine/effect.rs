@@ -16,6 +16,7 @@ use crate::{
     wait::Deadline,
 };
 
+mod adopt;
 mod gateway;
 mod install;
 mod leave;
@@ -134,6 +135,11 @@ fn work<'a>(step: &'a Step, context: &'a StepContext<'a>) -> BoxFuture<'a, Evide
             namespace,
             name,
         } => apart(|| context.restart_workload(cluster, [kind, namespace, name])),
+        Step::HandOver(c) => apart(|| context.hand_over(step, c)),
+        Step::TrustRoot(c) => apart(|| context.trust_root(c)),
+        Step::SpreadRoot(c) => apart(|| context.spread_root(c)),
+        Step::ReplaceSigner(c) => apart(|| context.replace_signer(c)),
+        Step::DropRoot(c) => apart(|| context.drop_root(c)),
     }
 }
 

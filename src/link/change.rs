@@ -9,8 +9,8 @@ use crate::{
     name::MeshId,
     observe::Observed,
     plan::{
-        Plan, Planned, Step, leave::Leave, renew::Renew, rollout::Rollout, rotate::Rotate,
-        upgrade::Upgrade,
+        Plan, Planned, Step, adopt::Adopt, leave::Leave, renew::Renew, rollout::Rollout,
+        rotate::Rotate, upgrade::Upgrade,
     },
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub enum Change {
     /// Make all members one mesh, and prove it.
     Join,
+    /// Make clusters that came with an Istio fit for the mesh, with no request lost.
+    Adopt(Adopt),
     /// Let another version of Istio take the place of the present one in one member, and prove the mesh.
     Upgrade(Upgrade),
     /// Take members out.
@@ -44,7 +46,7 @@ impl Change {
     /// The rights it needs, where it comes to this plan.
     pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
         let own = match self {
-            Self::Join | Self::Upgrade(_) | Self::Mend => Purpose::Join,
+            Self::Join | Self::Upgrade(_) | Self::Adopt(_) | Self::Mend => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
             Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,
@@ -53,6 +55,9 @@ impl Change {
             Self::Rollout(_) => Purpose::Rollout,
         };
         let renews = |p: &Planned| matches!(p.step, Step::SettleCacerts(_));
+        if let Self::Adopt(_) = self {
+            return vec![own, Purpose::Rotate];
+        }
         match own {
             // A join renews what is due.
             Purpose::Join if plan.steps.iter().any(renews) => vec![own, Purpose::Renew],
@@ -92,6 +97,14 @@ impl Change {
                 ..how.clone()
             },
         })
+    }
+
+    /// How clusters are adopted, if it does that.
+    pub(super) fn adoption(&self) -> Option<Adopt> {
+        match self {
+            Self::Adopt(how) => Some(how.clone()),
+            _ => None,
+        }
     }
 
     /// Who leaves; nobody, unless it is a leave.

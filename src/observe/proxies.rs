@@ -67,8 +67,19 @@ pub(crate) struct Proxy {
     pub started: Option<Timestamp>,
     /// It takes changed roots from istiod as they change.
     pub follows: bool,
+    /// What it was told of its place when its pod was made.
+    pub place: PlaceSeen,
     /// What it holds, or why that could not be read.
     pub held: Result<Held, String>,
+}
+
+/// The cluster and the network that a proxy was told it is in; it says so as long as its pod lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PlaceSeen {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The network, empty for none.
+    pub network: String,
 }
 
 /// What a proxy holds.
@@ -186,6 +197,29 @@ pub(crate) fn version(pod: &Value) -> Option<Version> {
     facts::version_of(proxy["image"].as_str()?)
 }
 
+fn place(pod: &Value) -> PlaceSeen {
+    let told = |name: &str| facts::variable(pod, Some(CONTAINER), name).unwrap_or_default();
+    PlaceSeen {
+        cluster: told("ISTIO_META_CLUSTER_ID").to_owned(),
+        network: told("ISTIO_META_NETWORK").to_owned(),
+    }
+}
+
+/// The running pods of a member whose proxies were told of another place than this, as `namespace/name`.
+pub(super) async fn elsewhere(
+    cluster: &Cluster,
+    here: &PlaceSeen,
+) -> Result<Vec<String>, cluster::Error> {
+    let pods = cluster.list(&Kind::POD, None, None).await?;
+    let found = pods.iter().filter(|pod| runs(pod)).filter_map(proxy);
+    let mut found: Vec<_> = found
+        .filter(|(proxy, _)| proxy.place != *here)
+        .map(|(proxy, _)| proxy.name())
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
 /// Whether a pod's proxy runs: a pod that has not come so far is given what holds when it does, and one that has ended
 /// needs nothing.
 pub(crate) fn runs(pod: &Value) -> bool {
@@ -212,6 +246,7 @@ fn proxy(pod: &Value) -> Option<(Proxy, (String, String))> {
         is_gateway: metadata["annotations"]["inject.istio.io/templates"] == "gateway",
         started: facts::time(&pod["status"]["startTime"]),
         follows: facts::variable(pod, Some(CONTAINER), FOLLOWS) == Some("true"),
+        place: place(pod),
         held: Err("not asked".into()),
     };
     Some((proxy, (namespace, name)))

@@ -190,6 +190,16 @@ pub enum Step {
         /// Its name.
         name: String,
     },
+    /// Give what somebody else has made over to a release, or to meshlink.
+    HandOver(ClusterName),
+    /// Write the mesh's root beside the one that an adopted cluster has.
+    TrustRoot(ClusterName),
+    /// Until everything in an adopted cluster trusts the mesh's root.
+    SpreadRoot(ClusterName),
+    /// An intermediate of the mesh in an adopted cluster, until no proxy shows a certificate of its own root.
+    ReplaceSigner(ClusterName),
+    /// The mesh's root alone in an adopted cluster, until nothing trusts its own.
+    DropRoot(ClusterName),
 }
 
 impl Step {
@@ -249,6 +259,11 @@ impl Step {
             Self::LabelNamespace { cluster, .. } => ("label-namespace", vec![cluster]),
             Self::UnlabelNamespace { cluster, .. } => ("unlabel-namespace", vec![cluster]),
             Self::RestartWorkload { cluster, .. } => ("restart-workload", vec![cluster]),
+            Self::HandOver(c) => ("hand-over", vec![c]),
+            Self::TrustRoot(c) => ("trust-root", vec![c]),
+            Self::SpreadRoot(c) => ("spread-root", vec![c]),
+            Self::ReplaceSigner(c) => ("replace-signer", vec![c]),
+            Self::DropRoot(c) => ("drop-root", vec![c]),
         }
     }
 
@@ -401,6 +416,15 @@ impl Step {
                 namespace,
                 name,
             } => format!("roll {kind} {namespace}/{name} in {cluster}"),
+            Self::HandOver(c) => {
+                format!("take over from whoever made it what is to be changed in {c}")
+            }
+            Self::TrustRoot(c) => format!("write the mesh's root beside {c}'s own"),
+            Self::SpreadRoot(c) => format!("have everything in {c} trust the mesh's root too"),
+            Self::ReplaceSigner(c) => {
+                format!("have {c} sign under the mesh's root, and every proxy follow")
+            }
+            Self::DropRoot(c) => format!("have nothing in {c} trust its own root any more"),
         }
     }
 }

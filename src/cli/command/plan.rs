@@ -1,6 +1,6 @@
 //! `meshlink plan`.
 
-use super::{leave, renew, rotate, upgrade, workloads};
+use super::{adopt, leave, renew, rotate, upgrade, workloads};
 use crate::{
     cli::{
         Frame,
@@ -15,6 +15,7 @@ use crate::{
 /// Runs it.
 pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
     let (mut session, change) = match args.change.as_deref() {
+        Some(PlanChange::Adopt(how)) => adopt::open(how, frame).await?,
         Some(PlanChange::Leave(how)) => leave::open(how, frame).await?,
         Some(PlanChange::Renew(how)) => renew::open(how, frame).await?,
         Some(PlanChange::Upgrade(how)) => upgrade::open(how, frame).await?,
