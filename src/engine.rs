@@ -21,7 +21,7 @@ use crate::{
     observe::{Layout, Succession},
     owner::Owner,
     pki::Vault,
-    plan::{Deletion, Desired, Step, leave::Leave, rotate::Rotate},
+    plan::{Deletion, Desired, Step, Taken, adopt::Adopt, leave::Leave, rotate::Rotate},
     resolve::Resolver,
     spec::Mesh,
     verify::Depth,
@@ -98,6 +98,12 @@ pub(crate) struct RunContext {
     pub left: BTreeSet<String>,
     /// The change of root, where the run is one.
     pub(crate) rotation: Option<Rotation>,
+    /// How workloads are rolled, where they are.
+    pub rollout: Option<crate::plan::rollout::Rollout>,
+    /// How clusters are adopted, where the run does that.
+    pub(crate) adoption: Option<Adopt>,
+    /// What each step hands over, by the plan.
+    pub(crate) takings: BTreeMap<Step, Vec<Taken>>,
     /// The sample apps that are put in or taken out.
     pub sample: Option<sample::Sample>,
     /// How closely a proof looks.

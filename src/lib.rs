@@ -17,6 +17,7 @@
 //! | `manifest` | our own objects, as text people can override |
 //! | `pki`, `chart`, `cluster`, `aws`, `resolve` | one craft each, knowing nothing of plans |
 //! | `observe`, `ends`, `verify`, `probe` | what is there, when it ends, and what is proved |
+//! | `workloads` | what runs, pod by pod |
 //! | `plan` | the steps that are missing; pure |
 //! | `engine` | the only place that causes effects |
 //! | `report` | what happened, for people and machines |
@@ -69,6 +70,7 @@ pub mod spec;
 mod verify;
 mod versions;
 mod wait;
+mod workloads;
 
 pub use aws::{Aws, Env as AwsEnv, env::Service as AwsService};
 pub use cluster::{ConnectOptions, connect::Now};
@@ -84,8 +86,10 @@ pub use net::{Network, Proxies};
 pub use observe::Unreachable;
 pub use plan::{
     Plan, Planned,
+    adopt::Adopt,
     leave::Leave,
     renew::{Renew, What as RenewWhat},
+    rollout::Rollout,
     rotate::Rotate,
     step::Step,
     upgrade::Upgrade,

@@ -21,6 +21,7 @@
 //! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
 //! | `versions` | which versions of Istio the members' proxies run |
+//! | `workloads` | what is read of the members' pods |
 //! | `within` | the renewer, which runs in one cluster and knows no other member but by its remote secrets |
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
@@ -40,6 +41,7 @@ use crate::{
 };
 
 mod admission;
+mod adoption;
 mod apply;
 mod authorities;
 mod balancers;
@@ -65,6 +67,7 @@ pub(crate) mod selection;
 mod versions;
 #[cfg(feature = "cli")]
 pub(crate) mod within;
+pub(crate) mod workloads;
 
 #[cfg(feature = "cli")]
 pub(crate) use admission::not_reached;

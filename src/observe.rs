@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod facts;
+pub(crate) mod istios;
 mod lens;
 pub(crate) mod proxies;
 mod replicas;
@@ -35,10 +36,11 @@ pub(crate) use facts::{
     ROOTS, VERSION_LABEL, authorities, cacerts, claim, held, istio_version, keepers, label_digest,
     published_roots, record, root_ca, succession, throw_aways,
 };
+pub(crate) use istios::IstioSeen;
 pub(crate) use lens::{Lens, Tokens, Unseen};
 #[cfg(test)]
 pub(crate) use proxies::{Held as ProxyHeld, Leaf, Published};
-pub(crate) use proxies::{Proxy, TrustSeen};
+pub(crate) use proxies::{PlaceSeen, Proxy, TrustSeen};
 pub(crate) use replicas::{Ends, MONITORING, Replica, ends, ends_in};
 pub(crate) use strangers::{PUBLISHED, is_election, is_stranger, strangers};
 pub use unreachable::Unreachable;
@@ -83,6 +85,8 @@ pub(crate) struct Seen {
     pub uid: String,
     /// The API server's version, `v1.36.3`.
     pub kubernetes: String,
+    /// The same as the server writes it, with its vendor's suffix: `v1.33.4-gke.1000`.
+    pub vendor: String,
     /// The address the API server was reached at.
     pub server: String,
     /// Whether it is one of the sandbox's.
@@ -111,6 +115,8 @@ pub(crate) struct Seen {
     pub releases: BTreeMap<String, ReleaseSeen>,
     /// The control plane.
     pub istiod: IstiodSeen,
+    /// Every control plane of Istio there is, that one too; none where whoever looks may not see them.
+    pub istios: Vec<IstioSeen>,
     /// The east-west gateway.
     pub gateway: GatewaySeen,
     /// The authorities that the API server here is known by.
@@ -139,6 +145,10 @@ pub(crate) struct Seen {
     /// Those of them that meshlink made.
     #[serde(skip)]
     pub own_crds: Vec<Held>,
+    /// Pods whose proxies were told of another cluster or network than the member's, as `namespace/name`; only looked for
+    /// where it matters.
+    #[serde(skip)]
+    pub elsewhere: Vec<String>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
     #[serde(skip)]
     pub injected_pods: Vec<String>,
@@ -151,6 +161,27 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// The control planes besides the one that a member has, whose namespace this is.
+    pub(crate) fn other_istios(&self, istio: &str) -> impl Iterator<Item = &IstioSeen> {
+        let all = self.istios.iter();
+        all.filter(move |other| !other.is_main(istio))
+    }
+
+    /// The release of a chart in the control plane's namespace: under the name that a join gives it, else as somebody else
+    /// has called it.
+    pub(crate) fn release(&self, usual: &str, chart: &str) -> Option<(&str, &ReleaseSeen)> {
+        let named = self.releases.get_key_value(usual);
+        let theirs = || self.releases.iter().find(|(_, r)| r.chart == chart);
+        let found = named.or_else(theirs);
+        found.map(|(name, release)| (name.as_str(), release))
+    }
+
+    /// What is known of the control plane that a member has, whose namespace this is.
+    pub(crate) fn main_istio(&self, istio: &str) -> Option<&IstioSeen> {
+        let mut all = self.istios.iter();
+        all.find(|main| main.is_main(istio) && main.is_deployed())
+    }
+
     /// For whom objects are made here.
     pub(crate) fn owner(&self, mesh: &MeshId, member: &ClusterName) -> Owner {
         Owner {
@@ -281,6 +312,10 @@ pub(crate) struct CacertsSeen {
     pub problems: Vec<String>,
     /// Written by meshlink.
     pub ours: bool,
+    /// The Secret's UID.
+    pub uid: String,
+    /// Who keeps writing it, where that is somebody who would undo what is changed in it.
+    pub keeper: Option<String>,
 }
 
 impl CacertsSeen {
@@ -306,6 +341,8 @@ pub(crate) struct ReleaseSeen {
     pub digest: Option<String>,
     /// The values it was made with, where some of them are somebody else's.
     pub config: Value,
+    /// The chart's name, where somebody else made it.
+    pub chart: String,
     /// The mesh whose join made it; empty for one that somebody else made.
     pub made_for: String,
     /// What its records name and is there, last kinds first; only looked for where something of it may be deleted.
@@ -342,6 +379,9 @@ pub(crate) struct IstiodSeen {
     pub available: bool,
     /// Who manages it, where that is not a Helm release.
     pub foreign: Option<String>,
+    /// The values it was installed with, where its chart has written them down and no release of Helm's says so.
+    #[serde(skip)]
+    pub values: Option<Value>,
     /// Running replicas.
     pub pods: Vec<String>,
     /// The versions that run, by image tag, else by label.

@@ -143,14 +143,15 @@ pub(crate) fn maker(live: &Value) -> String {
 pub(crate) fn tool(live: &Value) -> Option<&'static str> {
     let metadata = &live["metadata"];
     let marks = [
+        ("labels", "argocd.argoproj.io/instance", "Argo CD"),
+        ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
+        ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux"),
+        // What it has rendered may be kept by one of the others.
         (
             "labels",
             "install.operator.istio.io/owning-resource",
             "istioctl",
         ),
-        ("labels", "argocd.argoproj.io/instance", "Argo CD"),
-        ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
-        ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux"),
     ];
     let owners = metadata["ownerReferences"].as_array();
     let sail = owners.is_some_and(|all| all.iter().any(|o| o["kind"] == "IstioRevision"));

@@ -17,18 +17,22 @@ use crate::{
     spec::Mesh,
 };
 
+pub(crate) mod adopt;
 pub(crate) mod desire;
+mod exposure;
 pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod ownership;
 pub(crate) mod readers;
 mod refresh;
 pub(crate) mod renew;
+pub(crate) mod rollout;
 pub(crate) mod rotate;
 pub(crate) mod step;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 
+pub(crate) use adopt::Taken;
 pub(crate) use desire::{Desired, Wanted};
 pub(crate) use step::Step;
 
@@ -98,6 +102,10 @@ pub struct Planned {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub(crate) deletes: Vec<Deletion>,
+    /// The objects of somebody else's that it hands over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub(crate) takes: Vec<Taken>,
 }
 
 /// An object that a step deletes, and no other of its name.
@@ -192,13 +200,16 @@ impl Plan {
         self.held.contains(step)
     }
 
-    /// Whether all its steps are in another, which somebody has agreed to, and none deletes what that one did not.
+    /// Whether all its steps are in another, which somebody has agreed to, and none deletes or hands over what that one did not.
     pub fn is_within(&self, agreed: &Self) -> bool {
-        let agreed = agreed.steps.iter().map(|p| (&p.step, &p.deletes));
+        let agreed = agreed.steps.iter().map(|p| (&p.step, p));
         let agreed: HashMap<_, _> = agreed.collect();
         self.steps.iter().all(|planned| {
             let same = agreed.get(&planned.step);
-            same.is_some_and(|deletes| planned.deletes.iter().all(|d| deletes.contains(d)))
+            same.is_some_and(|same| {
+                let deletes = planned.deletes.iter().all(|d| same.deletes.contains(d));
+                deletes && planned.takes.iter().all(|t| same.takes.contains(t))
+            })
         })
     }
 
@@ -223,6 +234,7 @@ impl Plan {
             why: why.into(),
             changes,
             deletes: vec![],
+            takes: vec![],
         });
     }
 
@@ -231,6 +243,25 @@ impl Plan {
         if let Some(planned) = self.steps.last_mut() {
             planned.deletes.extend(deletes);
         }
+    }
+
+    /// Says what the step added last hands over.
+    fn taking(&mut self, takes: Vec<Taken>) {
+        if let Some(planned) = self.steps.last_mut() {
+            planned.takes = takes;
+        }
+    }
+
+    /// Whether it changes what somebody else has installed.
+    pub(crate) fn takes_over(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|p| matches!(p.step, Step::HandOver(_) | Step::TrustRoot(_)))
+    }
+
+    /// What each step hands over.
+    pub(crate) fn takings(&self) -> BTreeMap<Step, Vec<Taken>> {
+        let steps = self.steps.iter().filter(|p| !p.takes.is_empty());
+        steps.map(|p| (p.step.clone(), p.takes.clone())).collect()
     }
 
     /// What each step deletes.

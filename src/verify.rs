@@ -17,6 +17,7 @@ use crate::{
 
 mod expiry;
 pub(crate) mod istiod;
+mod istios;
 mod mesh;
 pub(crate) mod pair;
 mod roots;
@@ -74,6 +75,8 @@ pub enum Claim {
     ApiCaValid,
     /// istiod is available.
     IstiodReady,
+    /// No other control plane of Istio is in the cluster, and this one is the mesh's. Said only where that is not so.
+    OneIstio,
     /// The gateway is available, has an address, and 15443 is opened by a `Gateway` object.
     GatewayReady,
     /// The members are on different networks.
@@ -171,6 +174,7 @@ impl Claim {
             Self::TokenValid => "token-valid",
             Self::ApiCaValid => "api-ca-valid",
             Self::IstiodReady => "istiod-ready",
+            Self::OneIstio => "one-istio",
             Self::GatewayReady => "gateway-ready",
             Self::OwnNetwork => "own-network",
             Self::Configured => "configured",
@@ -364,6 +368,7 @@ impl Verdict {
             Claim::Reachable,
             Claim::SameRoot,
             Claim::IstiodReady,
+            Claim::OneIstio,
             Claim::GatewayReady,
             Claim::OwnNetwork,
             Claim::Configured,

@@ -11,11 +11,10 @@ use super::{
 };
 use crate::{
     aws::{arn::is_region, preflight::CHECKS},
-    hint::Hint,
-    link::record::found_by,
     spec::Mesh,
 };
 
+pub(crate) mod adopt;
 mod bundle;
 pub(crate) mod chart;
 pub(crate) mod complete;
@@ -29,6 +28,7 @@ mod status;
 mod target;
 pub(crate) mod upgrade;
 mod within;
+pub(crate) mod workloads;
 
 pub(crate) use bundle::Bundle;
 pub(crate) use doctor::Doctor;
@@ -37,6 +37,7 @@ use environment::variable;
 pub(crate) use renew::{Renew, Renewed, Renewing};
 pub(crate) use status::Status;
 pub(crate) use target::{Changing, Flags, Sources, Target};
+pub(crate) use workloads::Workloads;
 
 /// What everybody can do.
 const TRY: &str = "Try it without a cluster: meshlink join eks-1 eks-2 --sandbox";
@@ -134,6 +135,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Join clusters into one mesh and prove it; run it again after anything went wrong
     Join(Join),
+    /// Make clusters that have an Istio already fit to join, with no request lost
+    Adopt(adopt::Adopt),
     /// Remove clusters from the mesh
     Leave(Leave),
     /// Renew what ends: intermediates, tokens and API server CAs, with no request lost
@@ -150,6 +153,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Write one archive of all that is known of the mesh, without secrets, for somebody else to look at
     Bundle(Bundle),
+    /// Show each pod's proxy, or why it has none, and what must restart
+    Workloads(Workloads),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate
@@ -191,6 +196,11 @@ pub(crate) struct Join {
     /// Continue although this AWS check fails, for example aws-webhook; may be repeated
     #[arg(long, value_name = "CHECK", value_parser = known_check)]
     pub(crate) ignore: Vec<String>,
+    /// First make those fit that have an Istio already, as adopt does
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    #[command(flatten)]
+    pub(crate) manner: adopt::Manner,
     #[command(flatten)]
     pub(crate) target: Target,
     #[command(flatten)]
@@ -251,6 +261,8 @@ pub(crate) struct Plan {
 /// What is planned, where it is not a join.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanChange {
+    /// Show what an adoption would change, and change nothing
+    Adopt(adopt::Adopting),
     /// Show what a leave would change, and change nothing
     Leave(Leaving),
     /// Show what a renewal would change, and change nothing
@@ -259,6 +271,9 @@ pub(crate) enum PlanChange {
     Upgrade(upgrade::Upgrading),
     /// Show what a change of the mesh's root would do, and change nothing
     Rotate(rotate::Rotating),
+    /// Show what would be done to workloads, and change nothing
+    #[command(subcommand)]
+    Workloads(workloads::WorkloadsPlan),
 }
 
 /// `meshlink verify`.
@@ -482,6 +497,14 @@ impl Ca {
 impl Command {
     /// What the parser alone cannot see; `known` is the mesh that is recorded here.
     pub(crate) fn check(&self, known: impl Fn(&Target) -> Option<Mesh>) -> Result<(), Failure> {
+        if let Self::Join(join) = self
+            && !join.adopt
+            && let Some(flag) = join.manner.named()
+        {
+            return Err(Failure::usage(format!(
+                "{flag} says how clusters are adopted: add --adopt"
+            )));
+        }
         let (Self::Join(Join {
             clusters, target, ..
         })
@@ -499,19 +522,14 @@ impl Command {
         };
         match clusters.as_slice() {
             [one] if target.file.is_none() => {
-                let text = format!("a mesh needs at least two clusters, and only {one} was named");
-                let failure = Failure::usage(text);
                 let known = known(target).filter(|mesh| !mesh.clusters.is_empty());
-                Err(match known {
-                    // What is to be added to a mesh is named with all that it has.
-                    Some(mesh) => {
-                        let others = mesh.clusters.iter().map(|m| found_by(&m.reach));
-                        let others = others.filter(|other| other != one);
-                        let hint = Hint::join(others.chain([one.clone()]));
-                        failure.hint(hint.remark(format!("adds {one} to mesh {}", mesh.id)))
-                    }
-                    None => failure,
-                })
+                // One alone is added to the mesh that is recorded here.
+                match known {
+                    Some(_) => Ok(()),
+                    None => Err(Failure::usage(format!(
+                        "a mesh needs at least two clusters, and only {one} was named"
+                    ))),
+                }
             }
             _ => Ok(()),
         }

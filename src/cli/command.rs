@@ -6,6 +6,7 @@ use super::{
     error::{Exit, Failure},
 };
 
+mod adopt;
 mod aws;
 mod bundle;
 mod ca;
@@ -28,11 +29,13 @@ mod terraform;
 mod upgrade;
 mod verify;
 pub(crate) mod wait;
+mod workloads;
 
 /// Runs one.
 pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure> {
     match command {
         Command::Join(args) => join::run(args, frame).await,
+        Command::Adopt(args) => adopt::run(args, frame).await,
         Command::Leave(args) => leave::run(args, frame).await,
         Command::Renew(args) => renew::run(args, frame).await,
         Command::Upgrade(args) => upgrade::run(args, frame).await,
@@ -41,6 +44,7 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Verify(args) => verify::run(args, frame).await,
         Command::Doctor(args) => doctor::run(args, frame).await,
         Command::Bundle(args) => bundle::run(args, frame).await,
+        Command::Workloads(args) => workloads::run(args, frame).await,
         Command::Sample(args) => sample::run(args, frame).await,
         Command::Wait(Wait::Nlb(args)) => wait::nlb(args, frame).await,
         Command::Render(args) => render::run(args, frame).await,

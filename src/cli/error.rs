@@ -27,7 +27,7 @@ pub(crate) enum Exit {
     Refused = 5,
     /// Some clusters were done, others were not.
     PartlyDone = 6,
-    /// `status`, `ca status`, `doctor`: something that was looked at is not well.
+    /// `status`, `ca status`, `doctor`, `workloads`: something that was looked at is not well.
     Ill = 7,
     /// Another run is changing the mesh; nothing was changed.
     Busy = 8,
@@ -68,7 +68,9 @@ impl Exit {
             Self::NotInTime => "not ready in time; running again is safe",
             Self::Refused => "refused, to protect something that is not ours",
             Self::PartlyDone => "partly done; the clusters that are not are named",
-            Self::Ill => "status, ca status, doctor: something that was looked at is not well",
+            Self::Ill => {
+                "status, ca status, doctor, workloads: something that was looked at is not well"
+            }
             Self::Busy => "another run is changing the mesh; --wait-lock waits for it",
             Self::Drift => "plan: something would change",
             Self::Interrupted => "interrupted; running again is safe",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait},
+    args::{Command, Flags, PlanChange, SampleCommand, Target, Wait, workloads::WorkloadsChange},
     error::Failure,
 };
 use crate::{
@@ -294,6 +294,17 @@ fn preview(command: &Command) -> Option<Hint> {
             let names = args.clusters.iter().map(String::as_str);
             ["plan"].into_iter().chain(names).chain(ignored).collect()
         }
+        Command::Adopt(args) => {
+            let (names, manner) = (args.how.clusters.iter(), &args.how.manner);
+            let flags = [
+                (manner.restart_workloads, "--restart-workloads"),
+                (manner.accept_gap, "--accept-gap"),
+            ];
+            let flags = flags.into_iter().filter(|(is, _)| *is);
+            let words = ["plan", "adopt"].into_iter();
+            let words = words.chain(names.map(String::as_str));
+            words.chain(flags.map(|(_, flag)| flag)).collect()
+        }
         Command::Leave(leave) => {
             let how = &leave.how;
             let flags = [
@@ -336,6 +347,14 @@ fn preview(command: &Command) -> Option<Hint> {
             let words: Vec<_> = words.chain(flags.map(|(_, flag)| flag)).collect();
             return Some(Hint::meshlink(words).remark("shows what would be changed"));
         }
+        Command::Workloads(args) => {
+            let words = match args.change.as_deref() {
+                Some(WorkloadsChange::Inject(args)) => args.how.words(),
+                Some(WorkloadsChange::Restart(args)) => args.how.words(),
+                None => return None,
+            };
+            ["plan", "workloads"].into_iter().chain(words).collect()
+        }
         _ => return None,
     };
     Some(Hint::meshlink(words).remark("shows what would be changed"))
@@ -345,20 +364,24 @@ fn preview(command: &Command) -> Option<Hint> {
 fn target(command: &Command) -> Option<&Target> {
     match command {
         Command::Join(args) => Some(&args.target),
+        Command::Adopt(args) => Some(&args.how.target),
         Command::Leave(args) => Some(&args.how.target),
         Command::Renew(args) => Some(&args.how.target),
         Command::Upgrade(args) => Some(&args.how.target),
         Command::Plan(args) => Some(match args.change.as_deref() {
+            Some(PlanChange::Adopt(how)) => &how.target,
             Some(PlanChange::Leave(leave)) => &leave.target,
             Some(PlanChange::Renew(renew)) => &renew.target,
             Some(PlanChange::Upgrade(how)) => &how.target,
             Some(PlanChange::Rotate(rotate)) => &rotate.target,
+            Some(PlanChange::Workloads(how)) => how.target(),
             None => &args.target,
         }),
         Command::Status(args) => Some(&args.target),
         Command::Verify(args) => Some(&args.target),
         Command::Doctor(args) => Some(&args.target),
         Command::Bundle(args) => Some(&args.target),
+        Command::Workloads(args) => Some(args.target()),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
             SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,

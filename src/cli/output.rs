@@ -31,6 +31,7 @@ pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod summary;
 pub(crate) mod table;
+pub(crate) mod workloads;
 
 /// What a stream can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

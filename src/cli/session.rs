@@ -234,7 +234,8 @@ impl Consent for Asked<'_> {
             return self.frame.consent(&text, None, self.limit);
         }
         let deletes = question.members.iter().any(|m| m.deletions > 0);
-        let word = deletes.then(|| question.mesh.as_str());
+        let takes = question.plan.takes_over();
+        let word = (deletes || takes).then(|| question.mesh.as_str());
         self.frame.consent(&asked(question, word), word, self.limit)
     }
 }
@@ -263,6 +264,11 @@ fn asked(question: &Question<'_>, word: Option<&str>) -> String {
     };
     let mesh = question.mesh;
     let ask = match word {
+        Some(word) if question.plan.takes_over() => {
+            format!(
+                "What somebody else has installed is taken over. Type the name of the mesh, {word}, to continue:"
+            )
+        }
         Some(word) => {
             format!("Something is deleted. Type the name of the mesh, {word}, to continue:")
         }

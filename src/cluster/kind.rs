@@ -2,12 +2,13 @@
 
 use std::{borrow::Cow, fmt};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{hint::Hint, name::ClusterName};
 
 /// An object's type: `apiVersion` and `kind` as manifests write them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Kind {
     /// Group and version, or only `v1`.
     pub(crate) api_version: Cow<'static, str>,
@@ -25,7 +26,7 @@ pub(crate) struct Place {
 }
 
 /// One object, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Ref {
     /// Its type.
     pub(crate) kind: Kind,

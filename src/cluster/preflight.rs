@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Rotate,
     /// Put sample apps in, or take them out.
     Sample,
+    /// Label a namespace for injection, and roll what runs in it.
+    Rollout,
     /// Only look.
     Status,
 }
@@ -57,7 +59,13 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Acc
         ));
     }
     match purpose {
-        Purpose::Join | Purpose::Leave => all.extend(writes(gateways)),
+        Purpose::Join | Purpose::Leave => {
+            all.extend(writes(gateways));
+            if purpose == Purpose::Join {
+                // A second control plane is not put beside one that is somewhere else.
+                all.extend(everywhere(&["list"], &[("apps", "deployments")]));
+            }
+        }
         Purpose::Renew => all.extend(renewals()),
         Purpose::Verify | Purpose::Sample | Purpose::Rotate => {
             all.extend(everywhere(
@@ -71,6 +79,7 @@ pub(crate) fn rights(purpose: Purpose, gateways: &str, renewer: bool) -> Vec<Acc
                 ],
             ));
         }
+        Purpose::Rollout => all.extend(rolls()),
         Purpose::Status => {}
     }
     if renewer && matches!(purpose, Purpose::Join | Purpose::Renew) {
@@ -166,6 +175,26 @@ fn rotates() -> Vec<Access> {
     ];
     all.extend(within(ISTIO_SYSTEM, WRITE, &written));
     all.extend(within(ISTIO_SYSTEM, &["patch"], &[("", "pods")]));
+    all
+}
+
+/// A rollout labels a namespace, patches what makes its pods, and asks their proxies.
+fn rolls() -> Vec<Access> {
+    let rolled = ["deployments", "statefulsets", "daemonsets"].map(|kind| ("apps", kind));
+    let mut all = everywhere(&["get", "list", "watch", "patch"], &rolled);
+    all.extend(everywhere(&["patch"], &[("", "namespaces")]));
+    let read = [
+        ("", "pods"),
+        ("", "services"),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations",
+        ),
+    ];
+    all.extend(everywhere(&["get", "list"], &read));
+    all.extend(everywhere(&["get", "create"], &[("", "pods/portforward")]));
+    let leases = [("coordination.k8s.io", "leases")];
+    all.extend(within(ISTIO_SYSTEM, WRITE, &leases));
     all
 }
 

@@ -16,6 +16,7 @@ use crate::{
     wait::Deadline,
 };
 
+mod adopt;
 mod gateway;
 mod install;
 mod leave;
@@ -25,6 +26,7 @@ mod prove;
 mod readers;
 mod release;
 mod renew;
+mod rollout;
 mod rotate;
 mod sample;
 mod trust;
@@ -123,6 +125,21 @@ fn work<'a>(step: &'a Step, context: &'a StepContext<'a>) -> BoxFuture<'a, Evide
         | Step::WithdrawRoot(c) => apart(|| context.turn(step, c)),
         Step::RebindRoot(c) => apart(|| context.rebind_root(c)),
         Step::CloseRotation(c) => apart(|| context.close_rotation(c)),
+        Step::LabelNamespace { cluster, namespace }
+        | Step::UnlabelNamespace { cluster, namespace } => {
+            apart(|| context.label(cluster, namespace))
+        }
+        Step::RestartWorkload {
+            cluster,
+            kind,
+            namespace,
+            name,
+        } => apart(|| context.restart_workload(cluster, [kind, namespace, name])),
+        Step::HandOver(c) => apart(|| context.hand_over(step, c)),
+        Step::TrustRoot(c) => apart(|| context.trust_root(c)),
+        Step::SpreadRoot(c) => apart(|| context.spread_root(c)),
+        Step::ReplaceSigner(c) => apart(|| context.replace_signer(c)),
+        Step::DropRoot(c) => apart(|| context.drop_root(c)),
     }
 }
 

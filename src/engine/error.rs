@@ -101,6 +101,15 @@ pub(crate) enum Error {
     /// Another run changes the mesh.
     #[error(transparent)]
     Busy(#[from] Busy),
+    /// A workload that does not become ready.
+    #[error("a workload that was rolled is not ready, and no other is rolled after it")]
+    Rollout {
+        /// What it waits for.
+        #[source]
+        source: Box<cluster::Error>,
+        /// How to see more, and how to go back.
+        hints: Vec<Hint>,
+    },
     /// The sample apps.
     #[error(transparent)]
     Sample(#[from] Box<super::sample::Error>),
@@ -129,6 +138,7 @@ impl Error {
     pub(crate) fn recover(&self) -> Recover {
         match self {
             Self::Cluster(source) => source.recover(),
+            Self::Rollout { source, .. } => source.recover(),
             Self::Missing { .. } => Recover::Backoff,
             _ => Recover::Never,
         }
@@ -143,6 +153,11 @@ impl Error {
     pub(crate) fn severity(&self) -> Severity {
         match self {
             Self::NotInTime { .. } | Self::Cluster(cluster::Error::NotInTime { .. }) => {
+                Severity::NotInTime
+            }
+            Self::Rollout { source, .. }
+                if matches!(**source, cluster::Error::NotInTime { .. }) =>
+            {
                 Severity::NotInTime
             }
             Self::Nlb(error) if matches!(**error, nlb::Error::NotInTime { .. }) => {
@@ -160,6 +175,7 @@ impl Error {
         match self {
             Self::NotInTime { reason, .. } => reason.hints.clone(),
             Self::Hidden { hidden } => hidden.hints.clone(),
+            Self::Rollout { hints, .. } => hints.clone(),
             Self::Refused(refusal) => refusal.hints.clone(),
             Self::Sample(error) => error.hints(),
             Self::Release {

@@ -145,6 +145,9 @@ impl PlannedChange<'_> {
             link.remember(&link.mesh)?;
             link.pin(&look);
         }
+        if let Change::Adopt(_) = self.change {
+            link.pin(&look);
+        }
         if !look.plan.is_within(&self.look.plan) {
             link.agree(consent, &look.plan, true, None)?;
         }
@@ -173,7 +176,11 @@ impl PlannedChange<'_> {
             Change::Renew(_) | Change::Rotate(_) => {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
-            Change::Verify | Change::SampleUp(_) | Change::SampleDown(_) => {}
+            Change::Adopt(_)
+            | Change::Verify
+            | Change::SampleUp(_)
+            | Change::SampleDown(_)
+            | Change::Rollout(_) => {}
         }
         Ok(report)
     }
@@ -346,6 +353,7 @@ impl Meshlink {
         let run = self.run(change, &look.reading.observed, look.desired, stop);
         let mut run = run.await;
         run.deletions = plan.deletions();
+        run.takings = plan.takings();
         let run = Arc::new(run);
         engine::run(&environment.command, &plan, &run, &recorder, stop).await;
         let trouble = recorder.trouble().map(|why| {
@@ -410,6 +418,9 @@ impl Meshlink {
             leave,
             left,
             rotation: change.rotation(observed, &self.mesh.id),
+            rollout: change.rollout(),
+            adoption: change.adoption(),
+            takings: BTreeMap::new(),
             sample: change.sample(),
             depth: match change {
                 Change::Verify => Depth::Every,

@@ -8,7 +8,10 @@ use crate::{
     engine::{Rotation, sample::Sample},
     name::MeshId,
     observe::Observed,
-    plan::{Plan, Planned, Step, leave::Leave, renew::Renew, rotate::Rotate, upgrade::Upgrade},
+    plan::{
+        Plan, Planned, Step, adopt::Adopt, leave::Leave, renew::Renew, rollout::Rollout,
+        rotate::Rotate, upgrade::Upgrade,
+    },
 };
 
 /// Something to do to a mesh.
@@ -17,6 +20,8 @@ use crate::{
 pub enum Change {
     /// Make all members one mesh, and prove it.
     Join,
+    /// Make clusters that came with an Istio fit for the mesh, with no request lost.
+    Adopt(Adopt),
     /// Let another version of Istio take the place of the present one in one member, and prove the mesh.
     Upgrade(Upgrade),
     /// Take members out.
@@ -31,20 +36,26 @@ pub enum Change {
     SampleUp(Sample),
     /// Take the sample apps out again.
     SampleDown(Sample),
+    /// Roll workloads, and have their namespace's pods given proxies or none.
+    Rollout(Rollout),
 }
 
 impl Change {
     /// The rights it needs, where it comes to this plan.
     pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
         let own = match self {
-            Self::Join | Self::Upgrade(_) => Purpose::Join,
+            Self::Join | Self::Upgrade(_) | Self::Adopt(_) => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
             Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,
             Self::Rotate(_) => Purpose::Rotate,
             Self::SampleUp(_) | Self::SampleDown(_) => Purpose::Sample,
+            Self::Rollout(_) => Purpose::Rollout,
         };
         let renews = |p: &Planned| matches!(p.step, Step::SettleCacerts(_));
+        if let Self::Adopt(_) = self {
+            return vec![own, Purpose::Rotate];
+        }
         match own {
             // A join renews what is due.
             Purpose::Join if plan.steps.iter().any(renews) => vec![own, Purpose::Renew],
@@ -56,6 +67,14 @@ impl Change {
     pub(super) fn sample(&self) -> Option<Sample> {
         match self {
             Self::SampleUp(sample) | Self::SampleDown(sample) => Some(sample.clone()),
+            _ => None,
+        }
+    }
+
+    /// How workloads are rolled, if they are.
+    pub(super) fn rollout(&self) -> Option<Rollout> {
+        match self {
+            Self::Rollout(how) => Some(how.clone()),
             _ => None,
         }
     }
@@ -76,6 +95,14 @@ impl Change {
                 ..how.clone()
             },
         })
+    }
+
+    /// How clusters are adopted, if it does that.
+    pub(super) fn adoption(&self) -> Option<Adopt> {
+        match self {
+            Self::Adopt(how) => Some(how.clone()),
+            _ => None,
+        }
     }
 
     /// Who leaves; nobody, unless it is a leave.

@@ -79,7 +79,7 @@ impl Inputs {
     /// Fetches the charts and reads the owner's values, where the change needs them.
     pub(super) async fn of(link: &Meshlink, change: &Change) -> Result<Self, Failure> {
         let proves = match change {
-            Change::Join | Change::Verify | Change::Upgrade(_) => true,
+            Change::Join | Change::Adopt(_) | Change::Verify | Change::Upgrade(_) => true,
             // Who goes back has proved nothing new.
             Change::Rotate(how) => !how.abort,
             _ => false,
@@ -144,6 +144,7 @@ impl Meshlink {
         match change {
             Change::Join => self.look_to_join(inputs).await,
             Change::Upgrade(_) => self.look_to_upgrade(inputs).await,
+            Change::Adopt(how) => self.look_to_adopt(how, inputs).await,
             Change::Leave(leave) => self.look_to_leave(leave).await,
             Change::Renew(renew) => self.look_to_renew(renew).await,
             Change::Verify => {
@@ -172,6 +173,7 @@ impl Meshlink {
                 Ok(look)
             }
             Change::SampleDown(_) => self.look_at_samples(false).await,
+            Change::Rollout(how) => self.look_to_roll(how).await,
         }
     }
 
@@ -229,8 +231,11 @@ impl Meshlink {
         if let Some(refusal) = self.namesake().await {
             return Err(refused(vec![refusal]));
         }
-        let (reading, desired) = self.survey(inputs).await?;
+        let (mut reading, desired) = self.survey(inputs).await?;
         enough_reached(&reading.observed)?;
+        if let Err(unseen) = self.lens().look_for_elsewhere(&mut reading.observed).await {
+            return Err(self.unread(&unseen).await);
+        }
         let unread = reading.observed.unreachable.values().map(passed_over);
         let unread: Vec<_> = unread.collect();
         let (mut against, mut notes) = inputs.found(&self.environment.ignored_checks);
@@ -322,7 +327,7 @@ impl Meshlink {
     }
 
     /// Reads the members, and says what they should hold.
-    async fn survey(&self, inputs: &Inputs) -> Result<(Reading, Desired), Failure> {
+    pub(super) async fn survey(&self, inputs: &Inputs) -> Result<(Reading, Desired), Failure> {
         let Some(additions) = &inputs.wanted else {
             return Ok((self.read().await?, Desired::default()));
         };
@@ -545,7 +550,7 @@ pub(super) fn passed_over(member: &Unreachable) -> Note {
 }
 
 /// Refuses to go on where something is to be done in every member and one could not be read.
-fn all_reached(observed: &Observed) -> Result<(), Failure> {
+pub(super) fn all_reached(observed: &Observed) -> Result<(), Failure> {
     match observed.unreachable.is_empty() {
         true => Ok(()),
         false => Err(not_reached(observed.unreachable.values())),

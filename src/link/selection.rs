@@ -96,10 +96,7 @@ pub(crate) async fn mesh(
         (None, Selection::All([]) | Selection::Some(_)) if by.document.is_some() => {
             read_text(by.document.unwrap_or_default(), Path::new("document"))?
         }
-        (None, Selection::All(names)) => Mesh {
-            peers: written_down(by).ok().and_then(|known| known.peers),
-            ..named(names)?
-        },
+        (None, Selection::All(names)) => extended(named(names)?, by),
         (None, Selection::Some([])) => written_down(by)?,
         (None, Selection::Dead(names)) => known(&named(names)?, by)?,
         (None, Selection::Some(names)) => whole(named(names)?, by, finder).await?,
@@ -126,6 +123,22 @@ pub(crate) async fn mesh(
         }
     }
     Ok(selected)
+}
+
+/// One cluster alone is added to the mesh that is written down here; several are all that a mesh is to have.
+fn extended(named: Mesh, by: Named<'_>) -> Mesh {
+    match (written_down(by), named.clusters.as_slice()) {
+        (Ok(mut known), [one]) if !known.clusters.is_empty() => {
+            if member(&known, &one.name, &found_by(&one.reach)).is_none() {
+                known.clusters.push(one.clone());
+            }
+            known
+        }
+        (known, _) => Mesh {
+            peers: known.ok().and_then(|known| known.peers),
+            ..named
+        },
+    }
 }
 
 /// A mesh file that can be joined: it names two members at least.

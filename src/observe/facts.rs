@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     AuthoritySeen, CacertsSeen, Claim, GatewaySeen, Held, IstiodSeen, Keeper, Made, ReaderSeen,
-    Record, ReleaseSeen, RemoteSecretSeen, RenewerSeen, Succession, TokenSeen,
+    Record, ReleaseSeen, RemoteSecretSeen, RenewerSeen, Succession, TokenSeen, istios,
 };
 use crate::{
     chart,
@@ -159,6 +159,11 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
         under: under.map(|root| root.facts().spki_sha256.clone()),
         signer: signer.map(|c| c.facts().clone()),
         ours,
+        uid: secret["metadata"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        keeper: istios::keeper(secret),
     }
 }
 
@@ -181,6 +186,7 @@ pub(super) fn istiod(deployment: Option<&Value>, pods: &[Value], released: bool)
         present: true,
         available: matches!(deployment_available(Some(deployment)), Progress::Done(())),
         foreign: if released { None } else { manager(deployment) },
+        values: None,
         pods: object::running(pods),
     }
 }
@@ -253,7 +259,7 @@ fn changed(object: &Value) -> Option<Timestamp> {
 }
 
 /// The value of a variable that a pod sets: in the named container, or in any.
-pub(super) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
+pub(crate) fn variable<'v>(pod: &'v Value, container: Option<&str>, name: &str) -> Option<&'v str> {
     let of = |key: &str| pod["spec"][key].as_array().into_iter().flatten();
     let all = of("containers").chain(of("initContainers"));
     let all = all.filter(|c| container.is_none_or(|container| c["name"] == container));
@@ -478,6 +484,7 @@ pub(super) fn keep_newest(newest: &mut BTreeMap<String, ReleaseSeen>, record: &V
         version: label(VERSION_LABEL).unwrap_or_default(),
         digest: label(DIGEST_LABEL).filter(|_| label(REVISION_LABEL) == label("version")),
         config: Value::Null,
+        chart: String::new(),
         made_for: label(MADE_LABEL).unwrap_or_default(),
         held: vec![],
     };
@@ -488,6 +495,7 @@ pub(super) fn keep_newest(newest: &mut BTreeMap<String, ReleaseSeen>, record: &V
 pub(super) fn read_record(release: &mut ReleaseSeen, secret: &Value) {
     if let Ok(record) = chart::release::Record::from_secret(secret) {
         release.version = record.chart.version;
+        release.chart = record.chart.name;
         release.config = Value::Object(record.config);
     }
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Claim, GatewaySeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, VaultSeen, facts,
-    strangers::strangers,
+    Claim, GatewaySeen, IstiodSeen, Observed, PlaceSeen, ReleaseSeen, Seen, TrustSeen, Unreachable,
+    VaultSeen, facts, istios, proxies, strangers::strangers,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
@@ -298,6 +298,32 @@ impl<'a> Lens<'a> {
         Ok(())
     }
 
+    /// Adds the pods that were made before their cluster had the name and the network that it has in the mesh: only a join
+    /// of a cluster that came with an Istio needs to know. Who joins without the right to see them is not told.
+    pub(crate) async fn look_for_elsewhere(&self, observed: &mut Observed) -> Result<(), Unseen> {
+        for member in &self.mesh.clusters {
+            let seen = observed.clusters.get_mut(&member.name);
+            let Some((seen, cluster)) = seen.zip(self.clusters.get(&member.name)) else {
+                continue;
+            };
+            let release = seen.release("istiod", "istiod");
+            let came = release.is_some_and(|(_, r)| r.made_for.is_empty());
+            if seen.record.is_some() || !came {
+                continue;
+            }
+            let here = PlaceSeen {
+                cluster: member.name.to_string(),
+                network: member.network.to_string(),
+            };
+            match proxies::elsewhere(cluster, &here).await {
+                Ok(pods) => seen.elsewhere = pods,
+                Err(error) if error.code() == Some(403) => {}
+                Err(error) => return Err(unread(&member.name, error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what is not ours in the namespaces meshlink made: only an uninstallation needs to know.
     pub(crate) async fn look_for_strangers(
         &self,
@@ -383,7 +409,8 @@ impl<'a> Lens<'a> {
             self.list(cluster, &Kind::SERVICE, Some(ingress)),
             self.list(cluster, &Kind::GATEWAY, Some(ingress)),
         )?;
-        let renewer = self.renewer(cluster).await?;
+        let (renewer, istios) =
+            tokio::try_join!(self.renewer(cluster), istios::read(self, cluster))?;
         let gateway = &self.mesh.gateway;
         let name = gateway.name.as_str();
         let istiod = facts::named(&deployments, "istiod");
@@ -402,6 +429,7 @@ impl<'a> Lens<'a> {
         Ok(Seen {
             rotated: map.filter(|_| claim.is_some()).and_then(facts::rotated),
             kubernetes: format!("v{}", version.0),
+            vendor: version.1,
             server: cluster.server().to_owned(),
             embedded: self.embedded,
             // Between the claim to the old root and that to the new one there is none, and it is bound all the same.
@@ -424,7 +452,13 @@ impl<'a> Lens<'a> {
             throw_aways: facts::named(&maps, facts::ROOTS)
                 .map(facts::throw_aways)
                 .unwrap_or_default(),
-            istiod: facts::istiod(istiod, &pods, releases.contains_key("istiod")),
+            istiod: {
+                let released = releases.values().any(|r| r.chart == "istiod");
+                let released = released || releases.contains_key("istiod");
+                let values = istios::values(&maps).filter(|_| !released);
+                let seen = facts::istiod(istiod, &pods, released);
+                IstiodSeen { values, ..seen }
+            },
             gateway: GatewaySeen {
                 opened: opened.iter().any(facts::opens),
                 ..facts::gateway(
@@ -445,6 +479,7 @@ impl<'a> Lens<'a> {
             renewer: renewer
                 .filter(|job| owner.whose(job).is_none())
                 .map(|job| facts::renewer(&job)),
+            istios,
             probe: facts::named(&spaces, crate::probe::NAMESPACE)
                 .is_some_and(|n| owner.has_made(n) && n["metadata"]["deletionTimestamp"].is_null()),
             releases,
@@ -505,7 +540,7 @@ impl<'a> Lens<'a> {
         self.listed(cluster, kind, namespace, labels).await
     }
 
-    async fn listed(
+    pub(super) async fn listed(
         &self,
         cluster: &Cluster,
         kind: &Kind,

@@ -7,11 +7,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use semver::Version;
 use serde_json::Value;
 
+pub(crate) use super::facts::variable;
 use super::{
     facts,
     replicas::{self, Replica},
@@ -24,16 +26,16 @@ use crate::{
 };
 
 /// How many proxies are asked at once.
-const ABREAST: usize = 16;
+pub(crate) const ABREAST: usize = 16;
 /// How long one may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The container a proxy runs in.
-const CONTAINER: &str = "istio-proxy";
+pub(crate) const CONTAINER: &str = "istio-proxy";
 /// What injection leaves on a pod.
 const INJECTED: &str = "sidecar.istio.io/status";
 /// What makes a proxy's agent take changed roots from istiod at once; without it a proxy has them with its next
 /// certificate, half a day later.
-const FOLLOWS: &str = "PROXY_CONFIG_XDS_AGENT";
+pub(crate) const FOLLOWS: &str = "PROXY_CONFIG_XDS_AGENT";
 /// The label of the ConfigMaps that istiod writes.
 const WRITTEN: &str = "istio.io/config=true";
 
@@ -65,8 +67,19 @@ pub(crate) struct Proxy {
     pub started: Option<Timestamp>,
     /// It takes changed roots from istiod as they change.
     pub follows: bool,
+    /// What it was told of its place when its pod was made.
+    pub place: PlaceSeen,
     /// What it holds, or why that could not be read.
     pub held: Result<Held, String>,
+}
+
+/// The cluster and the network that a proxy was told it is in; it says so as long as its pod lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PlaceSeen {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The network, empty for none.
+    pub network: String,
 }
 
 /// What a proxy holds.
@@ -184,9 +197,32 @@ pub(crate) fn version(pod: &Value) -> Option<Version> {
     facts::version_of(proxy["image"].as_str()?)
 }
 
+fn place(pod: &Value) -> PlaceSeen {
+    let told = |name: &str| facts::variable(pod, Some(CONTAINER), name).unwrap_or_default();
+    PlaceSeen {
+        cluster: told("ISTIO_META_CLUSTER_ID").to_owned(),
+        network: told("ISTIO_META_NETWORK").to_owned(),
+    }
+}
+
+/// The running pods of a member whose proxies were told of another place than this, as `namespace/name`.
+pub(super) async fn elsewhere(
+    cluster: &Cluster,
+    here: &PlaceSeen,
+) -> Result<Vec<String>, cluster::Error> {
+    let pods = cluster.list(&Kind::POD, None, None).await?;
+    let found = pods.iter().filter(|pod| runs(pod)).filter_map(proxy);
+    let mut found: Vec<_> = found
+        .filter(|(proxy, _)| proxy.place != *here)
+        .map(|(proxy, _)| proxy.name())
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
 /// Whether a pod's proxy runs: a pod that has not come so far is given what holds when it does, and one that has ended
 /// needs nothing.
-fn runs(pod: &Value) -> bool {
+pub(crate) fn runs(pod: &Value) -> bool {
     let status = &pod["status"];
     let is_over = ["Succeeded", "Failed"]
         .iter()
@@ -210,19 +246,35 @@ fn proxy(pod: &Value) -> Option<(Proxy, (String, String))> {
         is_gateway: metadata["annotations"]["inject.istio.io/templates"] == "gateway",
         started: facts::time(&pod["status"]["startTime"]),
         follows: facts::variable(pod, Some(CONTAINER), FOLLOWS) == Some("true"),
+        place: place(pod),
         held: Err("not asked".into()),
     };
     Some((proxy, (namespace, name)))
 }
 
 async fn asked(cluster: &Cluster, proxy: Proxy, (namespace, pod): (String, String)) -> Proxy {
-    let page = cluster.get(&namespace, &pod, probe::ADMIN, probe::SECRETS);
-    let held = match tokio::time::timeout(LIMIT, page).await {
+    let held = holding(cluster, &namespace, &pod).await;
+    Proxy { held, ..proxy }
+}
+
+/// The certificates that one proxy holds, by its own word.
+pub(crate) async fn holding(cluster: &Cluster, namespace: &str, pod: &str) -> Result<Held, String> {
+    held(&page(cluster, namespace, pod, probe::SECRETS).await?)
+}
+
+/// A page of a proxy's admin port.
+pub(crate) async fn page(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    path: &str,
+) -> Result<Bytes, String> {
+    let page = cluster.get(namespace, pod, probe::ADMIN, path);
+    match tokio::time::timeout(LIMIT, page).await {
         Err(_) => Err(format!("does not answer within {} s", LIMIT.as_secs())),
         Ok(Err(error)) => Err(causes::line(&error)),
-        Ok(Ok(answer)) => held(&answer.body),
-    };
-    Proxy { held, ..proxy }
+        Ok(Ok(answer)) => Ok(answer.body),
+    }
 }
 
 fn held(body: &[u8]) -> Result<Held, String> {

@@ -15,7 +15,7 @@ use crate::{
     mutex,
     name::ClusterName,
     observe::{CLAIM, Layout, Observed, RECORD, RENEWER, Seen, label_digest},
-    plan::readers,
+    plan::{exposure, readers},
     probe,
     spec::{GATEWAY_PORT, Member, Mesh},
 };
@@ -88,6 +88,8 @@ pub(crate) struct Wanted {
     pub istiod: Release,
     /// The gateway release.
     pub gateway: Release,
+    /// Why its load balancer would not be as the mesh file asks for.
+    pub unexposed: Option<String>,
     /// What opens 15443.
     pub expose: Vec<Value>,
     /// Reader accounts, by the peer that uses them.
@@ -239,14 +241,25 @@ impl Renderer<'_> {
                 &json!({"istio_namespace": istio, "gateway_namespace": gateway.namespace,
                     "network": self.member.network}),
             )?,
-            base: self.release("istio-base", istio, &self.charts.base, json!({}))?,
-            istiod: self.release("istiod", istio, &self.charts.istiod, self.istiod_values())?,
+            base: self.release(
+                self.release_name("istio-base", "base"),
+                istio,
+                &self.charts.base,
+                json!({}),
+            )?,
+            istiod: self.release(
+                self.release_name("istiod", "istiod"),
+                istio,
+                &self.charts.istiod,
+                self.istiod_values(),
+            )?,
             gateway: self.release(
                 &gateway.name,
                 &gateway.namespace,
                 &self.charts.gateway,
                 self.gateway_values(),
             )?,
+            unexposed: self.off_aws().err(),
             expose: self.text(
                 "expose",
                 &json!({"gateway_namespace": gateway.namespace, "hosts": gateway.hosts,
@@ -336,6 +349,33 @@ impl Renderer<'_> {
         name.strip_prefix("istio-").unwrap_or(name)
     }
 
+    /// What a release is called here: as somebody else has called it, where it is theirs.
+    fn release_name<'n>(&'n self, usual: &'n str, chart: &str) -> &'n str {
+        let found = self.seen.release(usual, chart);
+        found.map_or(usual, |(name, _)| name)
+    }
+
+    /// Pods that were made when the cluster was called otherwise say so until they are made anew: an istiod that does not
+    /// know that name gives them neither configuration nor certificates.
+    fn aliased(&self) -> Option<Value> {
+        let release = self.seen.release("istiod", "istiod").map(|(_, r)| r);
+        let theirs = match release {
+            Some(release) if release.digest.is_none() => Some(&release.config),
+            Some(_) => None,
+            None => self.seen.istiod.values.as_ref(),
+        };
+        let main = self.seen.main_istio(&self.mesh.istio.namespace)?;
+        let called = main.cluster.as_deref()?;
+        let name = self.member.name.as_str();
+        if called == name {
+            return None;
+        }
+        let all = theirs?["extraContainerArgs"].as_array();
+        let mut all = all.cloned().unwrap_or_default();
+        all.push(json!(format!("--clusterAliases={called}={name}")));
+        Some(json!(all))
+    }
+
     /// What meshlink sets on istiod. The two flags let a later change of root go without a restart.
     fn istiod_values(&self) -> Value {
         let ours = json!({
@@ -350,7 +390,17 @@ impl Renderer<'_> {
             },
             "env": {"ISTIO_MULTIROOT_MESH": "true"},
         });
+        let alias = self.aliased().unwrap_or_default();
+        let ours = merge(ours, json!({"extraContainerArgs": alias}));
         merge(self.additions.istiod.clone(), ours)
+    }
+
+    /// What the gateway's Service says where AWS was not asked.
+    fn off_aws(&self) -> Result<Value, String> {
+        match self.additions.exposure.contains_key(&self.member.name) {
+            true => Ok(Value::Null),
+            false => exposure::values(&self.mesh.gateway, self.seen),
+        }
     }
 
     /// What meshlink sets on the gateway. The chart's `networkGateway` would also open istiod's
@@ -382,7 +432,8 @@ impl Renderer<'_> {
         if cloud.is_none() && !gateway.source_ranges.is_empty() {
             ours["service"]["loadBalancerSourceRanges"] = json!(gateway.source_ranges);
         }
-        let cloud = cloud.cloned().unwrap_or_default();
+        let elsewhere = || self.off_aws().unwrap_or_default();
+        let cloud = cloud.cloned().unwrap_or_else(elsewhere);
         merge(merge(cloud, self.additions.gateway.clone()), ours)
     }
 
@@ -398,6 +449,12 @@ impl Renderer<'_> {
         let theirs = before
             .filter(|r| r.digest.is_none())
             .map(|r| r.config.clone());
+        // So does an istiod that no release holds, as far as it says what it was given.
+        let unreleased = || {
+            let found = self.seen.istiod.values.clone();
+            found.filter(|_| before.is_none() && name == "istiod")
+        };
+        let theirs = theirs.or_else(unreleased);
         let is_ours = theirs.is_none();
         let values = merge(theirs.unwrap_or_default(), ours);
         let is_upgrade = before.is_some_and(|r| r.revision > 1 || r.is_deployed());

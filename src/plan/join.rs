@@ -255,11 +255,7 @@ impl<'a> JoinPlanner<'a> {
         };
         let seen = self.seen(name);
         let ready = |plan: &mut Plan, step: Step, needs: Vec<Step>, release: &Release| {
-            if let Some((why, changes)) = release_missing(release, seen) {
-                plan.add_with(step, needs, why, changes);
-                plan.deleting(pruned(release, seen));
-                plan.notes.extend(unpruned(name, release, seen));
-            }
+            bring(plan, (name, step), needs, release, seen);
         };
         let (c, base) = (name.clone(), Step::InstallBase(name.clone()));
         let ground = vec![
@@ -309,6 +305,7 @@ impl<'a> JoinPlanner<'a> {
         let changes = changes(expose.iter(), "", seen);
         if !changes.is_empty() {
             let needs = vec![
+                Step::PrepareNamespaces(name.clone()),
                 Step::AwaitIstiod(name.clone()),
                 Step::InstallBase(name.clone()),
             ];
@@ -483,6 +480,21 @@ impl<'a> JoinPlanner<'a> {
             r.proof == digest && r.members.keys().collect::<BTreeSet<_>>() == members
         });
         !stands || !plan.is_empty()
+    }
+}
+
+/// Adds the step that brings a release of a member to what it should be, where it is not.
+pub(super) fn bring(
+    plan: &mut Plan,
+    (name, step): (&ClusterName, Step),
+    needs: Vec<Step>,
+    release: &Release,
+    seen: &Seen,
+) {
+    if let Some((why, changes)) = release_missing(release, seen) {
+        plan.add_with(step, needs, why, changes);
+        plan.deleting(pruned(release, seen));
+        plan.notes.extend(unpruned(name, release, seen));
     }
 }
 

@@ -26,6 +26,8 @@ use crate::{
 
 mod refuse;
 
+pub(crate) use refuse::is_restartable;
+
 /// How long kubelets take at most to bring a changed ConfigMap into a pod that runs: their sync, every minute, and half
 /// of it more, by which they keep apart.
 pub(crate) const PROJECTED: Duration = Duration::from_secs(90);

@@ -165,6 +165,41 @@ pub enum Step {
     WithdrawRoot(ClusterName),
     /// Forget that one root takes the place of another.
     CloseRotation(ClusterName),
+    /// Have new pods of a namespace given proxies, by a label of ours.
+    LabelNamespace {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        namespace: String,
+    },
+    /// Take that label away again.
+    UnlabelNamespace {
+        /// Where.
+        cluster: ClusterName,
+        /// Which.
+        namespace: String,
+    },
+    /// Roll a workload, until every pod of it is new and ready.
+    RestartWorkload {
+        /// Where.
+        cluster: ClusterName,
+        /// `Deployment`, `StatefulSet` or `DaemonSet`.
+        kind: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// Give what somebody else has made over to a release, or to meshlink.
+    HandOver(ClusterName),
+    /// Write the mesh's root beside the one that an adopted cluster has.
+    TrustRoot(ClusterName),
+    /// Until everything in an adopted cluster trusts the mesh's root.
+    SpreadRoot(ClusterName),
+    /// An intermediate of the mesh in an adopted cluster, until no proxy shows a certificate of its own root.
+    ReplaceSigner(ClusterName),
+    /// The mesh's root alone in an adopted cluster, until nothing trusts its own.
+    DropRoot(ClusterName),
 }
 
 impl Step {
@@ -221,6 +256,30 @@ impl Step {
             Self::RestoreIssuer(c) => ("restore-issuer", vec![c]),
             Self::WithdrawRoot(c) => ("withdraw-root", vec![c]),
             Self::CloseRotation(c) => ("close-rotation", vec![c]),
+            Self::LabelNamespace { cluster, .. } => ("label-namespace", vec![cluster]),
+            Self::UnlabelNamespace { cluster, .. } => ("unlabel-namespace", vec![cluster]),
+            Self::RestartWorkload { cluster, .. } => ("restart-workload", vec![cluster]),
+            Self::HandOver(c) => ("hand-over", vec![c]),
+            Self::TrustRoot(c) => ("trust-root", vec![c]),
+            Self::SpreadRoot(c) => ("spread-root", vec![c]),
+            Self::ReplaceSigner(c) => ("replace-signer", vec![c]),
+            Self::DropRoot(c) => ("drop-root", vec![c]),
+        }
+    }
+
+    /// What of the cluster it is about, where that has a name of its own.
+    fn object(&self) -> Option<String> {
+        match self {
+            Self::LabelNamespace { namespace, .. } | Self::UnlabelNamespace { namespace, .. } => {
+                Some(namespace.clone())
+            }
+            Self::RestartWorkload {
+                kind,
+                namespace,
+                name,
+                ..
+            } => Some(format!("{namespace}/{}/{name}", kind.to_lowercase())),
+            _ => None,
         }
     }
 
@@ -345,6 +404,27 @@ impl Step {
             Self::CloseRotation(c) => {
                 format!("write down in {c} that its root does not change any more")
             }
+            Self::LabelNamespace { cluster, namespace } => {
+                format!("label namespace {namespace} in {cluster} for injection")
+            }
+            Self::UnlabelNamespace { cluster, namespace } => {
+                format!("take the label for injection off namespace {namespace} in {cluster}")
+            }
+            Self::RestartWorkload {
+                cluster,
+                kind,
+                namespace,
+                name,
+            } => format!("roll {kind} {namespace}/{name} in {cluster}"),
+            Self::HandOver(c) => {
+                format!("take over from whoever made it what is to be changed in {c}")
+            }
+            Self::TrustRoot(c) => format!("write the mesh's root beside {c}'s own"),
+            Self::SpreadRoot(c) => format!("have everything in {c} trust the mesh's root too"),
+            Self::ReplaceSigner(c) => {
+                format!("have {c} sign under the mesh's root, and every proxy follow")
+            }
+            Self::DropRoot(c) => format!("have nothing in {c} trust its own root any more"),
         }
     }
 }
@@ -352,9 +432,10 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verb, clusters) = self.parts();
+        let clusters = clusters.into_iter().map(ClusterName::to_string);
         let id = clusters
-            .iter()
-            .fold(verb.to_owned(), |id, c| format!("{id}/{c}"));
+            .chain(self.object())
+            .fold(verb.to_owned(), |id, part| format!("{id}/{part}"));
         f.pad(&id)
     }
 }

@@ -55,13 +55,17 @@ pub(crate) fn versions(
     read.map(|name| (name.clone(), given(name))).collect()
 }
 
-/// The version of a member's control plane, as its release says.
+/// The version of a member's control plane, as its release says; without one, as what runs says.
 pub(super) fn installed(seen: &Seen) -> Option<Version> {
-    released(seen, "istiod").or_else(|| released(seen, "istio-base"))
+    let runs = || seen.istiod.versions.iter().max().cloned();
+    released(seen, "istiod")
+        .or_else(runs)
+        .or_else(|| released(seen, "istio-base"))
 }
 
 fn released(seen: &Seen, name: &str) -> Option<Version> {
-    seen.releases.get(name)?.version.parse().ok()
+    let chart = name.strip_prefix("istio-").unwrap_or(name);
+    seen.release(name, chart)?.1.version.parse().ok()
 }
 
 /// Says where a member keeps what is older than what a new mesh would be given.

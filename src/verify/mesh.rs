@@ -9,7 +9,8 @@ use futures::future;
 use jiff::Timestamp;
 
 use super::{
-    Asked, Check, Claim, Outcome, Verdict, check, expiry, istiod, pair, roots, traffic::Traffic,
+    Asked, Check, Claim, Outcome, Verdict, check, expiry, istiod, istios, pair, roots,
+    traffic::Traffic,
 };
 use crate::{
     causes,
@@ -247,7 +248,7 @@ impl Verifier<'_> {
             () if !seen.gateway.available => "is not available",
             () => "has no Gateway object that opens 15443 on it",
         };
-        vec![
+        let mut checks = vec![
             ready(
                 Claim::IstiodReady,
                 seen.istiod.available && replicas > 0,
@@ -271,7 +272,9 @@ impl Verifier<'_> {
                     ],
                 ),
             ),
-        ]
+        ];
+        checks.extend(istios::judge(self.mesh, name, seen));
+        checks
     }
 
     /// Everything about one member's view of the others, and what its istiods say of their certificates.

@@ -323,6 +323,7 @@ mod tests {
             is_gateway: false,
             started: Some(Timestamp::UNIX_EPOCH),
             follows: true,
+            place: crate::observe::PlaceSeen::default(),
             held: Err("no route".into()),
         };
         let published = Published {

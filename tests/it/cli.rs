@@ -19,6 +19,7 @@ fn help_fits_80_columns() {
         "status",
         "verify",
         "doctor",
+        "workloads",
         "ca",
         "ca init",
         "ca status",
@@ -65,6 +66,7 @@ fn the_first_page() {
       status       Show the state of every cluster, and of every pair of clusters
       verify       Prove that each cluster reaches the others
       doctor       Find the cause of what is wrong, and say what to do about it
+      workloads    Show each pod's proxy, or why it has none, and what must restart
       sample       Install, call and remove sample apps in the members
       wait         Wait until something outside the clusters is ready, as a
                    readiness gate
@@ -205,7 +207,7 @@ fn the_manual_documents_every_exit_code() {
     \fB6\fR
     partly done; the clusters that are not are named
     \fB7\fR
-    status, ca status, doctor: something that was looked at is not well
+    status, ca status, doctor, workloads: something that was looked at is not well
     \fB8\fR
     another run is changing the mesh; --wait-lock waits for it
     \fB10\fR

@@ -5,13 +5,13 @@ use std::{fs, os::unix::fs::symlink};
 use crate::kit::{Session, repository};
 
 /// A fenced block: its kind, what is said after the kind, and its lines.
-struct Block {
-    kind: String,
-    word: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) kind: String,
+    pub(crate) word: String,
+    pub(crate) text: String,
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub(crate) fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = vec![];
     let mut lines = page.lines();
     while let Some(line) = lines.next() {

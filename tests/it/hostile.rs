@@ -269,11 +269,12 @@ fn measured(world: &World, command: Command, what: String) -> (Row, Answer) {
 }
 
 /// The commands, and how each may end.
-const COMMANDS: [(&str, &[i32]); 5] = [
+const COMMANDS: [(&str, &[i32]); 6] = [
     ("status eks-1 eks-2 eks-3", &[6]),
     ("verify eks-1 eks-2 eks-3", &[4]),
     ("ca status eks-1 eks-2 eks-3", &[6]),
     ("doctor eks-1 eks-2 eks-3", &[6]),
+    ("workloads eks-1 eks-2 eks-3", &[6]),
     ("plan eks-1 eks-2 eks-3", &[1, 5, 6, 10]),
 ];
 

@@ -195,7 +195,7 @@ const ROOMS: [&[&str]; 15] = [
     &["report"],
     &["engine"],
     &["plan"],
-    &["doctor"],
+    &["doctor", "workloads"],
     &["verify"],
     &["ends"],
     &["observe"],

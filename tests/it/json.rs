@@ -65,7 +65,7 @@ fn snake_case(name: &str, schema: &Value) {
 }
 
 /// Every command that prints a document, with its code and the name of its schema; in an order in which they can run.
-const RUNS: [(&str, i32, &str); 52] = [
+const RUNS: [(&str, i32, &str); 56] = [
     ("ca init", 0, "ca-init"),
     ("ca status", 0, "ca-status"),
     ("plan eks-1 eks-2", 10, "plan"),
@@ -85,6 +85,10 @@ const RUNS: [(&str, i32, &str); 52] = [
     ("verify eks-1 eks-3", 4, "verdict"),
     ("doctor", 0, "diagnosis"),
     ("doctor eks-1 eks-3", 4, "diagnosis"),
+    ("workloads", 0, "workloads"),
+    ("workloads eks-1 eks-3 --all", 4, "workloads"),
+    ("plan workloads restart -n default", 0, "plan"),
+    ("workloads restart -n default", 0, "report"),
     ("ca status", 0, "ca-status"),
     ("ca status eks-1 eks-3", 4, "ca-status"),
     ("rotate root --status", 0, "rotate-status"),
@@ -169,6 +173,7 @@ fn what_fails_on_the_way_is_what_its_schema_says() {
         ("join eks-1 eks-2", "report"),
         ("ca status", "ca-status"),
         ("wait nlb --timeout 2s", "wait-nlb"),
+        ("workloads", "workloads"),
         ("sample status", "sample"),
     ] {
         let answer = world.run(&format!("{args} -o json"));

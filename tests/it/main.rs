@@ -9,6 +9,9 @@
 
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod adopt;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod again;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
@@ -126,3 +129,4 @@ mod verbose;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod verify;
+mod workloads;

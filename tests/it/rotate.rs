@@ -60,7 +60,7 @@ fn is_over(world: &World, place: &str) -> String {
 }
 
 /// Looks, as long as something else is done, whether any proxy does not trust what another shows.
-fn while_all_trust_each_other<T>(world: &World, work: impl FnOnce() -> T) -> T {
+pub(crate) fn while_all_trust_each_other<T>(world: &World, work: impl FnOnce() -> T) -> T {
     let (over, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
     let sandbox = world.sandbox();
     thread::scope(|scope| {

@@ -72,13 +72,19 @@ fn words_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn who_is_to_be_added_is_named_with_the_others() {
+fn one_cluster_alone_is_added_to_the_mesh_that_is_recorded() {
     let world = World::new(3);
-    world.run(&join(2)).ends(0);
     world
         .run("join eks-3")
         .ends(2)
-        .says("hint: meshlink join eks-1 eks-2 eks-3 --sandbox   # adds eks-3 to mesh mesh");
+        .says("a mesh needs at least two clusters, and only eks-3 was named");
+    world.run(&join(2)).ends(0);
+    world
+        .run("plan eks-3")
+        .ends(10)
+        .says("share-secret/eks-1/eks-3");
+    world.run("join eks-3").ends(0).says("6 of 6 pairs proved");
+    world.run("join eks-3").ends(0).says("nothing to do");
 }
 
 #[test]

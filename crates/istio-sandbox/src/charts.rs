@@ -25,7 +25,8 @@ type Files = &'static [(&'static str, &'static str)];
 const CHARTS: [(&str, Files); 3] = [
     chart!("base": "Chart.yaml", "values.yaml", "templates/crds.yaml", "templates/reader.yaml", "templates/validator.yaml"),
     chart!("istiod": "Chart.yaml", "values.yaml", "templates/config.yaml", "templates/deployment.yaml",
-        "templates/rbac.yaml", "templates/reader.yaml", "templates/service.yaml", "templates/webhooks.yaml"),
+        "templates/rbac.yaml", "templates/reader.yaml", "templates/service.yaml", "templates/values.yaml",
+        "templates/webhooks.yaml", "templates/zzz_values.yaml"),
     chart!("gateway": "Chart.yaml", "values.yaml", "templates/_names.tpl", "templates/deployment.yaml",
         "templates/rbac.yaml", "templates/service.yaml"),
 ];

@@ -1,5 +1,6 @@
 //! `meshlink join`.
 
+use super::adopt;
 use crate::{
     cli::{
         Frame,
@@ -16,6 +17,16 @@ pub(crate) async fn run(args: Join, frame: &Frame) -> Result<Exit, Failure> {
     let target = args.target.with(args.sources);
     let mut session = Session::open(Selection::All(&args.clusters), &target, frame).await?;
     session.link.environment.ignored_checks = args.ignore;
+    if args.adopt {
+        let members = session.link.adoptable().await?;
+        if !members.is_empty() {
+            let change = Change::Adopt(adopt::how(members, &args.manner));
+            let report = session.apply(change, args.changing, frame).await?;
+            if !matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo) {
+                return session.finish(frame, report, &[]);
+            }
+        }
+    }
     let report = session.apply(Change::Join, args.changing, frame).await?;
     let next: &[&str] = match report.outcome {
         RunOutcome::NothingToDo => &["meshlink verify --traffic"],

@@ -1,10 +1,10 @@
 //! `meshlink plan`.
 
-use super::{leave, renew, rotate, upgrade};
+use super::{adopt, leave, renew, rotate, upgrade, workloads};
 use crate::{
     cli::{
         Frame,
-        args::{Plan, PlanChange},
+        args::{Plan, PlanChange, workloads::WorkloadsPlan},
         error::{Exit, Failure},
         output::plan,
         session::{Selection, Session},
@@ -15,10 +15,17 @@ use crate::{
 /// Runs it.
 pub(crate) async fn run(args: Plan, frame: &Frame) -> Result<Exit, Failure> {
     let (mut session, change) = match args.change.as_deref() {
+        Some(PlanChange::Adopt(how)) => adopt::open(how, frame).await?,
         Some(PlanChange::Leave(how)) => leave::open(how, frame).await?,
         Some(PlanChange::Renew(how)) => renew::open(how, frame).await?,
         Some(PlanChange::Upgrade(how)) => upgrade::open(how, frame).await?,
         Some(PlanChange::Rotate(how)) => rotate::open(how, frame).await?,
+        Some(PlanChange::Workloads(WorkloadsPlan::Inject(how))) => {
+            workloads::inject(how, frame).await?
+        }
+        Some(PlanChange::Workloads(WorkloadsPlan::Restart(how))) => {
+            workloads::restart(how, frame).await?
+        }
         None => {
             let target = args.target.with(args.sources);
             let selection = Selection::All(&args.clusters);

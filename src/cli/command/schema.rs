@@ -26,6 +26,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         schema::<Diagnosis>(),
         schema::<super::doctor::Catalogue>(),
         schema::<super::bundle::Bundled>(),
+        schema::<crate::workloads::Workloads>(),
         schema::<super::wait::Waited>(),
         schema::<super::render::Written>(),
         schema::<super::chart::Templated>(),

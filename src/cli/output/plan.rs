@@ -87,6 +87,13 @@ fn step(out: &mut String, planned: &Planned, verbose: bool, style: Style) {
     for change in &planned.changes {
         object(out, change, verbose, style);
     }
+    for taken in &planned.takes {
+        let to = match &taken.release {
+            Some((release, _)) => format!("release {release}"),
+            None => "meshlink".to_owned(),
+        };
+        let _ = writeln!(out, "    {} {}  to {to}", style.yellow(">"), taken.object);
+    }
     for deletion in &planned.deletes {
         let _ = writeln!(out, "    {} {}", style.red("-"), deletion.object);
     }
@@ -163,6 +170,7 @@ mod tests {
             why: "what is there was made by an older version of the chart, and its digest differs from the wanted one".into(),
             changes,
             deletes: vec![],
+            takes: vec![],
         }
     }
 

@@ -80,6 +80,35 @@ pub(in super::super) fn kubernetes(view: &View<'_>) -> Vec<Found> {
     found
 }
 
+/// Control planes besides the one that a member has.
+pub(in super::super) fn other_istio(view: &View<'_>) -> Vec<Found> {
+    let istio = view.mesh().istio.namespace.as_str();
+    let mut found = vec![];
+    for (at, seen) in view.members().filter_map(|at| Some((at, at.seen()?))) {
+        let told: Vec<_> = seen.other_istios(istio).map(ToString::to_string).collect();
+        if !told.is_empty() {
+            let evidence = format!("{} has {}", at.name, told.join(", and "));
+            let words = ["get", "deployments", "-A", "-l", "app=istiod"];
+            found.push(Found::of(at.name, evidence, Hint::kubectl(at.name, words)));
+        }
+    }
+    found
+}
+
+/// An Istio in a cluster that is in no mesh.
+pub(in super::super) fn foreign_istio(view: &View<'_>) -> Vec<Found> {
+    let istio = view.mesh().istio.namespace.as_str();
+    let seen = view.members().filter_map(|at| Some((at, at.seen()?)));
+    let seen = seen.filter(|(_, seen)| seen.claim.is_none());
+    let seen = seen.filter_map(|(at, seen)| Some((at, seen.main_istio(istio)?)));
+    seen.map(|(at, main)| {
+        let evidence = format!("{} has {main}", at.name);
+        let words = ["-n", istio, "describe", "deploy", "istiod"];
+        Found::of(at.name, evidence, Hint::kubectl(at.name, words))
+    })
+    .collect()
+}
+
 /// Names do not resolve in a cluster whose name server does not run.
 pub(in super::super) fn dns(view: &View<'_>) -> Vec<Found> {
     let mut found = vec![];

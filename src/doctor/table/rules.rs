@@ -191,6 +191,27 @@ pub(super) const BEFORE: &[Check] = &[
         ..CHECK
     },
     Check {
+        id: "other-istio",
+        when: When::Always,
+        looks: "Deployments with the label `app=istiod` in every namespace, and webhooks that put proxies into pods",
+        cause: "there is another control plane of Istio than the one that a member has: two write the same webhooks, ConfigMaps and roots, and pods are given proxies by either",
+        mend: "take one of them away, once nothing uses it",
+        needs: &[Source::Basics],
+        look: before::other_istio,
+        ..CHECK
+    },
+    Check {
+        id: "istio-there-already",
+        level: Level::Note,
+        when: When::BeforeJoin,
+        looks: "Deployment `istiod`, its ConfigMaps, and who manages it",
+        cause: "the cluster has an Istio that is in no mesh of meshlink's: a join does not replace it",
+        mend: "read [Coming with an Istio](migration.md)",
+        needs: &[Source::Basics],
+        look: before::foreign_istio,
+        ..CHECK
+    },
+    Check {
         id: "cluster-dns-down",
         when: When::BeforeJoin,
         looks: "the pods of the cluster's name server",

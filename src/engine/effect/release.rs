@@ -88,7 +88,8 @@ impl StepContext<'_> {
         let now = self.run.now().to_string();
         let chart = &release.chart.chart;
         let mut record = Record::new(&asked, chart, &config, &release.rendered, &now, before);
-        if before.is_none() {
+        // What was there before meshlink came is nobody's to uninstall.
+        if before.is_none() && self.run.adoption.is_none() {
             let made_for = self.run.mesh.id.as_str().into();
             record.labels.insert(MADE_LABEL.into(), made_for);
         }

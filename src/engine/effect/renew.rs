@@ -86,7 +86,7 @@ impl StepContext<'_> {
         })
     }
 
-    async fn live_cacerts(&self, name: &ClusterName) -> Result<Live, Error> {
+    pub(super) async fn live_cacerts(&self, name: &ClusterName) -> Result<Live, Error> {
         let place = self.in_istio(&Kind::SECRET, "cacerts");
         let found = self.cluster(name)?.find(&place).await?;
         let missing = |what: &str| Error::Missing {
@@ -163,9 +163,9 @@ impl StepContext<'_> {
 }
 
 /// A Secret `cacerts` as it is.
-struct Live {
+pub(super) struct Live {
     /// Its data, with the key: not for logs.
-    data: Map<String, Value>,
-    roots: Vec<Cert>,
-    signer: Option<Cert>,
+    pub(super) data: Map<String, Value>,
+    pub(super) roots: Vec<Cert>,
+    pub(super) signer: Option<Cert>,
 }

@@ -275,7 +275,7 @@ impl StepContext<'_> {
     }
 
     /// Until everything in a member is as it must be.
-    async fn everywhere(&self, name: &ClusterName, aim: &Aim<'_>) -> Evidence {
+    pub(super) async fn everywhere(&self, name: &ClusterName, aim: &Aim<'_>) -> Evidence {
         let cluster = self.cluster(name)?;
         let nudged = &Mutex::new(None::<Instant>);
         let ask = |()| async move {

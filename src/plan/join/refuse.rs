@@ -9,7 +9,7 @@ use crate::{
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
     pki,
-    plan::{Desired, Plan, Refusal, Step, ownership, rotate},
+    plan::{Desired, Plan, Refusal, Step, adopt, ownership, rotate},
     spec::{Mesh, OLDEST_ISTIO, OLDEST_KUBERNETES},
 };
 
@@ -34,12 +34,16 @@ pub(super) fn refusals(mesh: &Mesh, desired: &Desired, observed: &Observed) -> V
             .or_else(|| member.peers_forgotten())
             .or_else(|| member.embedded_root())
             .or_else(|| member.root_is_another())
+            .or_else(|| member.being_adopted())
             .or_else(|| member.foreign_root())
             .or_else(|| member.old_kubernetes())
+            .or_else(|| member.other_istio())
             .or_else(|| member.foreign_istio())
             .or_else(|| member.old_istio())
             .or_else(|| member.runs_without_cacerts())
+            .or_else(|| member.made_before())
             .or_else(|| member.loopback_server())
+            .or_else(|| member.unexposed(desired))
     }));
     refusals.extend(mesh.clusters.iter().filter_map(|member| {
         let seen = observed.clusters.get(&member.name)?;
@@ -218,6 +222,38 @@ impl Member<'_> {
         Some(Refusal::by(self.name, reason, hints))
     }
 
+    /// Its root is on the way to the mesh's: what a join would write cuts whoever has not followed yet.
+    fn being_adopted(&self) -> Option<Refusal> {
+        adopt::is_under_way(self.seen).then(|| {
+            let reason = "is being adopted, and its own root is not gone yet";
+            Refusal::by(self.name, reason, vec![self.adopt().remark("finishes it")])
+        })
+    }
+
+    fn adopt(&self) -> Hint {
+        Hint::meshlink(["adopt", self.name.as_str()])
+    }
+
+    /// Their proxies would be sent to pods of other members by address, and be known by another name.
+    fn made_before(&self) -> Option<Refusal> {
+        let pods = &self.seen.elsewhere;
+        let first: Vec<_> = pods.iter().take(8).map(String::as_str).collect();
+        if first.is_empty() {
+            return None;
+        }
+        let more = match pods.len() - first.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let reason = format!(
+            "runs pods whose proxies were made before it was a member, and take pods of other members to be near: {}{more}",
+            first.join(", ")
+        );
+        let again = Hint::meshlink(["adopt", self.name.as_str(), "--restart-workloads"]);
+        let again = again.remark("restarts exactly these, one namespace after the other");
+        Some(Refusal::by(self.name, reason, vec![again]))
+    }
+
     fn foreign_root(&self) -> Option<Refusal> {
         let CacertsSeen {
             roots,
@@ -245,7 +281,11 @@ impl Member<'_> {
              replacing it would cut every workload that trusts it",
             pki::short(root)
         );
-        self.refuse(reason, self.look_at_cacerts())
+        let lead = self
+            .adopt()
+            .remark("leads from that root to the mesh's with no request lost");
+        let hints = vec![lead, self.look_at_cacerts()];
+        Some(Refusal::by(self.name, reason, hints))
     }
 
     /// Its keys by name and size, and its labels: what they hold is no sight for a terminal.
@@ -254,14 +294,38 @@ impl Member<'_> {
         Hint::kubectl(self.name, ["-n", istio, "describe", "secret", "cacerts"])
     }
 
+    /// Two control planes in one cluster write the same ConfigMaps, webhooks and roots.
+    fn other_istio(&self) -> Option<Refusal> {
+        let istio = self.mesh.istio.namespace.as_str();
+        let others: Vec<_> = self.seen.other_istios(istio).collect();
+        let first = others.first()?;
+        let told: Vec<_> = others.iter().map(ToString::to_string).collect();
+        let reason = format!(
+            "already runs an Istio, and a join would put a second control plane beside it: {}",
+            told.join(", and ")
+        );
+        let look = first
+            .object
+            .as_ref()
+            .map(|object| object.describe(self.name));
+        let only = Hint::note(format!(
+            "a member has one control plane: Deployment {istio}/istiod, without a revision. Take the other away when nothing uses it any more"
+        ));
+        let hints = look.into_iter().chain([only]);
+        Some(Refusal::by(self.name, reason, hints.collect()))
+    }
+
     fn foreign_istio(&self) -> Option<Refusal> {
         let owner = self.seen.istiod.foreign.as_ref()?;
-        let reason = format!(
-            "already runs an istiod that meshlink did not install: it is managed by {owner}"
-        );
         let istio = self.mesh.istio.namespace.as_str();
+        let is = self.seen.main_istio(istio);
+        let is = is.map(|is| format!(": {is}")).unwrap_or_default();
+        let reason = format!(
+            "already runs an istiod that meshlink did not install: it is managed by {owner}{is}"
+        );
         let words = ["-n", istio, "get", "deploy", "istiod", "--show-labels"];
-        self.refuse(reason, Hint::kubectl(self.name, words))
+        let hints = vec![self.adopt(), Hint::kubectl(self.name, words)];
+        Some(Refusal::by(self.name, reason, hints))
     }
 
     /// What has never been tried is not tried on somebody's cluster.
@@ -295,11 +359,26 @@ impl Member<'_> {
         if ours || !self.seen.istiod.present || self.seen.cacerts.is_some() {
             return None;
         }
-        let reason = "runs an istiod that signs with a root of its own; joining would replace \
-                      that root, and every workload would have to be restarted at once";
         let istio = self.mesh.istio.namespace.as_str();
+        let is = self.seen.main_istio(istio);
+        let is = is.map(|is| format!(": {is}")).unwrap_or_default();
+        let reason = format!(
+            "runs an istiod that signs with a root of its own; joining would replace \
+             that root, and every workload would have to be restarted at once{is}"
+        );
+        let lead = self
+            .adopt()
+            .remark("leads from that root to the mesh's with no request lost");
         let hint = Hint::helm(self.name, ["-n", istio, "uninstall", "istiod"]);
-        self.refuse(reason, hint.remark("if nothing uses it yet"))
+        let hints = vec![lead, hint.remark("if nothing uses it yet")];
+        Some(Refusal::by(self.name, reason, hints))
+    }
+
+    /// What the mesh file asks of the load balancer is done or refused, never passed over.
+    fn unexposed(&self, desired: &Desired) -> Option<Refusal> {
+        let wanted = desired.clusters.get(self.name)?;
+        let reason = wanted.unexposed.clone()?;
+        Some(Refusal::by(self.name, reason, vec![]))
     }
 
     /// What `127.0.0.1` means differs from pod to pod.

@@ -44,10 +44,12 @@ impl LeavePlanner<'_> {
         if self.how.uninstall {
             releases.extend([("istiod", istio), ("istio-base", istio)]);
         }
+        let theirs = adopted(leaver, seen, istio);
         let mut notes: Vec<_> = releases
             .into_iter()
             .flat_map(|release| self.foreign_release(leaver, seen, release))
             .collect();
+        notes.extend(theirs);
         if self.how.uninstall {
             notes.extend(self.foreign_namespaces(leaver, seen));
         }
@@ -169,6 +171,20 @@ impl LeavePlanner<'_> {
             Note::with(text, vec![Hint::join(&rest)])
         })
     }
+}
+
+/// An Istio that was there before meshlink came: it stays, and how its values of then come back.
+fn adopted(leaver: &ClusterName, seen: &Seen, istio: &str) -> Option<Note> {
+    let (release, found) = seen.release("istiod", "istiod")?;
+    if !found.made_for.is_empty() || !seen.istiod.present {
+        return None;
+    }
+    let text = format!(
+        "the Istio of {leaver} was there before it became a member, and stays as it is; the values that it had then are those \
+         of an earlier revision of release {release}:"
+    );
+    let hint = Hint::helm(leaver, ["-n", istio, "history", release]);
+    Some(Note::with(text, vec![hint.remark("then helm rollback")]))
 }
 
 /// What a leave that does not uninstall leaves where it is.

@@ -71,6 +71,12 @@ pub(super) fn slow(seen: &Seen) -> Vec<&Proxy> {
     proxies.filter(|proxy| !proxy.follows).collect()
 }
 
+/// Whether a rollout makes a proxy's pod anew.
+pub(crate) fn is_restartable(proxy: &Proxy) -> bool {
+    let owner = proxy.owner.as_ref();
+    owner.is_some_and(|owner| RESTARTABLE.contains(&owner.kind.kind.as_ref()))
+}
+
 /// Pods by name, as many as can be read at a glance.
 pub(super) fn list(proxies: &[&Proxy]) -> String {
     let names = proxies.iter().take(SHOWN).map(|proxy| proxy.name());
@@ -298,12 +304,8 @@ impl Asked<'_> {
         if slow.is_empty() {
             return None;
         }
-        let restartable = |proxy: &&Proxy| {
-            let owner = proxy.owner.as_ref();
-            owner.is_some_and(|owner| RESTARTABLE.contains(&owner.kind.kind.as_ref()))
-        };
         if self.how.restart_workloads {
-            let alone: Vec<_> = slow.into_iter().filter(|p| !restartable(p)).collect();
+            let alone: Vec<_> = slow.into_iter().filter(|p| !is_restartable(p)).collect();
             let first = alone.first()?;
             let reason = format!(
                 "runs pods whose proxies cannot follow a change of root, and which no rollout makes anew: {}",

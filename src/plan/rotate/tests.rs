@@ -358,6 +358,7 @@ fn what_cannot_follow_is_refused_before_anything_is_written() {
         is_gateway: false,
         started: None,
         follows: false,
+        place: crate::observe::PlaceSeen::default(),
         held: Err("not asked".into()),
     };
     let with = |proxy: &Proxy| {

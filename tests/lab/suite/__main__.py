@@ -8,8 +8,8 @@ from . import kit
 from .runner import required, suite
 # The order of these names is the order of the run.
 from . import clusters, mesh, remote, tokens, faults, meshlink, istioctl, traffic, eks, guide, charts, leave  # noqa: F401
-from . import (ownership, readers, reliability, replicas, rotate, renew, naive, year, authorities, three,  # noqa: F401
-               doctor, bundle)
+from . import (ownership, adopt, readers, reliability, replicas, rotate, renew, naive, year, authorities, three,  # noqa: F401
+               doctor, workloads, bundle)
 
 
 def main(words):

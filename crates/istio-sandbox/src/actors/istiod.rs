@@ -135,6 +135,8 @@ pub(crate) struct Istiod {
     pub(crate) pod: String,
     pub(crate) namespace: String,
     pub(crate) id: String,
+    /// Other names that proxies may call the cluster by.
+    aliases: BTreeSet<String>,
     pub(crate) version: String,
     pub(crate) started: Instant,
     pub(crate) log: Log,
@@ -166,6 +168,7 @@ pub(crate) fn start(cluster: &Arc<Cluster>, pod: &Value) -> Result<Arc<Istiod>, 
         pod: pod.name().into(),
         namespace: pod.ns().into(),
         id: env(pod, "CLUSTER_ID").unwrap_or("Kubernetes").into(),
+        aliases: aliases(pod),
         version: image_tag(pod).into(),
         started: Instant::now(),
         log: Log::default(),
@@ -196,6 +199,20 @@ pub(crate) fn start(cluster: &Arc<Cluster>, pod: &Value) -> Result<Arc<Istiod>, 
     let task = AbortOnDropHandle::new(tokio::spawn(drive(cluster.clone(), run)));
     *istiod.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     Ok(istiod)
+}
+
+/// What `--clusterAliases` says stands for this istiod's own cluster.
+fn aliases(pod: &Value) -> BTreeSet<String> {
+    let own = env(pod, "CLUSTER_ID").unwrap_or("Kubernetes");
+    let args = pod.items("/spec/containers").iter();
+    let args = args
+        .flat_map(|c| c.items("/args"))
+        .filter_map(Value::as_str);
+    let pairs = args.filter_map(|arg| arg.strip_prefix("--clusterAliases="));
+    let pairs = pairs.flat_map(|pairs| pairs.split(','));
+    let pairs = pairs.filter_map(|pair| pair.split_once('='));
+    let mine = pairs.filter(|(_, cluster)| *cluster == own);
+    mine.map(|(alias, _)| alias.to_owned()).collect()
 }
 
 /// The value of an environment variable of a pod's containers.
@@ -234,6 +251,12 @@ impl Istiod {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Whether a proxy may come that calls its cluster so: else its token is not even looked at.
+    pub(crate) fn knows(&self, cluster: &str) -> bool {
+        let is_own = cluster.is_empty() || cluster == self.id || self.aliases.contains(cluster);
+        is_own || self.state().peers.contains_key(cluster)
     }
 
     /// `/debug/clusterz`.

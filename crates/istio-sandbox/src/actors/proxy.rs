@@ -29,6 +29,8 @@ pub(crate) struct Proxy {
     uid: String,
     identity: String,
     network: String,
+    /// What it calls its cluster.
+    cluster: String,
     /// A gateway that is asked to show only one network's endpoints.
     requested_network: Option<String>,
     /// Whether the agent takes trust bundles from istiod as they change.
@@ -90,6 +92,7 @@ pub(crate) fn start(cluster: &Arc<Cluster>, pod: &Value, address: &str) -> Arc<P
             .or_else(|| pod.label(NETWORK))
             .unwrap_or_default()
             .into(),
+        cluster: set("ISTIO_META_CLUSTER_ID").unwrap_or_default().into(),
         requested_network: set("ISTIO_META_REQUESTED_NETWORK_VIEW").map(String::from),
         follows_bundle: set("PROXY_CONFIG_XDS_AGENT") == Some("true"),
         state: Mutex::default(),
@@ -280,7 +283,7 @@ impl Run {
 /// The istiod a proxy is connected to: any that is ready, and the same one as long as it is.
 fn upstream(cluster: &Cluster, proxy: &Proxy) -> Option<Arc<Istiod>> {
     let mut ready = cluster.processes.istiods();
-    ready.retain(|i| i.ready());
+    ready.retain(|i| i.ready() && i.knows(&proxy.cluster));
     let sum: usize = proxy.uid.bytes().map(usize::from).sum();
     let chosen = sum % ready.len().max(1);
     ready.into_iter().nth(chosen)

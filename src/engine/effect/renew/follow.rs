@@ -207,6 +207,7 @@ mod tests {
             is_gateway: false,
             started: None,
             follows,
+            place: crate::observe::PlaceSeen::default(),
             held,
         }
     }

@@ -1,6 +1,6 @@
 //! Workloads whose proxies cannot follow a change of root: made anew by their own rollouts, with what injection says now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Evidence, StepContext, seen};
 use crate::{
@@ -8,48 +8,81 @@ use crate::{
     engine::Error,
     name::ClusterName,
     observe::{Proxy, TrustSeen},
+    plan::adopt,
+    spec::Member,
     wait::Progress,
 };
 
 impl StepContext<'_> {
-    /// Exactly those, and until no proxy is left that cannot follow.
+    /// Exactly those, one namespace after the other, each until none of its proxies is left that has to be made anew.
     pub(in crate::engine::effect) async fn restart_workloads(
         &self,
         name: &ClusterName,
     ) -> Evidence {
         let cluster = self.cluster(name)?;
+        let here = self.member_of(name)?;
         let trust = TrustSeen::read(cluster, self.istio()).await?;
-        let slow: Vec<_> = trust.proxies.iter().filter(|p| !p.follows).collect();
-        let mut workloads = BTreeSet::new();
-        for proxy in &slow {
-            workloads.extend(workload(cluster, proxy).await?);
+        let mut spaces: BTreeMap<&str, Vec<&Proxy>> = BTreeMap::new();
+        for proxy in &trust.proxies {
+            if is_stale(here, proxy) {
+                spaces.entry(proxy.namespace()).or_default().push(proxy);
+            }
         }
-        for workload in &workloads {
-            self.restart(cluster, workload).await?;
+        let mut names = vec![];
+        for (space, stale) in spaces {
+            let mut workloads = BTreeSet::new();
+            for proxy in &stale {
+                workloads.extend(workload(cluster, proxy).await?);
+            }
+            for workload in &workloads {
+                self.restart(cluster, workload).await?;
+            }
+            let before = stale.iter().map(|proxy| proxy.uid.clone()).collect();
+            self.until_made_anew(name, space, &before).await?;
+            names.extend(workloads.iter().map(ToString::to_string));
         }
-        let before: BTreeSet<String> = slow.iter().map(|proxy| proxy.uid.clone()).collect();
-        let before = &before;
+        seen(format!("restarted: {}", names.join(", ")))
+    }
+
+    /// The member that a cluster is to be, where it is adopted.
+    fn member_of(&self, name: &ClusterName) -> Result<Option<&Member>, Error> {
+        let adopted = self.run.adoption.is_some();
+        adopted.then(|| self.run.member(name)).transpose()
+    }
+
+    async fn until_made_anew(
+        &self,
+        name: &ClusterName,
+        space: &str,
+        before: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let (cluster, here) = (self.cluster(name)?, self.member_of(name)?);
         let gone = || async move {
             let trust = TrustSeen::read(cluster, self.istio()).await?;
-            let mut slow = trust.proxies.iter().filter(|p| !p.follows);
-            let Some(first) = slow.next() else {
+            let mine = trust.proxies.iter().filter(|p| p.namespace() == space);
+            let stale: Vec<_> = mine.filter(|p| is_stale(here, p)).collect();
+            let Some(first) = stale.first() else {
                 return Ok(Progress::Done(()));
             };
-            let late = slow.count();
             let text = match before.contains(&first.uid) {
-                true => format!("{} still runs, and {late} more", first.name()),
+                true => format!("{} still runs, and {} more", first.name(), stale.len() - 1),
                 // What it is told of its own goes before what the mesh says.
                 false => format!(
-                    "{} was made anew and still cannot follow: does its annotation proxy.istio.io/config say so?",
+                    "{} was made anew and is as before: does its annotation proxy.istio.io/config say so?",
                     first.name()
                 ),
             };
             Ok(Progress::NotYet(text.into()))
         };
-        self.until("every proxy can follow a change of root", gone)
-            .await?;
-        let names: Vec<_> = workloads.iter().map(ToString::to_string).collect();
-        seen(format!("restarted: {}", names.join(", ")))
+        self.until("every proxy is made anew", gone).await
+    }
+}
+
+/// Whether a proxy's pod has to be made anew: for its cluster to be a member, or for a change of root.
+fn is_stale(here: Option<&Member>, proxy: &Proxy) -> bool {
+    match here {
+        Some(member) => adopt::is_stale(proxy, member, true),
+        None => !proxy.follows,
     }
 }
 
