@@ -151,7 +151,7 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find the cause of what is wrong, and say what to do about it
     Doctor(Doctor),
-    /// Write one archive of all that is known of the mesh, without secrets, for somebody else to look at
+    /// Write all that is known into one archive, without secrets
     Bundle(Bundle),
     /// Show each pod's proxy, or why it has none, and what must restart
     Workloads(Workloads),
