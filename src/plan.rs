@@ -22,6 +22,7 @@ pub(crate) mod desire;
 mod exposure;
 pub(crate) mod join;
 pub(crate) mod leave;
+pub(crate) mod mend;
 pub(crate) mod ownership;
 pub(crate) mod readers;
 mod refresh;

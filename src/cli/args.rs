@@ -151,10 +151,10 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find the cause of what is wrong, and say what to do about it
     Doctor(Doctor),
-    /// Write all that is known into one archive, without secrets
-    Bundle(Bundle),
     /// Show each pod's proxy, or why it has none, and what must restart
     Workloads(Workloads),
+    /// Write all that is known into one archive, without secrets
+    Bundle(Bundle),
     /// Install, call and remove sample apps in the members
     Sample(Sample),
     /// Wait until something outside the clusters is ready, as a readiness gate

@@ -380,8 +380,8 @@ fn target(command: &Command) -> Option<&Target> {
         Command::Status(args) => Some(&args.target),
         Command::Verify(args) => Some(&args.target),
         Command::Doctor(args) => Some(&args.target),
-        Command::Bundle(args) => Some(&args.target),
         Command::Workloads(args) => Some(args.target()),
+        Command::Bundle(args) => Some(&args.target),
         Command::Sample(args) => Some(match &args.command {
             SampleCommand::Up(up) => &up.target.target,
             SampleCommand::Status(target) | SampleCommand::Call(target) => &target.target,

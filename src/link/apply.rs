@@ -173,7 +173,7 @@ impl PlannedChange<'_> {
             }
             Change::Leave(leave) => link.forget(&self.gone(leave))?,
             // What stands is told, as after a join.
-            Change::Renew(_) | Change::Rotate(_) => {
+            Change::Renew(_) | Change::Rotate(_) | Change::Mend => {
                 report.verdict = Some(link.judge(&self.look.reading).await);
             }
             Change::Adopt(_)
@@ -200,9 +200,11 @@ impl PlannedChange<'_> {
     async fn conclude(&self, report: &mut Report) -> Result<(), Failure> {
         let finished = matches!(report.outcome, RunOutcome::Done | RunOutcome::NothingToDo);
         let verdict = match &self.change {
-            Change::Join | Change::Upgrade(_) | Change::Renew(_) | Change::Rotate(_) => {
-                self.link.final_verdict(report).await
-            }
+            Change::Join
+            | Change::Upgrade(_)
+            | Change::Renew(_)
+            | Change::Rotate(_)
+            | Change::Mend => self.link.final_verdict(report).await,
             Change::Leave(leave) if finished => {
                 let gone = self.gone(leave);
                 self.link.forget(&gone)?;

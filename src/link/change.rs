@@ -36,6 +36,8 @@ pub enum Change {
     SampleUp(Sample),
     /// Take the sample apps out again.
     SampleDown(Sample),
+    /// What of a join needs no key, no chart and no restart, and the proof of it.
+    Mend,
     /// Roll workloads, and have their namespace's pods given proxies or none.
     Rollout(Rollout),
 }
@@ -44,7 +46,7 @@ impl Change {
     /// The rights it needs, where it comes to this plan.
     pub(super) fn purposes(&self, plan: &Plan) -> Vec<Purpose> {
         let own = match self {
-            Self::Join | Self::Upgrade(_) | Self::Adopt(_) => Purpose::Join,
+            Self::Join | Self::Upgrade(_) | Self::Adopt(_) | Self::Mend => Purpose::Join,
             Self::Leave(_) => Purpose::Leave,
             Self::Renew(_) => Purpose::Renew,
             Self::Verify => Purpose::Verify,

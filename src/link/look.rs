@@ -79,7 +79,11 @@ impl Inputs {
     /// Fetches the charts and reads the owner's values, where the change needs them.
     pub(super) async fn of(link: &Meshlink, change: &Change) -> Result<Self, Failure> {
         let proves = match change {
-            Change::Join | Change::Adopt(_) | Change::Verify | Change::Upgrade(_) => true,
+            Change::Join
+            | Change::Adopt(_)
+            | Change::Verify
+            | Change::Upgrade(_)
+            | Change::Mend => true,
             // Who goes back has proved nothing new.
             Change::Rotate(how) => !how.abort,
             _ => false,
@@ -143,6 +147,15 @@ impl Meshlink {
     pub(super) async fn look(&self, change: &Change, inputs: &Inputs) -> Result<Look, Failure> {
         match change {
             Change::Join => self.look_to_join(inputs).await,
+            Change::Mend => {
+                let look = self.look_to_join(inputs).await?;
+                // Who is to be written to must say itself that it is a member.
+                self.refuse_strangers(&look.reading)?;
+                Ok(Look {
+                    plan: plan::mend::mend(look.plan),
+                    ..look
+                })
+            }
             Change::Upgrade(_) => self.look_to_upgrade(inputs).await,
             Change::Adopt(how) => self.look_to_adopt(how, inputs).await,
             Change::Leave(leave) => self.look_to_leave(leave).await,

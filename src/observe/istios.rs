@@ -27,7 +27,6 @@ pub(crate) const DEFAULT: &str = "default";
 
 /// One control plane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub(crate) struct IstioSeen {
     /// What it was found by: its Deployment, else a webhook configuration.
     pub object: Option<Ref>,

@@ -11,7 +11,7 @@ use crate::{
     name::ClusterName,
     observe::{Observed, Seen},
     plan::{Note, upgrade::Upgrade},
-    spec::Mesh,
+    spec::{Mesh, OLDEST_ISTIO},
 };
 
 /// What a member is given.
@@ -57,7 +57,13 @@ pub(crate) fn versions(
 
 /// The version of a member's control plane, as its release says; without one, as what runs says.
 pub(super) fn installed(seen: &Seen) -> Option<Version> {
-    let runs = || seen.istiod.versions.iter().max().cloned();
+    // One that no release holds is brought from its chart, and not from one that is refused anyway.
+    let oldest = Version::parse(OLDEST_ISTIO).ok();
+    let runs = || {
+        let newest = seen.istiod.versions.iter().max();
+        let newest = newest.filter(|version| Some(*version) >= oldest.as_ref());
+        newest.filter(|_| seen.istiod.values.is_some()).cloned()
+    };
     released(seen, "istiod")
         .or_else(runs)
         .or_else(|| released(seen, "istio-base"))

@@ -20,6 +20,9 @@ fn help_fits_80_columns() {
         "verify",
         "doctor",
         "workloads",
+        "workloads inject",
+        "workloads restart",
+        "plan workloads restart",
         "ca",
         "ca init",
         "ca status",
@@ -57,6 +60,8 @@ fn the_first_page() {
     Commands:
       join         Join clusters into one mesh and prove it; run it again after
                    anything went wrong
+      adopt        Make clusters that have an Istio already fit to join, with no
+                   request lost
       leave        Remove clusters from the mesh
       renew        Renew what ends: intermediates, tokens and API server CAs, with
                    no request lost

@@ -368,3 +368,47 @@ fn a_member_that_is_down_does_not_hide_what_is_wrong_in_the_others() {
         "error\tgateway-closed/eks-1\tmeshlink join eks-1 eks-2 --sandbox"
     );
 }
+
+#[test]
+fn what_is_safe_is_mended_when_asked_for_and_keys_and_restarts_are_left() {
+    let world = World::joined(2);
+    let istiods = || {
+        let pods = world.get("eks-2", "/api/v1/namespaces/istio-system/pods");
+        let all = pods["items"].as_array().unwrap().iter();
+        all.map(|p| p["metadata"]["uid"].clone())
+            .collect::<Vec<_>>()
+    };
+    let before = istiods();
+    let gateway =
+        "/apis/networking.istio.io/v1/namespaces/istio-ingress/gateways/cross-network-gateway";
+    world.delete("eks-2", gateway);
+    let secret = "/api/v1/namespaces/istio-system/secrets/istio-remote-secret-eks-1";
+    world.delete("eks-2", secret);
+    finds(
+        &world,
+        &["gateway-closed/eks-2", "remote-secret-missing/eks-2/eks-1"],
+    );
+    let answer = world.run("doctor --fix -o json").ends(0);
+    assert_eq!(found(&answer), [], "{answer}");
+    assert!(world.find("eks-2", gateway).is_some() && world.find("eks-2", secret).is_some());
+    assert_eq!(istiods(), before, "nothing was restarted");
+    // With a key to be written, the rest is mended and that is named.
+    world.delete("eks-2", gateway);
+    let cacerts = "/api/v1/namespaces/istio-system/secrets/cacerts";
+    world.delete("eks-2", cacerts);
+    let answer = world.run("doctor --fix").ends(7);
+    answer
+        .says("left for you to decide: ")
+        .says("write Secret cacerts in eks-2");
+    assert!(world.find("eks-2", gateway).is_some(), "it is opened again");
+    assert_eq!(
+        world.find("eks-2", cacerts),
+        None,
+        "a key is not its to write"
+    );
+    assert_eq!(istiods(), before);
+    world.run(&join(2)).ends(0);
+    finds(&world, &[]);
+    // Nothing is to be mended: nothing is planned.
+    world.run("doctor --fix").ends(0);
+}

@@ -65,7 +65,7 @@ fn snake_case(name: &str, schema: &Value) {
 }
 
 /// Every command that prints a document, with its code and the name of its schema; in an order in which they can run.
-const RUNS: [(&str, i32, &str); 56] = [
+const RUNS: [(&str, i32, &str); 58] = [
     ("ca init", 0, "ca-init"),
     ("ca status", 0, "ca-status"),
     ("plan eks-1 eks-2", 10, "plan"),
@@ -94,6 +94,8 @@ const RUNS: [(&str, i32, &str); 56] = [
     ("rotate root --status", 0, "rotate-status"),
     ("renew", 0, "report"),
     ("plan renew", 0, "plan"),
+    ("plan adopt eks-1", 0, "plan"),
+    ("adopt eks-1", 0, "report"),
     ("wait nlb", 0, "wait-nlb"),
     ("wait nlb eks-1 eks-3", 4, "wait-nlb"),
     ("sample status", 0, "sample"),
@@ -105,7 +107,7 @@ const RUNS: [(&str, i32, &str); 56] = [
     ("render eks-1 eks-2 --out gitops", 0, "render"),
     ("render eks-1 eks-2 --out gitops --check", 0, "render"),
     // What fails.
-    ("join eks-1", 2, "report"),
+    ("join eks-1 --mesh none", 2, "report"),
     ("join eks-1 nowhere", 2, "report"),
     ("join eks-1 eks-3", 5, "report"),
     ("join -f bad.yaml", 3, "report"),

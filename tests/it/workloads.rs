@@ -283,7 +283,7 @@ fn what_must_restart_is_rolled_one_after_the_other_until_one_is_not_ready() {
     world
         .run("workloads restart -n shop --timeout 5s")
         .ends(4)
-        .says("kubectl --context eks-1 -n shop rollout undo deployment/cart");
+        .says("--context eks-1 -n shop rollout undo deployment/cart");
     assert!(restarted(&world, "cart").is_string() && restarted(&world, "till").is_null());
     world.clear("eks-1", meshlink::sandbox::Fault::WebhookRefuses);
     // Of one Service alone, and then of what is left.

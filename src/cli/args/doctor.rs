@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use clap_complete::engine::ArgValueCompleter;
 
-use super::{Target, complete};
+use super::{Changing, Target, complete};
 use crate::doctor;
 
 /// `meshlink doctor`.
@@ -24,13 +24,18 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) before_join: bool,
     /// Look at what a bundle holds, and at no cluster
-    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, conflicts_with_all = ["list", "before_join"])]
+    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, conflicts_with_all = ["list", "before_join", "fix"])]
     pub(crate) from: Option<PathBuf>,
     /// One line for each cause
     #[arg(long)]
     pub(crate) short: bool,
+    /// Do what of a join mends what was found without a key, a chart or a restart, and look again
+    #[arg(long, conflicts_with_all = ["list", "before_join"])]
+    pub(crate) fix: bool,
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) changing: Changing,
 }
 
 /// A check that there is.

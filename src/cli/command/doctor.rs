@@ -9,13 +9,14 @@ use crate::{
     causes,
     cli::{
         Frame,
-        args::Doctor,
-        error::{Exit, Failure, Kind},
+        args::{Changing, Doctor},
+        error::{Exit, Failure, Kind, noted, render},
         output::{diagnosis, json::Document},
         session::{Selection, Session},
     },
-    doctor::{self, Diagnosis, Entry, Level, Scope},
-    link::bundle,
+    doctor::{self, Diagnosis, Entry, Finding, Level, Scope},
+    hint::Hint,
+    link::{Change, bundle},
 };
 
 /// Every check there is.
@@ -70,17 +71,29 @@ async fn live(args: &Doctor, frame: &Frame) -> Result<(Diagnosis, bool), Failure
         true => Selection::All(&args.clusters),
         false => Selection::Some(&args.clusters),
     };
-    let session = Session::open(selection, &args.target, frame).await?;
+    let mut session = Session::open(selection, &args.target, frame).await?;
     let strangers = session.tells_strangers(frame);
     let scope = Scope {
         only: args.only.clone(),
         before_join: args.before_join,
         about: session.named.clone(),
     };
-    tokio::select! {
-        done = session.link.diagnose(&scope) => Ok((done?, strangers)),
-        () = frame.cancel.cancelled() => Err(Failure::interrupted()),
+    let mut diagnosis = tokio::select! {
+        done = session.link.diagnose(&scope) => done?,
+        () = frame.cancel.cancelled() => return Err(Failure::interrupted()),
+    };
+    if args.fix && !strangers && diagnosis.findings.iter().any(is_joined) {
+        match mend(&mut session, args.changing, frame).await {
+            Ok(()) => diagnosis = session.link.diagnose(&scope).await?,
+            // What stands against a join is among what was found.
+            Err(mut failure) if failure.kind == Kind::Refused => {
+                frame.hints.settle_failure(&mut failure);
+                frame.screen.complain(&render(&failure, frame.screen.err));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
+    Ok((diagnosis, strangers))
 }
 
 /// What is found in a bundle.
@@ -118,4 +131,26 @@ fn from(path: &Path, args: &Doctor, frame: &Frame) -> Result<(Diagnosis, bool), 
             .collect(),
     };
     Ok((doctor::diagnose(&reading, &scope), false))
+}
+
+/// Whether a join is what helps.
+fn is_joined(finding: &Finding) -> bool {
+    match &finding.fix {
+        Hint::Meshlink(command) => command.args.first().is_some_and(|word| word == "join"),
+        _ => false,
+    }
+}
+
+/// Does the safe part of a join, and says what is left.
+async fn mend(session: &mut Session, changing: Changing, frame: &Frame) -> Result<(), Failure> {
+    let report = session.apply(Change::Mend, changing, frame).await?;
+    let mut text = String::new();
+    for mut note in report.notes.iter().cloned() {
+        frame.hints.settle(&mut note.hints);
+        noted(&mut text, frame.screen.err, &note);
+    }
+    if !text.is_empty() {
+        frame.screen.complain(text.trim_end());
+    }
+    Failure::of_run(&report).map_or(Ok(()), Err)
 }

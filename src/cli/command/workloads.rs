@@ -49,8 +49,12 @@ async fn apply(
     if session.tells_strangers(frame) {
         return Ok(Exit::NotInTime);
     }
+    let next = match &change {
+        Change::Rollout(how) => format!("meshlink workloads -n {}", how.namespace),
+        _ => "meshlink workloads".into(),
+    };
     let report = session.apply(change, changing, frame).await?;
-    session.finish(frame, report, &["meshlink workloads"])
+    session.finish(frame, report, &[next.as_str()])
 }
 
 /// Runs it: 0 if every member and proxy could be looked at and nothing is wrong, 7 if something is, 6 if something could not be
