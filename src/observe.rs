@@ -174,6 +174,7 @@ pub(crate) struct Seen {
     #[serde(skip)]
     pub own_crds: Vec<Held>,
     /// Pods whose proxies were told of another place than the member's; only looked for where it matters.
+    #[serde(skip)]
     pub elsewhere: Vec<String>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
     #[serde(skip)]
@@ -385,6 +386,7 @@ pub(crate) struct IstiodSeen {
     /// Who manages it, where that is not a Helm release.
     pub foreign: Option<String>,
     /// The values it was installed with, where its chart has written them down and no release of Helm's says so.
+    #[serde(skip)]
     pub values: Option<Value>,
     /// Running replicas.
     pub pods: Vec<String>,
