@@ -173,8 +173,8 @@ pub(crate) struct Seen {
     /// Those of them that meshlink made.
     #[serde(skip)]
     pub own_crds: Vec<Held>,
-    /// Pods whose proxies were told of another cluster or network than the member's, as `namespace/name`; only looked for
-    /// where it matters.
+    /// Pods whose proxies were told of another place than the member's; only looked for where it matters.
+    #[serde(skip)]
     pub elsewhere: Vec<String>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
     #[serde(skip)]
@@ -188,27 +188,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The control planes besides the one that a member has, whose namespace this is.
-    pub(crate) fn other_istios(&self, istio: &str) -> impl Iterator<Item = &IstioSeen> {
-        let all = self.istios.iter();
-        all.filter(move |other| !other.is_main(istio))
-    }
-
-    /// The release of a chart in the control plane's namespace: under the name that a join gives it, else as somebody else
-    /// has called it.
-    pub(crate) fn release(&self, usual: &str, chart: &str) -> Option<(&str, &ReleaseSeen)> {
-        let named = self.releases.get_key_value(usual);
-        let theirs = || self.releases.iter().find(|(_, r)| r.chart == chart);
-        let found = named.or_else(theirs);
-        found.map(|(name, release)| (name.as_str(), release))
-    }
-
-    /// What is known of the control plane that a member has, whose namespace this is.
-    pub(crate) fn main_istio(&self, istio: &str) -> Option<&IstioSeen> {
-        let mut all = self.istios.iter();
-        all.find(|main| main.is_main(istio) && main.is_deployed())
-    }
-
     /// For whom objects are made here.
     pub(crate) fn owner(&self, mesh: &MeshId, member: &ClusterName) -> Owner {
         Owner {
@@ -407,6 +386,7 @@ pub(crate) struct IstiodSeen {
     /// Who manages it, where that is not a Helm release.
     pub foreign: Option<String>,
     /// The values it was installed with, where its chart has written them down and no release of Helm's says so.
+    #[serde(skip)]
     pub values: Option<Value>,
     /// Running replicas.
     pub pods: Vec<String>,

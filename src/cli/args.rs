@@ -155,7 +155,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Show each pod's proxy, or why it has none, and what must restart
     Workloads(Workloads),
-    /// Write one archive of all that is known of the mesh, without secrets, for somebody else to look at
+    /// Write all that is known into one archive, without secrets
     Bundle(Bundle),
     /// Install, call and remove sample apps in the members
     Sample(Sample),

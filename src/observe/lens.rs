@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Claim, GatewaySeen, IstiodSeen, Observed, PlaceSeen, ReleaseSeen, Seen, TrustSeen, Unreachable,
-    facts, istios, proxies, strangers::strangers,
+    Claim, GatewaySeen, IstiodSeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, facts,
+    istios, strangers::strangers,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
@@ -294,32 +294,6 @@ impl<'a> Lens<'a> {
                 let found = cluster.list(&Kind::DEPLOYMENT, None, label).await;
                 let ready = |d: &Value| d["status"]["readyReplicas"].as_u64() > Some(0);
                 keeper.runs = Some(found.map_err(unseen)?.iter().any(ready));
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the pods that were made before their cluster had the name and the network that it has in the mesh: only a join
-    /// of a cluster that came with an Istio needs to know. Who joins without the right to see them is not told.
-    pub(crate) async fn look_for_elsewhere(&self, observed: &mut Observed) -> Result<(), Unseen> {
-        for member in &self.mesh.clusters {
-            let seen = observed.clusters.get_mut(&member.name);
-            let Some((seen, cluster)) = seen.zip(self.clusters.get(&member.name)) else {
-                continue;
-            };
-            let release = seen.release("istiod", "istiod");
-            let came = release.is_some_and(|(_, r)| r.made_for.is_empty());
-            if seen.record.is_some() || !came {
-                continue;
-            }
-            let here = PlaceSeen {
-                cluster: member.name.to_string(),
-                network: member.network.to_string(),
-            };
-            match proxies::elsewhere(cluster, &here).await {
-                Ok(pods) => seen.elsewhere = pods,
-                Err(error) if error.code() == Some(403) => {}
-                Err(error) => return Err(unread(&member.name, error)),
             }
         }
         Ok(())

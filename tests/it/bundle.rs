@@ -155,8 +155,16 @@ fn no_secret_is_in_a_bundle() {
 #[test]
 fn what_is_no_bundle_is_refused_with_its_cause() {
     let user = Session::new().file("notes.txt", "no archive");
-    insta::assert_snapshot!(user.run("doctor --from notes.txt"));
-    insta::assert_snapshot!(user.run("doctor --from nowhere.tar.gz"));
+    let notes = user.run("doctor --from notes.txt");
+    insta::assert_snapshot!(notes, @r"
+    exit 1
+    --- stderr ---
+    error: cannot read the bundle notes.txt
+      caused by 1: cannot be read as an archive
+      caused by 2: invalid gzip header
+    ");
+    let nowhere = user.run("doctor --from nowhere.tar.gz").ends(1);
+    nowhere.says("No such file or directory");
     user.run("doctor --from notes.txt --before-join").ends(2);
 }
 
