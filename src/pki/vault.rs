@@ -25,6 +25,10 @@ mod lock;
 mod requests;
 mod secret;
 
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(unused_imports, reason = "only the command asks for it")
+)]
 pub(crate) use secret::Passphrase;
 
 use std::{

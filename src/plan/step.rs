@@ -204,6 +204,10 @@ pub enum Step {
 
 impl Step {
     /// Whether it needs the key of a root, where that is in the vault.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn signs(&self) -> bool {
         matches!(
             self,

@@ -25,6 +25,10 @@ impl Vault {
 
     /// The request of a cluster: the one that is out, if it still asks for what is wanted and has not been answered, else a new one. None where what
     /// is here under the root of who is named serves already.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn request(
         &self,
         new: &NewIntermediate<'_>,
@@ -67,6 +71,10 @@ impl Vault {
 
     /// Takes a certificate in that answers a request of this cluster, with those between it and the root. None where it answers
     /// none of them.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn import(
         &self,
         given: &[Cert],

@@ -16,6 +16,10 @@ pub(crate) struct Passphrase(Zeroizing<Vec<u8>>);
 
 impl Passphrase {
     /// From what was typed, or stands in a file: the end of the line is no part of it.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn new(text: &Zeroizing<Vec<u8>>) -> Option<Self> {
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -71,6 +75,10 @@ pub(super) fn root(dir: &Path, passphrase: Option<&Passphrase>) -> Result<Root, 
 
 impl Vault {
     /// Gives the passphrase of the keys of roots; new ones are put under it.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn unlock(&self, passphrase: Option<Passphrase>) {
         *mutex::lock(&self.passphrase) = passphrase;
     }
@@ -80,6 +88,10 @@ impl Vault {
     }
 
     /// Whether the key of the root of the mesh is under a passphrase that was not given.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn is_locked(&self) -> Result<bool, Error> {
         if mutex::lock(&self.passphrase).is_some() || self.named().is_some() {
             return Ok(false);
@@ -120,6 +132,10 @@ impl Vault {
     }
 
     /// Puts the keys of all roots here under another passphrase, or under none; how many there are.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "only the command asks for it")
+    )]
     pub(crate) fn protect(&self, new: Option<Passphrase>) -> Result<usize, Error> {
         self.write_lock()?;
         let dirs = self.keys()?;
