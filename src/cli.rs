@@ -44,6 +44,7 @@ mod command;
 mod error;
 mod hints;
 mod output;
+mod passphrase;
 mod session;
 mod start;
 

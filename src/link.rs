@@ -18,6 +18,7 @@
 //! | `caution` | how members are spoken to, and what time it is there |
 //! | `record` | what this machine remembers of a mesh |
 //! | `admission`, `authorities`, `balancers`, `charts` | what AWS and charts add to all that |
+//! | `signer` | who signs intermediates, as the mesh file names them |
 //! | `rotation` | how far a change of root has come |
 //! | `failure` | how something does not end well |
 //! | `versions` | which versions of Istio the members' proxies run |
@@ -63,6 +64,7 @@ mod renewal;
 pub(crate) mod rotation;
 #[cfg(feature = "cli")]
 pub(crate) mod selection;
+pub(crate) mod signer;
 #[cfg(feature = "cli")]
 mod versions;
 #[cfg(feature = "cli")]
@@ -156,10 +158,12 @@ impl Meshlink {
     /// As [`Meshlink::open`], without members that are said to be dead; one that answers all the same is refused.
     pub(crate) async fn open_without(
         dead: &[ClusterName],
-        mesh: Mesh,
+        mut mesh: Mesh,
         environment: Environment,
         finder: Finder,
     ) -> Result<Self, Failure> {
+        mesh.trust.authority.settle();
+        let named = signer::named(&mesh, &environment.variables, (environment.clock)())?;
         let say = &*environment.notices;
         finder.ensure_dead(&mesh, dead, say).await?;
         let living = mesh.clusters.iter().filter(|m| !dead.contains(&m.name));
@@ -172,9 +176,10 @@ impl Meshlink {
             servers => Resolver::with_servers(servers.to_vec()),
         };
         let aws = environment.aws.clone();
+        let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
         let link = Self {
             aws: Members::new(aws, &mesh, &finder.eks_contexts()),
-            vault: Arc::new(Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?),
+            vault: Arc::new(vault.signed_by(named)),
             resolver: resolver.map_err(|e| Failure::failed(&e))?,
             finder: Arc::new(finder),
             mesh,

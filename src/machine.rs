@@ -1,10 +1,11 @@
-//! This machine, as far as one run at a time rests on it: how long it has been up, and which of its processes has ended.
+//! This machine, as far as one run at a time rests on it: how long it has been up, which of its processes has ended, and
+//! that the programs we start end with us.
 
 use std::{fs, sync::Arc, time::Duration};
 
 use rustix::{
     io::Errno,
-    process::{Pid, getpid, test_kill_process},
+    process::{Pid, Signal, getpid, kill_process_group, test_kill_process},
     time::{ClockId, clock_gettime},
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,25 @@ pub(crate) fn uptime() -> Duration {
     let now = clock_gettime(clock);
     let seconds = Duration::from_secs(now.tv_sec.try_into().unwrap_or_default());
     seconds + Duration::from_nanos(now.tv_nsec.try_into().unwrap_or_default())
+}
+
+/// The processes of a program that we started in a group of its own: they end with it, whatever becomes of us.
+pub(crate) struct Group(Option<Pid>);
+
+impl Group {
+    /// By the number of the first of them.
+    pub(crate) fn of(first: Option<u32>) -> Self {
+        Self(first.and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Whoever has ended by itself is beyond that.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// A process, told from every other one of this machine.

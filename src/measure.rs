@@ -119,6 +119,8 @@ pub fn certificates(clusters: usize, folder: &Path) -> Result<Certificates, Erro
         names: &[],
         key,
         lifetime: YEAR,
+        is_exact: true,
+        trust_domain: "cluster.local",
         profile: &intermediate,
         now,
     };
@@ -127,7 +129,7 @@ pub fn certificates(clusters: usize, folder: &Path) -> Result<Certificates, Erro
     vault.create_root(&new)?;
     let keep = || {
         for name in &names {
-            vault.issue_intermediate(&each(name))?;
+            futures::executor::block_on(vault.issue_intermediate(&each(name)))?;
         }
         Ok(())
     };

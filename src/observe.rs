@@ -1,8 +1,7 @@
 //! What is there now: one reading of every member, taken side by side. Read-only.
 //!
-//! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint
-//! stands for it. The plan is made from it alone, so whatever a step depends on is read here. Of what is read, that part can
-//! be written down which checks rest on: what is not, has `serde(skip)`.
+//! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint stands for it. The plan is
+//! made from it alone, so whatever a step depends on is read here. What has `serde(skip)` goes into no bundle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Ref,
+    hint::Hint,
     name::{ClusterName, MeshId},
     owner::Owner,
     pki::{CertFacts, is_throw_away},
@@ -75,6 +75,33 @@ pub(crate) struct VaultSeen {
     pub intermediates: BTreeMap<ClusterName, CertFacts>,
     /// The root was made for embedded clusters.
     pub embedded: bool,
+    /// The roots whose keys somebody else has, who is not named any more.
+    pub elsewhere: Vec<String>,
+    /// Who signs in the place of the vault, where the mesh file names somebody.
+    pub named: Option<NamedSeen>,
+}
+
+impl VaultSeen {
+    /// Whether something can be signed under the root of this public key.
+    pub(crate) fn can_sign(&self, root: &str) -> bool {
+        let is = |other: &String| other == root;
+        self.roots.iter().any(is) && !self.elsewhere.iter().any(is)
+    }
+}
+
+/// Who signs in the place of the vault.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NamedSeen {
+    /// What it is, as the subject of a sentence.
+    pub who: String,
+    /// The root that all it signs leads to.
+    pub root: CertFacts,
+    /// Why it cannot be asked now, and what to do.
+    pub silent: Option<(String, Vec<Hint>)>,
+    /// The members that an intermediate is here for under that root.
+    pub held: BTreeSet<ClusterName>,
+    /// The members that a request is out for.
+    pub requested: BTreeSet<ClusterName>,
 }
 
 /// One member, as it is.
@@ -145,8 +172,7 @@ pub(crate) struct Seen {
     /// Those of them that meshlink made.
     #[serde(skip)]
     pub own_crds: Vec<Held>,
-    /// Pods whose proxies were told of another cluster or network than the member's, as `namespace/name`; only looked for
-    /// where it matters.
+    /// Pods whose proxies were told of another place than the member's; only looked for where it matters.
     #[serde(skip)]
     pub elsewhere: Vec<String>,
     /// Pods with a sidecar, as `namespace/name`; only looked for where it matters.
@@ -161,27 +187,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The control planes besides the one that a member has, whose namespace this is.
-    pub(crate) fn other_istios(&self, istio: &str) -> impl Iterator<Item = &IstioSeen> {
-        let all = self.istios.iter();
-        all.filter(move |other| !other.is_main(istio))
-    }
-
-    /// The release of a chart in the control plane's namespace: under the name that a join gives it, else as somebody else
-    /// has called it.
-    pub(crate) fn release(&self, usual: &str, chart: &str) -> Option<(&str, &ReleaseSeen)> {
-        let named = self.releases.get_key_value(usual);
-        let theirs = || self.releases.iter().find(|(_, r)| r.chart == chart);
-        let found = named.or_else(theirs);
-        found.map(|(name, release)| (name.as_str(), release))
-    }
-
-    /// What is known of the control plane that a member has, whose namespace this is.
-    pub(crate) fn main_istio(&self, istio: &str) -> Option<&IstioSeen> {
-        let mut all = self.istios.iter();
-        all.find(|main| main.is_main(istio) && main.is_deployed())
-    }
-
     /// For whom objects are made here.
     pub(crate) fn owner(&self, mesh: &MeshId, member: &ClusterName) -> Owner {
         Owner {
@@ -208,8 +213,7 @@ impl Claim {
     }
 }
 
-/// ConfigMap `meshlink-root-next`: made before anything trusts the new root, never changed, and deleted when nothing
-/// trusts one of the two any more.
+/// ConfigMap `meshlink-root-next`: made before anything trusts the new root, deleted when nothing trusts one of the two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Succession {
     /// The mesh.

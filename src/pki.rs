@@ -16,15 +16,17 @@ mod key;
 pub(crate) mod life;
 mod pem;
 mod profile;
+mod protect;
 mod read;
 pub(crate) mod renewal;
+pub(crate) mod signer;
 mod status;
 mod throwaway;
 pub(crate) mod vault;
 
 use jiff::Timestamp;
 
-pub(crate) use self::authority::random_id;
+pub(crate) use self::{authority::random_id, chain::leads};
 pub(crate) use self::{
     authority::{Cacerts, Intermediate, NewIntermediate, NewRoot, Root},
     bundle::{Anchor, anchors, pem_of},

@@ -29,6 +29,7 @@ mod refresh;
 pub(crate) mod renew;
 pub(crate) mod rollout;
 pub(crate) mod rotate;
+mod signer;
 pub(crate) mod step;
 pub(crate) mod upgrade;
 pub(crate) mod version;
@@ -202,7 +203,7 @@ impl Plan {
     }
 
     /// Whether all its steps are in another, which somebody has agreed to, and none deletes or hands over what that one did not.
-    pub fn is_within(&self, agreed: &Self) -> bool {
+    pub(crate) fn is_within(&self, agreed: &Self) -> bool {
         let agreed = agreed.steps.iter().map(|p| (&p.step, p));
         let agreed: HashMap<_, _> = agreed.collect();
         self.steps.iter().all(|planned| {

@@ -15,6 +15,7 @@
 //! assert!(problems.contains("mesh.yaml:3:3: clusters[1].nmae: unknown key: did you mean name?"));
 //! ```
 
+mod authority;
 mod check;
 mod document;
 mod fields;
@@ -408,12 +409,39 @@ impl Default for Trust {
 }
 
 /// Who holds the root key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Authority {
     /// meshlink's own vault on this machine.
     #[default]
     Vault,
+    /// A program that signs: a request (PKCS#10) on its standard input, certificates on its standard output.
+    Exec {
+        /// It and its arguments; no shell reads them. `{cluster}`, `{mesh}`, `{days}` and `{hours}` are filled in.
+        command: Vec<String>,
+        /// A file with the certificate of the root that all it signs leads to.
+        root: PathBuf,
+        /// The variables of the environment that it is given besides `PATH` and `HOME`, by name.
+        env: Vec<String>,
+        /// It may take so long.
+        timeout: Duration,
+    },
+    /// A root or an intermediate that is there already, in files.
+    Existing {
+        /// Its certificate, and after it those between it and its root, unless they are in `chain`.
+        certificate: PathBuf,
+        /// Its private key, which nobody else may read.
+        key: PathBuf,
+        /// The certificates between it and its root.
+        chain: Option<PathBuf>,
+        /// The certificate of the root.
+        root: Option<PathBuf>,
+    },
+    /// Somebody out of reach: requests are carried there by `ca csr`, and certificates back by `ca import`.
+    Offline {
+        /// A file with the certificate of the root that all of them lead to.
+        root: PathBuf,
+    },
 }
 
 /// Key types real istiod and Envoy accept for an authority.

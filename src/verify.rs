@@ -399,7 +399,7 @@ impl Verdict {
     }
 
     /// Says of every pair what of it was not tried, and why.
-    pub fn with_untried(mut self, why: &str) -> Self {
+    pub(crate) fn with_untried(mut self, why: &str) -> Self {
         let known: BTreeSet<_> = self.checks.iter().map(Check::place).collect();
         let mut untried = vec![];
         for (from, to) in self.matrix().into_keys() {

@@ -16,6 +16,7 @@ use crate::{
 
 pub(crate) mod adopt;
 mod bundle;
+mod ca;
 pub(crate) mod chart;
 pub(crate) mod complete;
 mod doctor;
@@ -31,6 +32,7 @@ mod within;
 pub(crate) mod workloads;
 
 pub(crate) use bundle::Bundle;
+pub(crate) use ca::{Ca, CaCsr, CaImport, CaInit, CaProtect, CaStatus};
 pub(crate) use doctor::Doctor;
 pub(crate) use environment::Environment;
 use environment::variable;
@@ -398,35 +400,6 @@ pub(crate) struct AwsPolicy {
     pub(crate) region: String,
 }
 
-/// `meshlink ca`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Ca {
-    /// Create the root key and certificate in the vault
-    Init(CaInit),
-    /// Show the root, every intermediate, and all that ends: until when, and who renews it
-    Status(CaStatus),
-}
-
-/// `meshlink ca init`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct CaInit {
-    #[command(flatten)]
-    pub(crate) target: Target,
-}
-
-/// `meshlink ca status`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct CaStatus {
-    /// Clusters whose certificates are compared with the vault's
-    #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
-    pub(crate) clusters: Vec<String>,
-    /// Also write what ends to a file as Prometheus reads it
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) metrics: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) target: Target,
-}
-
 /// `meshlink sandbox`.
 #[cfg(feature = "sandbox")]
 #[derive(Debug, clap::Args)]
@@ -482,16 +455,6 @@ pub(crate) struct Man {
 pub(crate) struct Schema {
     /// Which output; without it, all names are listed
     pub(crate) name: Option<String>,
-}
-
-impl Ca {
-    /// Which mesh it is about.
-    pub(crate) fn target(&self) -> &Target {
-        match self {
-            Self::Init(args) => &args.target,
-            Self::Status(args) => &args.target,
-        }
-    }
 }
 
 impl Command {

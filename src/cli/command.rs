@@ -53,6 +53,9 @@ pub(crate) async fn run(command: Command, frame: &Frame) -> Result<Exit, Failure
         Command::Terraform => terraform::run(frame).await,
         Command::Ca(Ca::Init(args)) => ca::init(args, frame).await,
         Command::Ca(Ca::Status(args)) => ca::status(args, frame).await,
+        Command::Ca(Ca::Csr(args)) => ca::requests::write(&args, frame),
+        Command::Ca(Ca::Protect(args)) => ca::protect::run(&args, frame),
+        Command::Ca(Ca::Import(args)) => ca::requests::import(&args, frame),
         Command::Rotate(Rotate::Root(args)) => rotate::run(args, frame).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args, frame).await,

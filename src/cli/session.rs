@@ -17,6 +17,7 @@ use crate::{
             summary::{self, After},
             table::Table,
         },
+        passphrase,
     },
     cluster::{ConnectOptions, connect::Now},
     engine::{Sink, crashpoint::Crash, event::Event},
@@ -28,6 +29,7 @@ use crate::{
     },
     manifest::Texts,
     name::ClusterName,
+    plan::Step,
     report::{Report, RunOutcome},
     spec::Mesh,
     verify,
@@ -179,7 +181,25 @@ impl Session {
         let environment = &mut self.link.environment;
         environment.wait_lock = changing.wait_lock;
         environment.break_lease = changing.break_lease;
+        passphrase::given(&self.link.vault, frame)?;
         let planned = self.link.plan(change).await?;
+        let signs = |step: &Step| step.signs();
+        if planned
+            .plan()
+            .steps
+            .iter()
+            .any(|planned| signs(&planned.step))
+        {
+            passphrase::needed(&self.link.vault, frame)?;
+            if self
+                .link
+                .vault
+                .is_locked()
+                .map_err(|e| Failure::failed(&e))?
+            {
+                return Err(locked());
+            }
+        }
         let consent = Asked {
             frame,
             yes: changing.yes,
@@ -293,6 +313,14 @@ impl Sink for Shown {
     }
 }
 
+/// Nothing is begun that would stop where it has to sign.
+fn locked() -> Failure {
+    let text = "the keys in the vault are under a passphrase, and the plan needs one of them";
+    Failure::from_causes(Kind::Refused, vec![text.to_owned()]).hint(Hint::note(
+        "run it on a terminal, where you are asked, or name a file with the passphrase in MESHLINK_PASSPHRASE_FILE",
+    ))
+}
+
 /// How the mesh of a command is named.
 pub(crate) fn named<'a>(target: &'a Target, folders: &'a Folders) -> Named<'a> {
     Named {
@@ -379,6 +407,7 @@ fn environment(
             only: target.sandbox,
             real,
         }),
+        variables: Arc::new(machine.variables()),
         timeout: target.timeout,
         operator: operator(frame),
         command: format!("meshlink {}", frame.command),

@@ -52,6 +52,8 @@ fn observed() -> Observed {
             names: &[],
             key: KeyType::P256,
             lifetime: lifetime(365),
+            is_exact: true,
+            trust_domain: "cluster.local",
             profile: &Profile::intermediate().unwrap(),
             now: start(),
         })

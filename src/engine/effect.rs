@@ -76,7 +76,7 @@ fn work<'a>(step: &'a Step, context: &'a StepContext<'a>) -> BoxFuture<'a, Evide
         Step::CreateRoot => apart(|| ready(context.create_root())),
         Step::PrepareNamespaces(c) => apart(|| context.prepare_namespaces(c)),
         Step::ClaimRoot(c) => apart(|| context.claim_root(c)),
-        Step::IssueIntermediate(c) => apart(|| ready(context.issue_intermediate(c))),
+        Step::IssueIntermediate(c) => apart(|| context.issue_intermediate(c)),
         Step::InstallCacerts(c) => apart(|| context.install_cacerts(c)),
         Step::InstallBase(c) => apart(|| context.install_base(c)),
         Step::InstallIstiod(c) => apart(|| context.install_istiod(c)),

@@ -1,6 +1,7 @@
 //! What a run is given besides the mesh: folders, connections, the clock. The library reads none of it by itself.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::PathBuf,
@@ -39,6 +40,8 @@ pub struct Environment {
     pub(crate) embedded: bool,
     /// Embedded clusters that may be meant.
     pub(crate) sandbox: Option<Sandbox>,
+    /// Variables that a program which signs may be given, by name.
+    pub(crate) variables: Arc<BTreeMap<String, String>>,
     /// Checks of AWS that may fail, by name.
     pub ignored_checks: Vec<String>,
     /// How long anything may take to become ready.
@@ -190,6 +193,7 @@ impl Environment {
             manifests: Texts::default(),
             embedded: false,
             sandbox: None,
+            variables: Arc::default(),
             ignored_checks: vec![],
             timeout: Duration::from_secs(15 * 60),
             operator: format!("process {}", std::process::id()),

@@ -147,15 +147,7 @@ impl Meshlink {
     pub(super) async fn look(&self, change: &Change, inputs: &Inputs) -> Result<Look, Failure> {
         match change {
             Change::Join => self.look_to_join(inputs).await,
-            Change::Mend => {
-                let look = self.look_to_join(inputs).await?;
-                // Who is to be written to must say itself that it is a member.
-                self.refuse_strangers(&look.reading)?;
-                Ok(Look {
-                    plan: plan::mend::mend(look.plan),
-                    ..look
-                })
-            }
+            Change::Mend => self.look_to_mend(inputs).await,
             Change::Upgrade(_) => self.look_to_upgrade(inputs).await,
             Change::Adopt(how) => self.look_to_adopt(how, inputs).await,
             Change::Leave(leave) => self.look_to_leave(leave).await,
@@ -240,7 +232,7 @@ impl Meshlink {
         Ok(look)
     }
 
-    async fn look_to_join(&self, inputs: &Inputs) -> Result<Look, Failure> {
+    pub(super) async fn look_to_join(&self, inputs: &Inputs) -> Result<Look, Failure> {
         if let Some(refusal) = self.namesake().await {
             return Err(refused(vec![refusal]));
         }

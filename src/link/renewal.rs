@@ -1,9 +1,9 @@
-//! What is read for a renewal, and the table of what ends.
+//! What is read for a renewal, the safe part of a join, and the table of what ends.
 
 use super::{
     Meshlink,
     failure::Failure,
-    look::{Look, Reading, passed_over, refused},
+    look::{Inputs, Look, Reading, passed_over, refused},
 };
 use crate::{
     ends::Ends,
@@ -11,6 +11,17 @@ use crate::{
 };
 
 impl Meshlink {
+    /// What of a join is safe to do for whoever wants to be rid of a finding.
+    pub(super) async fn look_to_mend(&self, inputs: &Inputs) -> Result<Look, Failure> {
+        let look = self.look_to_join(inputs).await?;
+        // Who is to be written to must say itself that it is a member.
+        self.refuse_strangers(&look.reading)?;
+        Ok(Look {
+            plan: plan::mend::mend(look.plan),
+            ..look
+        })
+    }
+
     pub(super) async fn look_to_renew(&self, renew: &Renew) -> Result<Look, Failure> {
         let mut reading = self.read().await?;
         self.refuse_strangers(&reading)?;

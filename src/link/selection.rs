@@ -257,6 +257,16 @@ fn known(named: &Mesh, by: Named<'_>) -> Result<Mesh, Failure> {
     }
 }
 
+/// The mesh with its members, as the file has it, or the last join wrote it down: no cluster is asked.
+pub(crate) fn unasked(by: Named<'_>) -> Result<Mesh, Failure> {
+    let mut mesh = match by.file {
+        Some(path) => read(path)?,
+        None => written_down(by)?,
+    };
+    call(&mut mesh, by)?;
+    Ok(mesh)
+}
+
 /// The mesh without its members: enough for what only the vault is asked.
 pub(crate) fn alone(by: Named<'_>) -> Result<Mesh, Failure> {
     let mut mesh = match by.file {

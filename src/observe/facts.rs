@@ -144,9 +144,12 @@ pub(crate) fn cacerts(secret: &Value, now: Timestamp, owner: &Owner) -> CacertsS
     let roots = roots.filter_map(|name| files.get(name)).next();
     let bundle = roots.and_then(|pem| Cert::from_pem(pem).ok());
     let bundle = bundle.unwrap_or_default();
+    let between = files.get("cert-chain.pem").or_else(|| files.get("tls.crt"));
+    let between = between.and_then(|pem| Cert::from_pem(pem).ok());
+    let between = between.unwrap_or_default();
     let under = signer.as_ref().and_then(|signer| {
         let mut all = bundle.iter();
-        all.find(|root| *root == signer || signer.signed_by(root))
+        all.find(|root| pki::leads(signer, &between, root))
     });
     let refused = pki::check_cacerts(&files, now)
         .into_iter()

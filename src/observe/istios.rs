@@ -9,7 +9,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Lens, facts};
+use super::{Lens, ReleaseSeen, Seen, facts};
 use crate::{
     cluster::{self, Cluster, Kind, Ref},
     owner, pki,
@@ -90,6 +90,29 @@ impl IstioSeen {
     pub(crate) fn is_deployed(&self) -> bool {
         let object = self.object.as_ref();
         object.is_some_and(|o| o.kind == Kind::DEPLOYMENT)
+    }
+}
+
+impl Seen {
+    /// The control planes besides the one that a member has, whose namespace this is.
+    pub(crate) fn other_istios(&self, istio: &str) -> impl Iterator<Item = &IstioSeen> {
+        let all = self.istios.iter();
+        all.filter(move |other| !other.is_main(istio))
+    }
+
+    /// The release of a chart in the control plane's namespace: under the name that a join gives it, else as somebody else
+    /// has called it.
+    pub(crate) fn release(&self, usual: &str, chart: &str) -> Option<(&str, &ReleaseSeen)> {
+        let named = self.releases.get_key_value(usual);
+        let theirs = || self.releases.iter().find(|(_, r)| r.chart == chart);
+        let found = named.or_else(theirs);
+        found.map(|(name, release)| (name.as_str(), release))
+    }
+
+    /// What is known of the control plane that a member has, whose namespace this is.
+    pub(crate) fn main_istio(&self, istio: &str) -> Option<&IstioSeen> {
+        let mut all = self.istios.iter();
+        all.find(|main| main.is_main(istio) && main.is_deployed())
     }
 }
 

@@ -12,17 +12,18 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Claim, GatewaySeen, IstiodSeen, Observed, PlaceSeen, ReleaseSeen, Seen, TrustSeen, Unreachable,
-    VaultSeen, facts, istios, proxies, strangers::strangers,
+    Claim, GatewaySeen, IstiodSeen, Observed, ReleaseSeen, Seen, TrustSeen, Unreachable, facts,
+    istios, strangers::strangers,
 };
 use crate::{
     cluster::{self, Cluster, Kind, Ref, Token, access},
     name::ClusterName,
     owner::Owner,
-    pki::{Cert, Vault, vault},
+    pki::{Vault, vault},
     spec::Mesh,
 };
 
+mod keys;
 mod objects;
 
 /// A reading of every member. Lists are taken once, whoever asks for them.
@@ -298,32 +299,6 @@ impl<'a> Lens<'a> {
         Ok(())
     }
 
-    /// Adds the pods that were made before their cluster had the name and the network that it has in the mesh: only a join
-    /// of a cluster that came with an Istio needs to know. Who joins without the right to see them is not told.
-    pub(crate) async fn look_for_elsewhere(&self, observed: &mut Observed) -> Result<(), Unseen> {
-        for member in &self.mesh.clusters {
-            let seen = observed.clusters.get_mut(&member.name);
-            let Some((seen, cluster)) = seen.zip(self.clusters.get(&member.name)) else {
-                continue;
-            };
-            let release = seen.release("istiod", "istiod");
-            let came = release.is_some_and(|(_, r)| r.made_for.is_empty());
-            if seen.record.is_some() || !came {
-                continue;
-            }
-            let here = PlaceSeen {
-                cluster: member.name.to_string(),
-                network: member.network.to_string(),
-            };
-            match proxies::elsewhere(cluster, &here).await {
-                Ok(pods) => seen.elsewhere = pods,
-                Err(error) if error.code() == Some(403) => {}
-                Err(error) => return Err(unread(&member.name, error)),
-            }
-        }
-        Ok(())
-    }
-
     /// Adds what is not ours in the namespaces meshlink made: only an uninstallation needs to know.
     pub(crate) async fn look_for_strangers(
         &self,
@@ -359,27 +334,6 @@ impl<'a> Lens<'a> {
             }
         }
         Ok(())
-    }
-
-    fn vault(&self) -> Result<VaultSeen, vault::Error> {
-        let root = self.vault.root()?;
-        let mut intermediates = BTreeMap::new();
-        for member in &self.mesh.clusters {
-            if let Some(held) = self.vault.usable_intermediate(&member.name)? {
-                intermediates.insert(member.name.clone(), held.facts().clone());
-            }
-        }
-        let embedded = root.as_ref().is_some_and(|r| r.facts().embedded);
-        let key = |cert: &Cert| cert.facts().spki_sha256.clone();
-        let roots = self.vault.roots()?;
-        Ok(VaultSeen {
-            roots: roots.iter().map(|(_, root)| key(root)).collect(),
-            next: self.vault.next_root()?.map(|root| key(root.cert())),
-            root: root.as_ref().map(|root| key(root.cert())),
-            certificate: root.as_ref().map(|root| root.facts().clone()),
-            intermediates,
-            embedded,
-        })
     }
 
     async fn member(&self, cluster: &Cluster) -> Result<Seen, cluster::Error> {

@@ -100,6 +100,8 @@ pub(crate) struct Leaf {
     pub until: Timestamp,
     /// The certificate in its chain that signed it, by key and not by name; none if none did.
     pub issuer: Option<Cert>,
+    /// The certificates of its chain that may stand between that one and the root.
+    pub between: Vec<Cert>,
 }
 
 /// A ConfigMap of roots.
@@ -133,11 +135,11 @@ impl Held {
 }
 
 impl Leaf {
-    /// Whether the authority that signed it was signed by this root, or is it: by signature, since old and new have one
+    /// Whether the authority that signed it leads to this root, or is it: by signature, since old and new have one
     /// name.
     pub(crate) fn is_under(&self, root: &Cert) -> bool {
         let issuer = self.issuer.as_ref();
-        issuer.is_some_and(|issuer| issuer == root || issuer.signed_by(root))
+        issuer.is_some_and(|issuer| pki::leads(issuer, &self.between, root))
     }
 }
 
@@ -284,12 +286,14 @@ fn held(body: &[u8]) -> Result<Held, String> {
         return Err("has no certificate yet".into());
     };
     let facts = leaf.facts();
-    let mut issuers = chain.chain(certificates.roots.iter().cloned());
+    let between: Vec<_> = chain.collect();
+    let mut issuers = between.iter().chain(&certificates.roots);
     Ok(Held {
         leaf: Leaf {
             serial: facts.serial.clone(),
             until: facts.not_after,
-            issuer: issuers.find(|issuer| leaf.signed_by(issuer)),
+            issuer: issuers.find(|issuer| leaf.signed_by(issuer)).cloned(),
+            between,
         },
         roots: certificates.roots,
     })

@@ -10,14 +10,16 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
-    Cert, CertFacts, Error, Key, Profile, pem,
+    Cert, CertFacts, Error, Key, Profile,
+    chain::leads,
+    pem,
     profile::Fill,
     read::{self, short},
 };
 use crate::{
     digest::sha256_hex,
     name::{ClusterName, MeshId},
-    spec::{KeyType, Mesh},
+    spec::{Authority, KeyType, Mesh},
 };
 
 /// A root with less than this left signs no more intermediates.
@@ -55,6 +57,10 @@ pub(crate) struct NewIntermediate<'a> {
     pub key: KeyType,
     /// How long it lives, if the root lives that long.
     pub lifetime: Duration,
+    /// Who signs makes it live exactly so long; else that is the most.
+    pub is_exact: bool,
+    /// The trust domain of the identities that it is for.
+    pub trust_domain: &'a str,
     /// What it says.
     pub profile: &'a Profile,
     /// The time.
@@ -76,6 +82,8 @@ impl<'a> NewIntermediate<'a> {
             names: &mesh.trust.dns_names,
             key: mesh.trust.key,
             lifetime: mesh.trust.intermediate_lifetime,
+            is_exact: mesh.trust.authority == Authority::Vault,
+            trust_domain: mesh.trust_domain.as_str(),
             profile,
             now,
         }
@@ -84,6 +92,12 @@ impl<'a> NewIntermediate<'a> {
     /// The DNS names it will permit.
     pub(crate) fn permitted(&self) -> Vec<String> {
         self.profile.permitted(self.fill(""), self.names).collect()
+    }
+
+    /// What a certificate for this key says, without a serial number and dates.
+    pub(super) fn params(&self, key: &impl PublicKeyData, embedded: bool) -> CertificateParams {
+        let tag = tag(key);
+        self.profile.params(self.fill(&tag), self.names, embedded)
     }
 
     fn fill<'f>(&'f self, tag: &'f str) -> Fill<'f> {
@@ -103,10 +117,11 @@ pub(crate) struct Root {
     pair: Pair,
 }
 
-/// An intermediate: certificate, key, and the root it leads to.
+/// An intermediate: certificate, key, the certificates between it and its root, and that root.
 #[derive(Debug)]
 pub(crate) struct Intermediate {
     pair: Pair,
+    between: Vec<Cert>,
     root: Cert,
 }
 
@@ -155,6 +170,11 @@ impl Root {
         })
     }
 
+    /// A certificate that may sign, root or not, and its key.
+    pub(crate) fn of(cert: Cert, key: Key) -> Result<Self, Error> {
+        Pair::of(cert, key).map(|pair| Self { pair })
+    }
+
     /// Takes up a root that was made before.
     pub(crate) fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, Error> {
         Ok(Self {
@@ -196,6 +216,22 @@ impl Root {
 
     /// Makes an intermediate below this root, with a new key.
     pub(crate) fn issue(&self, new: &NewIntermediate<'_>) -> Result<Intermediate, Error> {
+        let key = Key::generate(new.key)?;
+        let cert = self.certify(&key, new, self.facts().embedded)?;
+        Ok(Intermediate {
+            pair: Pair::of(cert, key)?,
+            between: vec![],
+            root: self.pair.cert.clone(),
+        })
+    }
+
+    /// Makes the certificate of an intermediate that has this key.
+    pub(crate) fn certify(
+        &self,
+        public: &impl PublicKeyData,
+        new: &NewIntermediate<'_>,
+        embedded: bool,
+    ) -> Result<Cert, Error> {
         let root = self.facts();
         let now = new.now.as_second();
         if root.not_after.as_second() - now < LEAST_LEFT || new.now < root.not_before {
@@ -207,10 +243,8 @@ impl Root {
         if let Some(name) = new.permitted().into_iter().find(|name| !is_dns(name)) {
             return Err(Error::Name { name });
         }
-        let key = Key::generate(new.key)?;
         let serial = serial()?;
-        let tag = tag(&key);
-        let mut params = new.profile.params(new.fill(&tag), new.names, root.embedded);
+        let mut params = new.params(public, embedded);
         let backdate = new.profile.backdate_seconds().unwrap_or_default();
         let from = (now - backdate).max(root.not_before.as_second());
         date(
@@ -225,11 +259,8 @@ impl Root {
         };
         let der = self.pair.cert.der().into();
         let issuer = Issuer::from_ca_cert_der(&der, &self.pair.key).map_err(fail)?;
-        let cert = params.signed_by(&key, &issuer).map_err(fail)?;
-        Ok(Intermediate {
-            pair: Pair::of(Cert::from_der(cert.der())?, key)?,
-            root: self.pair.cert.clone(),
-        })
+        let cert = params.signed_by(public, &issuer).map_err(fail)?;
+        Cert::from_der(cert.der())
     }
 
     /// The certificate.
@@ -249,12 +280,25 @@ impl Root {
 }
 
 impl Intermediate {
-    /// Takes up an intermediate that was made before, and only if one of these roots signed it.
-    pub(crate) fn from_pem(cert: &[u8], key: &[u8], roots: &[Cert]) -> Result<Self, Error> {
-        let pair = Pair::of(only(Cert::from_pem(cert)?)?, Key::from_pem(key)?)?;
-        match roots.iter().find(|root| pair.cert.signed_by(root)) {
+    /// Takes up an intermediate that was made before, and only if it leads to one of these roots. Its certificate comes
+    /// first, then those between it and its root.
+    pub(crate) fn from_pem(certs: &[u8], key: &[u8], roots: &[Cert]) -> Result<Self, Error> {
+        Self::of(Cert::from_pem(certs)?, Key::from_pem(key)?, roots)
+    }
+
+    /// From its certificate and those between it and its root, and its key.
+    pub(crate) fn of(certs: Vec<Cert>, key: Key, roots: &[Cert]) -> Result<Self, Error> {
+        let mut certs = certs.into_iter();
+        let cert = certs.next().ok_or_else(|| Error::ReadCertificate {
+            reason: "holds no certificate".into(),
+        })?;
+        let pair = Pair::of(cert, key)?;
+        let between: Vec<_> = certs.collect();
+        let found = roots.iter().find(|root| leads(&pair.cert, &between, root));
+        match found {
             Some(root) => Ok(Self {
                 root: root.clone(),
+                between,
                 pair,
             }),
             None => Err(Error::OtherRoot {
@@ -266,6 +310,11 @@ impl Intermediate {
     /// The certificate.
     pub(crate) fn cert(&self) -> &Cert {
         &self.pair.cert
+    }
+
+    /// Its certificate and those between it and its root, as PEM.
+    pub(crate) fn chain(&self) -> String {
+        self.pair.cert.to_pem() + &read::bundle(&self.between)
     }
 
     /// The root it leads to.
@@ -293,12 +342,11 @@ impl Intermediate {
         &self,
         roots: impl IntoIterator<Item = &'a Cert>,
     ) -> Result<Cacerts, Error> {
-        let cert = self.pair.cert.to_pem();
         Ok(Cacerts {
             ca_key: self.pair.key.to_pem()?,
             // Without the root: istiod appends its roots itself, and would send it twice.
-            cert_chain: cert.clone(),
-            ca_cert: cert,
+            cert_chain: self.chain(),
+            ca_cert: self.pair.cert.to_pem(),
             root_cert: read::bundle(roots),
         })
     }
@@ -333,6 +381,16 @@ impl Cacerts {
         self.files()
             .into_iter()
             .map(|(name, text)| (name, encode(text)))
+            .collect()
+    }
+}
+
+impl Cacerts {
+    /// The same as JSON.
+    pub(crate) fn data(&self) -> serde_json::Map<String, serde_json::Value> {
+        let data = self.secret_data();
+        let data = data.iter();
+        data.map(|(file, text)| ((*file).to_owned(), text.as_str().into()))
             .collect()
     }
 }
@@ -381,7 +439,7 @@ fn serial() -> Result<[u8; 16], Error> {
 }
 
 /// What a certificate is told from others of its kind by: the beginning of its key's fingerprint, as texts show it.
-fn tag(key: &Key) -> String {
+fn tag(key: &impl PublicKeyData) -> String {
     let fingerprint = sha256_hex(&key.subject_public_key_info());
     short(&fingerprint).to_owned()
 }

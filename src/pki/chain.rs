@@ -84,6 +84,23 @@ pub(crate) fn lead(
     Err(search.broken.unwrap_or_else(|| no_issuer(cert)))
 }
 
+/// Whether a certificate is this root, or leads to it by signatures alone: which of two roots of one name it is under, and
+/// not whether anybody would accept it now.
+pub(crate) fn leads(cert: &Cert, between: &[Cert], root: &Cert) -> bool {
+    let mut last = cert;
+    for _ in 0..MAX_LENGTH {
+        if last == root || last.signed_by(root) {
+            return true;
+        }
+        let mut next = between.iter().filter(|next| *next != last);
+        match next.find(|next| last.signed_by(next)) {
+            Some(next) => last = next,
+            None => return false,
+        }
+    }
+    false
+}
+
 fn no_issuer(cert: &Cert) -> Broken {
     let facts = cert.facts();
     Broken::NoIssuer {

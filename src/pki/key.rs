@@ -94,7 +94,6 @@ impl Key {
     }
 
     /// What kind of key it is.
-    #[cfg(test)]
     pub(crate) fn algorithm(&self) -> &Algorithm {
         &self.algorithm
     }

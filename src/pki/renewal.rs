@@ -1,11 +1,27 @@
 //! Whether an intermediate is still what would be made now. Pure: the vault and the plan ask the same.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::{Algorithm, CertFacts, NewIntermediate, life::State};
 
 /// What may differ between a lifetime as it was asked for and as it stands in a certificate, besides the backdating.
 const SLACK: i64 = 60;
+/// How far back somebody else who signs may date what is signed.
+const BACKDATED: i64 = 25 * 3600;
+
+impl NewIntermediate<'_> {
+    /// The longest life that counts as the one that is asked for, in seconds.
+    pub(super) fn longest(&self) -> i64 {
+        let asked = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let more = match self.is_exact {
+            true => self.profile.backdate_seconds().unwrap_or_default() + SLACK,
+            false => BACKDATED,
+        };
+        asked.saturating_add(more)
+    }
+}
 
 /// Why an intermediate below a root is no longer what would be made now; none where it is. What a new one could not
 /// change, such as an end that is the root's own, is no reason.
@@ -22,12 +38,13 @@ pub(crate) fn outdated(
         ));
     }
     let permitted = found.name_constraints.iter().flat_map(|n| &n.permitted);
+    let permitted: BTreeSet<_> = permitted
+        .filter(|n| n.starts_with("DNS:"))
+        .cloned()
+        .collect();
     let names = new.permitted();
-    if !names
-        .iter()
-        .map(|n| format!("DNS:{n}"))
-        .eq(permitted.cloned())
-    {
+    let names: BTreeSet<_> = names.iter().map(|n| format!("DNS:{n}")).collect();
+    if names != permitted {
         return Some("trust.dnsNames changed since it was made".into());
     }
     aged(found, root, new.now).or_else(|| relived(found, root, new))
@@ -57,9 +74,10 @@ fn aged(found: &CertFacts, root: &CertFacts, now: Timestamp) -> Option<String> {
 fn relived(found: &CertFacts, root: &CertFacts, new: &NewIntermediate<'_>) -> Option<String> {
     let length = found.not_after.as_second() - found.not_before.as_second();
     let asked = i64::try_from(new.lifetime.as_secs()).unwrap_or(i64::MAX);
-    let most = asked.saturating_add(new.profile.backdate_seconds().unwrap_or_default() + SLACK);
     let capped = found.not_after >= root.not_after;
-    let changed = length > most || (length < asked - SLACK && !capped);
+    // Somebody else who signs may give less.
+    let is_short = new.is_exact && length < asked - SLACK && !capped;
+    let changed = length > new.longest() || is_short;
     changed.then(|| "trust.intermediateLifetime changed since it was made".into())
 }
 
@@ -103,6 +121,8 @@ mod tests {
             names: &[],
             key: KeyType::P256,
             lifetime: Duration::from_secs(365 * DAY),
+            is_exact: true,
+            trust_domain: "cluster.local",
             profile: &profile,
             now: start,
         };

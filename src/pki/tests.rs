@@ -3,7 +3,7 @@
 mod checks;
 mod golden;
 mod judges;
-mod kit;
+pub(super) mod kit;
 
 use std::time::Duration;
 

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! <data>/<mesh>/           0700, as every folder below it
+//!   requests/east/1/       key.pem, csr.pem: what was asked of an authority out of reach
 //!   lock                   held by who writes; says who that is
 //!   roots/1/               cert.pem, key.pem (0600)
-//!   roots/2/               the same, and spare.pem: a throw-away root, by which proxies are made to ask for certificates
-//!   clusters/east/1/       cert.pem, key.pem
+//!   roots/2/               the same (or signed-by in the place of key.pem), and spare.pem: a throw-away root, by which proxies are made to ask for certificates
+//!   clusters/east/1/       cert.pem (and after it the certificates between it and the root), key.pem
 //! ```
+//!
+//! Where the mesh file names somebody else who signs, `roots` holds no key of that root, and `clusters` what was signed.
 //!
 //! The highest number counts. Where the members say that they are bound to an earlier root ([`Vault::follow`]), as long as
 //! one takes the place of another, that is the root of the mesh, and of intermediates the highest under it counts.
@@ -17,19 +20,30 @@
 //! or the new state. What others could read or write, or own, or have linked here, is refused.
 
 mod files;
+mod issue;
 mod lock;
+mod requests;
+mod secret;
+
+pub(crate) use secret::Passphrase;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
-use super::{Cert, Intermediate, NewIntermediate, NewRoot, Root, renewal::outdated, throw_away};
+use super::{
+    Cert, NewRoot, Root,
+    signer::{self, Authority},
+    throw_away,
+};
 use crate::{hint::Hint, mutex, name::ClusterName};
 
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
 const SPARE: &str = "spare.pem";
+/// In the place of the key, for a root whose key somebody else has: who, by the name in the mesh file.
+const ELSEWHERE: &str = "signed-by";
 
 /// What went wrong with the vault.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +126,12 @@ pub(crate) enum Error {
         /// The vault.
         path: PathBuf,
     },
+    /// The key is under a passphrase, and none was given.
+    #[error("{} is under a passphrase, which was not given", path.display())]
+    Locked {
+        /// The key.
+        path: PathBuf,
+    },
     /// What lies there is damaged.
     #[error("{} is damaged", path.display())]
     Damaged {
@@ -126,6 +146,9 @@ pub(crate) enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Who signs has not signed.
+    #[error(transparent)]
+    Signer(#[from] signer::Error),
     /// A certificate could not be made.
     #[error("cannot make a certificate for {}", path.display())]
     Make {
@@ -158,6 +181,10 @@ impl Error {
                 "restore {} from your backup of the vault",
                 p.display()
             ))),
+            Self::Signer(error) => error.hint(),
+            Self::Locked { .. } => Some(Hint::note(
+                "run it on a terminal, where you are asked, or name a file with the passphrase in MESHLINK_PASSPHRASE_FILE",
+            )),
             _ => None,
         }
     }
@@ -169,8 +196,16 @@ impl Error {
 pub(crate) struct Vault {
     dir: PathBuf,
     lock: Mutex<Option<lock::Lock>>,
+    /// Held by who looks for the next number and writes it: members are served abreast.
+    numbering: Mutex<()>,
+    /// Held by who looks whether a root is remembered and remembers it.
+    remembering: Mutex<()>,
     /// The root that the members are bound to, by its public key.
     followed: Mutex<Option<String>>,
+    /// Who signs in the place of the roots whose keys are here.
+    named: Option<Arc<dyn Authority>>,
+    /// What opens the keys of roots that are under a passphrase, and what new ones are put under.
+    passphrase: Mutex<Option<Passphrase>>,
 }
 
 impl Vault {
@@ -182,8 +217,28 @@ impl Vault {
         Ok(Self {
             dir,
             lock: Mutex::default(),
+            numbering: Mutex::default(),
+            remembering: Mutex::default(),
             followed: Mutex::default(),
+            named: None,
+            passphrase: Mutex::default(),
         })
+    }
+
+    /// The same, where the mesh file names somebody else who signs.
+    pub(crate) fn signed_by(self, named: Option<Arc<dyn Authority>>) -> Self {
+        Self { named, ..self }
+    }
+
+    /// Who signs in the place of the roots whose keys are here.
+    pub(crate) fn named(&self) -> Option<&dyn Authority> {
+        self.named.as_deref()
+    }
+
+    /// The same, if all that it signs leads to the root of this public key.
+    pub(super) fn named_under(&self, key: &str) -> Option<&dyn Authority> {
+        let named = self.named();
+        named.filter(|named| named.root().facts().spki_sha256 == key)
     }
 
     /// Takes the root of this public key for that of the mesh, if it is here: the members say that they are bound to it.
@@ -192,40 +247,63 @@ impl Vault {
         *followed = Some(key.to_owned());
     }
 
-    /// The root of the mesh, if it is here.
-    pub(crate) fn root(&self) -> Result<Option<Root>, Error> {
+    /// The root of the mesh, if it is known here.
+    pub(crate) fn root(&self) -> Result<Option<Cert>, Error> {
         if let Some(root) = self.followed()? {
             return Ok(Some(root));
         }
+        if let Some(named) = self.named() {
+            return Ok(Some(named.root().clone()));
+        }
         let newest = self.newest(&self.dir.join("roots"))?;
-        newest.map(|dir| root_in(&dir)).transpose()
+        newest.map(|dir| cert_in(&dir)).transpose()
     }
 
-    fn followed(&self) -> Result<Option<Root>, Error> {
+    fn followed(&self) -> Result<Option<Cert>, Error> {
         let followed = mutex::lock(&self.followed).clone();
-        let root = followed.map(|key| self.root_of(&key)).transpose()?;
+        let root = followed.map(|key| self.cert_of(&key)).transpose()?;
         Ok(root.flatten())
     }
 
-    /// The root of this public key, if it is here.
-    pub(crate) fn root_of(&self, key: &str) -> Result<Option<Root>, Error> {
+    /// The certificate of the root of this public key, if it is known here.
+    pub(crate) fn cert_of(&self, key: &str) -> Result<Option<Cert>, Error> {
+        if let Some(named) = self.named_under(key) {
+            return Ok(Some(named.root().clone()));
+        }
         let number = self.number_of(key)?;
         number
-            .map(|number| root_in(&self.root_dir(number)))
+            .map(|number| cert_in(&self.root_dir(number)))
             .transpose()
     }
 
-    /// The newest root, if it is another than the mesh's and can take its place.
-    pub(crate) fn next_root(&self) -> Result<Option<Root>, Error> {
+    /// The root of this public key with its key, if both are here.
+    pub(crate) fn root_of(&self, key: &str) -> Result<Option<Root>, Error> {
+        let dir = self.number_of(key)?.map(|number| self.root_dir(number));
+        dir.filter(|dir| !is_elsewhere(dir))
+            .map(|dir| self.root_in(&dir))
+            .transpose()
+    }
+
+    /// Whether something can be signed under the root of this public key.
+    pub(crate) fn can_sign(&self, key: &str) -> Result<bool, Error> {
+        let dir = self.number_of(key)?.map(|number| self.root_dir(number));
+        Ok(self.named_under(key).is_some() || dir.is_some_and(|dir| !is_elsewhere(&dir)))
+    }
+
+    /// The root that can take the place of the mesh's: that of who is named, else the newest.
+    pub(crate) fn next_root(&self) -> Result<Option<Cert>, Error> {
         let mesh = self.root()?.map(|root| root.facts().spki_sha256.clone());
-        let Some((_, newest)) = self.roots()?.pop() else {
+        let next = match self.named() {
+            Some(named) => Some(named.root().clone()),
+            None => self.roots()?.pop().map(|(_, newest)| newest),
+        };
+        let Some(next) = next else {
             return Ok(None);
         };
-        let key = &newest.facts().spki_sha256;
-        match mesh.as_ref() == Some(key) || self.spare(key)?.is_none() {
-            true => Ok(None),
-            false => self.root_of(key),
-        }
+        let key = &next.facts().spki_sha256;
+        let serves =
+            mesh.as_ref() != Some(key) && self.spare(key)?.is_some() && self.can_sign(key)?;
+        Ok(serves.then_some(next))
     }
 
     /// The root without a key that was made together with the root of this public key.
@@ -286,123 +364,45 @@ impl Vault {
         Ok(root)
     }
 
+    /// Takes up the root of who is named, which has its key elsewhere, to take the place of the mesh's.
+    pub(crate) fn add_named(&self, new: &NewRoot<'_>, named: &dyn Authority) -> Result<(), Error> {
+        let spare = throw_away(new.mesh, new.embedded, new.now);
+        let spare = spare.map_err(|source| self.unmade(source))?;
+        self.put_named(named, Some(&spare))
+    }
+
+    /// Remembers the root of who is named, so that what was signed under it is known when another is named.
+    fn remember(&self, named: &dyn Authority) -> Result<(), Error> {
+        let _alone = mutex::lock(&self.remembering);
+        match self.number_of(&named.root().facts().spki_sha256)? {
+            Some(_) => Ok(()),
+            None => self.put_named(named, None),
+        }
+    }
+
+    fn put_named(&self, named: &dyn Authority, spare: Option<&Cert>) -> Result<(), Error> {
+        self.write_lock()?;
+        let (cert, spare) = (named.root().to_pem(), spare.map(Cert::to_pem));
+        let mut files = vec![
+            (ELSEWHERE, named.kind().as_bytes()),
+            (CERT, cert.as_bytes()),
+        ];
+        files.extend(spare.iter().map(|pem| (SPARE, pem.as_bytes())));
+        self.put(&self.dir.join("roots"), &files)
+    }
+
     fn put_root(&self, root: &Root, spare: Option<&Cert>) -> Result<(), Error> {
-        let key = root.key().to_pem().map_err(|source| self.unmade(source))?;
-        let spare = spare.map(Cert::to_pem);
-        let more = spare.iter().map(|pem| (SPARE, pem.as_bytes())).collect();
-        self.put(&self.dir.join("roots"), root.cert(), key.as_bytes(), more)
+        let key = self.sealed(root.key())?;
+        let (cert, spare) = (root.cert().to_pem(), spare.map(Cert::to_pem));
+        // The key first: a certificate without its key would be worth nothing.
+        let mut files = vec![(KEY, key.as_bytes()), (CERT, cert.as_bytes())];
+        files.extend(spare.iter().map(|pem| (SPARE, pem.as_bytes())));
+        self.put(&self.dir.join("roots"), &files)
     }
 
     fn unmade(&self, source: super::Error) -> Error {
         let path = self.dir.join("roots");
         Error::Make { path, source }
-    }
-
-    /// The clusters that have an intermediate here, by name.
-    pub(crate) fn clusters(&self) -> Result<Vec<ClusterName>, Error> {
-        let dir = self.dir.join("clusters");
-        if !(files::folder(&self.dir)? && files::folder(&dir)?) {
-            return Ok(Vec::new());
-        }
-        let mut names: Vec<ClusterName> = files::names(&dir)?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    /// What a cluster signs with, if that is here: where the members say which root they are bound to, under that one.
-    pub(crate) fn intermediate(
-        &self,
-        cluster: &ClusterName,
-    ) -> Result<Option<Intermediate>, Error> {
-        let root = self.followed()?;
-        self.intermediate_under(cluster, root.as_ref().map(Root::cert))
-    }
-
-    /// The newest intermediate of a cluster under a root.
-    fn intermediate_under(
-        &self,
-        cluster: &ClusterName,
-        root: Option<&Cert>,
-    ) -> Result<Option<Intermediate>, Error> {
-        let folder = self.cluster_dir(cluster);
-        let roots: Vec<_> = self.roots()?.into_iter().map(|(_, root)| root).collect();
-        for number in self.checked(&folder)?.into_iter().rev() {
-            let dir = folder.join(number.to_string());
-            let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
-            let held = Intermediate::from_pem(&cert, &key, &roots)
-                .map_err(|source| Error::Damaged { path: dir, source })?;
-            if root.is_none_or(|root| held.root() == root) {
-                return Ok(Some(held));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The same, where one that is damaged counts as none: it can be made again, unlike the root.
-    pub(crate) fn usable_intermediate(
-        &self,
-        cluster: &ClusterName,
-    ) -> Result<Option<Intermediate>, Error> {
-        self.usable(cluster, self.intermediate(cluster))
-    }
-
-    fn usable(
-        &self,
-        cluster: &ClusterName,
-        found: Result<Option<Intermediate>, Error>,
-    ) -> Result<Option<Intermediate>, Error> {
-        let folder = self.cluster_dir(cluster);
-        match found {
-            Err(Error::Damaged { path, .. } | Error::Missing { path })
-                if path.starts_with(&folder) =>
-            {
-                tracing::debug!("{} is damaged, and is made again", path.display());
-                Ok(None)
-            }
-            other => other,
-        }
-    }
-
-    /// What a cluster shall sign with: the one that is here if it still serves, else a new one
-    /// under the root of the mesh. Those before it stay.
-    pub(crate) fn issue_intermediate(
-        &self,
-        new: &NewIntermediate<'_>,
-    ) -> Result<Intermediate, Error> {
-        self.write_lock()?;
-        let Some(root) = self.root()? else {
-            return Err(Error::NoRoot {
-                path: self.dir.clone(),
-            });
-        };
-        self.issue_under(new, &root)
-    }
-
-    /// The same under another root.
-    pub(crate) fn issue_under(
-        &self,
-        new: &NewIntermediate<'_>,
-        root: &Root,
-    ) -> Result<Intermediate, Error> {
-        self.write_lock()?;
-        let held = self.intermediate_under(new.cluster, Some(root.cert()));
-        if let Some(found) = self.usable(new.cluster, held)?
-            && serves(&found, root, new)
-        {
-            return Ok(found);
-        }
-        let dir = self.cluster_dir(new.cluster);
-        let fail = |source| Error::Make {
-            path: dir.clone(),
-            source,
-        };
-        let made = root.issue(new).map_err(fail)?;
-        let key = made.key().to_pem().map_err(fail)?;
-        self.put(&dir, made.cert(), key.as_bytes(), vec![])?;
-        Ok(made)
     }
 
     fn cluster_dir(&self, cluster: &ClusterName) -> PathBuf {
@@ -436,20 +436,11 @@ impl Vault {
             .map(|number| dir.join(number.to_string())))
     }
 
-    fn put(
-        &self,
-        dir: &Path,
-        cert: &Cert,
-        key: &[u8],
-        more: Vec<(&str, &[u8])>,
-    ) -> Result<(), Error> {
+    fn put(&self, dir: &Path, all: &[(&str, &[u8])]) -> Result<(), Error> {
+        let _alone = mutex::lock(&self.numbering);
         files::make_folder(dir, &self.dir)?;
         let number = self.checked(dir)?.last().map_or(1, |last| last + 1);
-        let cert = cert.to_pem();
-        // The key first: a certificate without its key would be worth nothing.
-        let mut all = vec![(KEY, key), (CERT, cert.as_bytes())];
-        all.extend(more);
-        files::put(dir, &number.to_string(), &all)
+        files::put(dir, &number.to_string(), all)
     }
 
     /// Takes the lock, once per vault, and sweeps up what killed writers left.
@@ -462,6 +453,12 @@ impl Vault {
             files::make_folder(&self.dir, &self.dir)?;
             *held = Some(lock::Lock::take(self.dir.join("lock"))?);
             files::sweep(&self.dir.join("roots"))?;
+            let requests = self.dir.join("requests");
+            if files::folder(&requests)? {
+                for cluster in files::names(&requests)? {
+                    files::sweep(&requests.join(cluster))?;
+                }
+            }
             for cluster in self.clusters()? {
                 files::sweep(&self.cluster_dir(&cluster))?;
             }
@@ -470,13 +467,17 @@ impl Vault {
     }
 }
 
-fn root_in(dir: &Path) -> Result<Root, Error> {
-    let (cert, key) = (files::need(&dir.join(CERT))?, files::need(&dir.join(KEY))?);
-    let damaged = |source| Error::Damaged {
-        path: dir.to_owned(),
-        source,
-    };
-    Root::from_pem(&cert, &key).map_err(damaged)
+fn is_elsewhere(dir: &Path) -> bool {
+    dir.join(ELSEWHERE).symlink_metadata().is_ok()
+}
+
+/// The certificate of a root, whose key has to be beside it unless somebody else has it.
+fn cert_in(dir: &Path) -> Result<Cert, Error> {
+    let cert = files::need(&dir.join(CERT))?;
+    match is_elsewhere(dir) || secret::is_sealed(&files::need(&dir.join(KEY))?) {
+        true => only(&dir.join(CERT), &cert),
+        false => Ok(secret::root(dir, None)?.cert().clone()),
+    }
 }
 
 /// The first certificate of a file.
@@ -490,11 +491,6 @@ fn only(path: &Path, pem: &[u8]) -> Result<Cert, Error> {
         path: path.to_owned(),
     };
     certs.into_iter().next().ok_or_else(missing)
-}
-
-/// Whether an intermediate is still what would be asked for now.
-fn serves(found: &Intermediate, root: &Root, new: &NewIntermediate<'_>) -> bool {
-    found.root() == root.cert() && outdated(found.facts(), root.facts(), new).is_none()
 }
 
 #[cfg(test)]

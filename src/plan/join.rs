@@ -11,7 +11,7 @@ use super::{
     readers::ReaderPlanner,
     refresh,
     renew::{intermediates::Intermediates, pressing},
-    version,
+    signer, version,
 };
 use crate::{
     chart,
@@ -54,7 +54,8 @@ pub(crate) fn join(
     }
     planner.link(&mut plan);
     planner.prove(&mut plan);
-    let refusals = refuse::without_the_key(mesh, observed, &plan);
+    let mut refusals = refuse::without_the_key(mesh, observed, &plan);
+    refusals.extend(signer::refusal(observed, &plan));
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -62,6 +63,7 @@ pub(crate) fn join(
     let pressing = pressing(observed, &Signing::new(), &plan);
     plan.notes.extend(pressing);
     plan.notes.extend(version::notes(mesh, observed));
+    plan.notes.extend(signer::notes(mesh, observed, &plan));
     Ok(plan)
 }
 
@@ -153,13 +155,16 @@ impl<'a> JoinPlanner<'a> {
             if !changes.is_empty() {
                 let step = Step::PrepareNamespaces(name.clone());
                 // A vault that cannot be written to is found out before anything else is written.
-                plan.add_with(step, vec![Step::CreateRoot], summary(&changes), changes);
+                let needs = [vec![Step::CreateRoot], self.signed_first()].concat();
+                plan.add_with(step, needs, summary(&changes), changes);
             }
         }
         let order = self.claim_order();
+        let signed = self.signed_first();
         for (i, name) in order.iter().copied().enumerate() {
             if self.seen(name).claim.is_none() {
                 let mut needs = vec![Step::CreateRoot, Step::PrepareNamespaces(name.clone())];
+                needs.extend(signed.iter().cloned());
                 needs.extend(order[..i].iter().map(|n| Step::ClaimRoot((*n).clone())));
                 plan.add(
                     Step::ClaimRoot(name.clone()),
@@ -172,6 +177,14 @@ impl<'a> JoinPlanner<'a> {
             self.cacerts(plan, name);
         }
         self.renewals().plan(plan);
+    }
+
+    /// Whether somebody else signs as is to be is found out before anything is written and any member bound to their root.
+    fn signed_first(&self) -> Vec<Step> {
+        match self.observed.vault.named {
+            Some(_) => self.names().cloned().map(Step::IssueIntermediate).collect(),
+            None => vec![],
+        }
     }
 
     /// What is renewed in place, in members that have a `cacerts` of ours already.

@@ -126,12 +126,24 @@ fn nothing_to_do(mesh: &Mesh, observed: &Observed, how: &Rotate, now: Timestamp)
     }
     let root = observed.root(&mesh.id)?;
     let given = how.given.as_ref().map(|root| &root.facts().spki_sha256);
+    let named = observed.vault.named.as_ref();
+    if let Some(named) = named.filter(|named| named.root.spki_sha256 == root && !how.fresh) {
+        let text = format!(
+            "{} is the root of the mesh already, and {} signs under it",
+            short(root),
+            named.who
+        );
+        let hint = Hint::note("name another in trust.authority of the mesh file, and run it again");
+        return Some(Note::with(text, vec![hint]));
+    }
     if given.is_some_and(|given| given == root) {
         let text = format!("{} is the root of the mesh already", short(root));
         return Some(text.into());
     }
     let changed = observed.clusters.values().filter_map(|seen| seen.rotated);
-    let changed = changed.max().filter(|_| !how.fresh && given.is_none())?;
+    // Whoever names somebody else means another root.
+    let is_asked = how.fresh || given.is_some() || named.is_some();
+    let changed = changed.max().filter(|_| !is_asked)?;
     let age = u64::try_from(now.as_second() - changed.as_second()).unwrap_or(0);
     (age < RECENT.as_secs()).then(|| {
         let text = format!(
@@ -280,7 +292,10 @@ impl<'a> RotatePlanner<'a> {
         if change.is_none() && usable.is_none() {
             let why = match given {
                 Some(given) => format!("root {} is not in the vault yet", short(given)),
-                None => "the vault has no other root".to_owned(),
+                None => match &self.observed.vault.named {
+                    Some(named) => format!("{} signs under it", named.who),
+                    None => "the vault has no other root".to_owned(),
+                },
             };
             plan.add(Step::CreateNextRoot, vec![], why);
         }

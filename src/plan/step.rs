@@ -203,6 +203,18 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it needs the key of a root, where that is in the vault.
+    pub(crate) fn signs(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateRoot
+                | Self::IssueIntermediate(_)
+                | Self::CreateNextRoot
+                | Self::SwitchIssuer(_)
+                | Self::RestoreIssuer(_)
+        )
+    }
+
     /// The verb and the clusters, in the order of the id.
     fn parts(&self) -> (&'static str, Vec<&ClusterName>) {
         match self {

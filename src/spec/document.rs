@@ -99,8 +99,8 @@ struct GatewayKeys {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Trust")]
 struct TrustKeys {
-    /// Who holds the root key. Default: vault.
-    authority: Option<Authority>,
+    /// Who holds the root key: the vault on this machine, or another. Default: vault.
+    authority: Option<AuthorityKeys>,
     /// Key type of the root and the intermediates. Default: P-256.
     key: Option<KeyType>,
     /// Lifetime of a new root, as "10y". Default: 10y.
@@ -113,6 +113,77 @@ struct TrustKeys {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     dns_names: Vec<String>,
+}
+
+/// Who holds the root key.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Authority")]
+enum AuthorityKeys {
+    /// meshlink's own vault on this machine.
+    Word(AuthorityWord),
+    /// Another, with what has to be known of it.
+    Named(Box<AuthorityNamed>),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum AuthorityWord {
+    Vault,
+}
+
+#[derive(Default, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+struct AuthorityNamed {
+    /// A program that signs: a request (PKCS#10) on its standard input, certificates on its standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exec: Option<ExecKeys>,
+    /// A root or an intermediate that is there already, in files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing: Option<ExistingKeys>,
+    /// Somebody out of reach: requests are carried there by ca csr, and certificates back by ca import.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offline: Option<OfflineKeys>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OfflineKeys {
+    /// A file with the certificate of the root that all of them lead to.
+    root: PathBuf,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExecKeys {
+    /// The program and its arguments; no shell reads them. {cluster}, {mesh}, {days} and {hours} are filled in.
+    #[schemars(length(min = 1))]
+    command: Vec<String>,
+    /// A file with the certificate of the root that all it signs leads to.
+    root: PathBuf,
+    /// The variables of the environment that it is given besides PATH and HOME, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    env: Vec<String>,
+    /// It may take so long, as "2m". Default: 2m.
+    #[schemars(regex(pattern = r"^\d+[ydhm]$"))]
+    timeout: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExistingKeys {
+    /// Its certificate, and after it those between it and its root, unless they are in chain.
+    certificate: PathBuf,
+    /// Its private key, which nobody else may read.
+    key: PathBuf,
+    /// The certificates between it and its root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<PathBuf>,
+    /// The certificate of the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<PathBuf>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -201,7 +272,7 @@ fn document(mesh: &Mesh) -> Document {
         }),
         gateway: Some(gateway(mesh)),
         trust: Some(TrustKeys {
-            authority: Some(mesh.trust.authority),
+            authority: Some(authority(&mesh.trust.authority)),
             key: Some(mesh.trust.key),
             root_lifetime: Some(lifetime::write(mesh.trust.root_lifetime)),
             intermediate_lifetime: Some(lifetime::write(mesh.trust.intermediate_lifetime)),
@@ -215,6 +286,45 @@ fn document(mesh: &Mesh) -> Document {
         }),
         peers: mesh.peers.clone(),
         clusters: mesh.clusters.iter().map(cluster).collect(),
+    }
+}
+
+fn authority(authority: &Authority) -> AuthorityKeys {
+    let named = |named| AuthorityKeys::Named(Box::new(named));
+    match authority.clone() {
+        Authority::Vault => AuthorityKeys::Word(AuthorityWord::Vault),
+        Authority::Exec {
+            command,
+            root,
+            env,
+            timeout,
+        } => named(AuthorityNamed {
+            exec: Some(ExecKeys {
+                command,
+                root,
+                env,
+                timeout: Some(lifetime::write(timeout)),
+            }),
+            ..AuthorityNamed::default()
+        }),
+        Authority::Offline { root } => named(AuthorityNamed {
+            offline: Some(OfflineKeys { root }),
+            ..AuthorityNamed::default()
+        }),
+        Authority::Existing {
+            certificate,
+            key,
+            chain,
+            root,
+        } => named(AuthorityNamed {
+            existing: Some(ExistingKeys {
+                certificate,
+                key,
+                chain,
+                root,
+            }),
+            ..AuthorityNamed::default()
+        }),
     }
 }
 

@@ -107,6 +107,11 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Whether it is a text, and no mapping or list.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.node.value, Value::Text(_))
+    }
+
     /// A text that means something.
     pub(super) fn read<T, E: fmt::Display>(
         &self,

@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Authority, Exposure, Gateway, Istio, KeyType, Mesh, OLDEST_ISTIO, Problem, Problems, Readers,
-    Renewer, Trust, Values, check,
+    Exposure, Gateway, Istio, KeyType, Mesh, OLDEST_ISTIO, Problem, Problems, Readers, Renewer,
+    Trust, Values, authority, check,
     fields::{At, Fields, Sink},
     lifetime, members,
     named::{ID, TRUST_DOMAIN},
@@ -69,7 +69,9 @@ fn document(f: &mut Fields<'_>, folder: &Path) -> Option<Mesh> {
     let gateway = f
         .get("gateway")
         .and_then(|at| at.fields(|f| gateway(f, folder)));
-    let trust = f.get("trust").and_then(|at| at.fields(trust));
+    let trust = f
+        .get("trust")
+        .and_then(|at| at.fields(|f| trust(f, folder)));
     let readers = f.get("readers").and_then(|at| at.fields(readers));
     let renewer = f.get("renewer").and_then(|at| at.fields(renewer).flatten());
     let peers = f.get("peers");
@@ -220,13 +222,11 @@ fn gateway(f: &mut Fields<'_>, folder: &Path) -> Gateway {
     gateway
 }
 
-fn trust(f: &mut Fields<'_>) -> Trust {
+fn trust(f: &mut Fields<'_>, folder: &Path) -> Trust {
     let mut trust = Trust::default();
-    let authority = [("vault", Authority::Vault)];
-    set(
-        &mut trust.authority,
-        f.get("authority").and_then(|at| at.one_of(&authority)),
-    );
+    let named = f.get("authority");
+    let named = named.and_then(|at| authority::read(&at, folder));
+    set(&mut trust.authority, named);
     let keys = [
         ("P-256", KeyType::P256),
         ("P-384", KeyType::P384),

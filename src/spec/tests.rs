@@ -350,6 +350,27 @@ fn the_full_example_holds_every_key_the_schema_knows() {
     }
 }
 
+/// Whoever is named is written down as it was read.
+#[test]
+fn authorities_read_the_same_again() {
+    let schema = Mesh::json_schema();
+    for authority in [
+        "vault",
+        "{exec: {command: [./sign, \"{cluster}\"], root: root.pem, env: [VAULT_ADDR], timeout: 5m}}",
+        "{exec: {command: [sign], root: root.pem}}",
+        "{existing: {certificate: c.pem, key: k.pem, chain: i.pem, root: r.pem}}",
+        "{existing: {certificate: c.pem, key: k.pem}}",
+        "{offline: {root: root.pem}}",
+    ] {
+        let text = format!("clusters: [{{name: a}}]\ntrust: {{authority: {authority}}}");
+        let mesh = Mesh::read(&text, Path::new("/m/mesh.yaml")).unwrap();
+        let again = Mesh::read(&mesh.to_yaml().unwrap(), Path::new("/other/mesh.yaml")).unwrap();
+        assert_eq!(again, mesh, "{authority}");
+        let json = tree::parse(&text).unwrap().value.to_json();
+        assert_eq!(misfits(&schema, &schema, &json, ""), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn the_schema_refuses_what_the_reader_refuses() {
     let schema = Mesh::json_schema();
@@ -360,6 +381,12 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "clusters: [{name: 7}]",
         "clusters: [{name: a}]\ngateway: {exposure: public}",
         "clusters: [{name: a}]\ntrust: {key: P-521}",
+        "clusters: [{name: a}]\ntrust: {authority: kms}",
+        "clusters: [{name: a}]\ntrust: {authority: {}}",
+        "clusters: [{name: a}]\ntrust: {authority: {exec: {command: [], root: r}}}",
+        "clusters: [{name: a}]\ntrust: {authority: {exec: {command: sign, root: r}}}",
+        "clusters: [{name: a}]\ntrust: {authority: {offline: {root: r}, existing: {certificate: c, key: k}}}",
+        "clusters: [{name: a}]\ntrust: {authority: {existing: {certificate: c}}}",
         "clusters: [{name: a}]\ntrust: {rootLifetime: ten years}",
         "clusters: [{name: a}]\ngateway: {annotations: {a: 1}}",
     ] {
@@ -393,6 +420,13 @@ fn misfits(root: &Json, schema: &Json, json: &Json, path: &str) -> Vec<String> {
                     .filter(|one| misfits(root, one, json, path).is_empty())
                     .count()
                     == 1
+            }
+            "minProperties" | "maxProperties" => {
+                let most = want.as_u64().unwrap();
+                json.as_object().is_none_or(|map| match word.as_str() {
+                    "minProperties" => map.len() as u64 >= most,
+                    _ => map.len() as u64 <= most,
+                })
             }
             "minItems" => json
                 .as_array()

@@ -343,6 +343,7 @@ mod tests {
                 serial: "1".into(),
                 until: Timestamp::UNIX_EPOCH,
                 issuer: None,
+                between: vec![],
             },
             roots: vec![],
         }

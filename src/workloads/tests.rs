@@ -385,6 +385,7 @@ fn holding(root: &Cert, leaf: &Cert) -> Held {
             serial: leaf.facts().serial.clone(),
             until: leaf.facts().not_after,
             issuer: Some(root.clone()),
+            between: vec![],
         },
         roots: vec![root.clone()],
     }

@@ -65,7 +65,7 @@ fn snake_case(name: &str, schema: &Value) {
 }
 
 /// Every command that prints a document, with its code and the name of its schema; in an order in which they can run.
-const RUNS: [(&str, i32, &str); 58] = [
+const RUNS: [(&str, i32, &str); 61] = [
     ("ca init", 0, "ca-init"),
     ("ca status", 0, "ca-status"),
     ("plan eks-1 eks-2", 10, "plan"),
@@ -120,6 +120,9 @@ const RUNS: [(&str, i32, &str); 58] = [
     ("verify --service x", 2, "verdict"),
     ("ca init -f bad.yaml", 3, "ca-init"),
     ("ca status --mesh none", 2, "ca-status"),
+    ("ca csr", 2, "ca-csr"),
+    ("ca import none", 2, "ca-import"),
+    ("ca protect", 2, "ca-protect"),
     ("wait nlb eks-1 --mesh none", 5, "wait-nlb"),
     ("sample call --namespace Bad", 2, "sample-call"),
     ("leave eks-9", 2, "report"),

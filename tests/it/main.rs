@@ -15,6 +15,9 @@ mod adopt;
 mod again;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
+mod authority;
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod aws;
 #[cfg(test)]
 #[cfg(feature = "sandbox")]

@@ -25,14 +25,19 @@ pub(crate) mod variable {
     pub(crate) const MANIFESTS: &str = "MESHLINK_MANIFESTS";
     pub(crate) const MESH: &str = "MESHLINK_MESH";
     pub(crate) const OFFLINE: &str = "MESHLINK_OFFLINE";
+    pub(crate) const PASSPHRASE_FILE: &str = "MESHLINK_PASSPHRASE_FILE";
 
     /// Those a user may set, as the manual explains them.
-    pub(crate) const ALL: [(&str, &str); 10] = [
+    pub(crate) const ALL: [(&str, &str); 11] = [
         (FILE, "the mesh file, as --file"),
         (MESH, "the name of the mesh, as --mesh"),
         (CHARTS, "where the charts come from, as --charts and --repo"),
         (ISTIO_VERSION, "the version of Istio, as --istio-version"),
         (OFFLINE, "never fetch charts over the network, as --offline"),
+        (
+            PASSPHRASE_FILE,
+            "a file with the passphrase of the root keys in the vault",
+        ),
         (
             ISTIOD_VALUES,
             "values for the istiod chart, as --istiod-values",
@@ -64,6 +69,8 @@ pub(crate) struct Own {
     pub(crate) dns: Option<String>,
     /// Templates that replace those of our own objects.
     pub(crate) manifests: Option<PathBuf>,
+    /// A file with the passphrase of the root keys in the vault.
+    pub(crate) passphrase: Option<PathBuf>,
 }
 
 /// What the machine says. Everything else receives what it needs from here.
@@ -98,6 +105,7 @@ impl Environment {
             crash: vars.get(variable::CRASH).cloned(),
             dns: vars.get(variable::DNS).cloned(),
             manifests: vars.get(variable::MANIFESTS).map(PathBuf::from),
+            passphrase: vars.get(variable::PASSPHRASE_FILE).map(PathBuf::from),
         };
         Self { vars, own }
     }
@@ -105,6 +113,11 @@ impl Environment {
     /// One variable, where it is set and not empty.
     pub(crate) fn var(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(String::as_str)
+    }
+
+    /// All of them, for a program of the user's that is given some by name.
+    pub(crate) fn variables(&self) -> BTreeMap<String, String> {
+        self.vars.clone()
     }
 
     /// The proxies, by the names most programs share; either case.

@@ -1,6 +1,9 @@
 //! `meshlink ca`.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use futures::future;
 use schemars::JsonSchema;
@@ -13,18 +16,22 @@ use crate::{
         args::{CaInit, CaStatus},
         error::{self, Exit, Failure, hinted},
         output::{Style, ends, json::Document, table::Table},
+        passphrase,
         session::{Selection, Session, named},
     },
     cluster::{Kind, Ref},
     ends::{Ends, Signing},
     hint::Hint,
-    link::{not_reached, selection},
+    link::{not_reached, selection, signer},
     name::ClusterName,
     observe::{Observed, Succession, Unreachable, VaultSeen},
-    pki::{self, CertFacts, NewRoot, Profile, Vault},
+    pki::{self, Cert, CertFacts, NewRoot, Profile, Vault},
     spec::Mesh,
     verify,
 };
+
+pub(crate) mod protect;
+pub(crate) mod requests;
 
 /// `meshlink ca init -o json`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -35,6 +42,83 @@ pub(crate) struct Made {
     vault: PathBuf,
     /// The root's certificate.
     root: CertFacts,
+    /// Who signs under it.
+    authority: Authority,
+}
+
+/// Who signs intermediates.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Authority {
+    /// As in the mesh file.
+    kind: &'static str,
+    /// What it is.
+    who: String,
+    /// The root that all it signs leads to, by its public key; none where it has none yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    /// Why it cannot be asked now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent: Option<String>,
+}
+
+impl Authority {
+    fn of(vault: &Vault) -> Result<Self, Failure> {
+        if let Some(named) = vault.named() {
+            return Ok(Self {
+                kind: named.kind(),
+                who: named.who(),
+                root: Some(named.root().facts().spki_sha256.clone()),
+                silent: named.silent(),
+            });
+        }
+        let root = vault.root().map_err(|e| Failure::failed(&e))?;
+        let root = root.map(|root| root.facts().spki_sha256.clone());
+        let can_sign = root.as_ref().map(|root| vault.can_sign(root));
+        let can_sign = can_sign.transpose().map_err(|e| Failure::failed(&e))?;
+        Ok(Self {
+            kind: "vault",
+            who: "the vault on this machine".to_owned(),
+            root,
+            silent: match can_sign {
+                Some(true) => None,
+                Some(false) => Some("does not hold the key of this root".to_owned()),
+                None => Some("holds no root for this mesh".to_owned()),
+            },
+        })
+    }
+
+    /// A line for each that is to be known, where it is not the vault as always.
+    fn lines(&self, bound: Option<&CertFacts>, style: Style) -> String {
+        let Self {
+            kind, who, silent, ..
+        } = self;
+        if *kind == "vault" {
+            return String::new();
+        }
+        let root = self.root.as_deref().map_or("none", pki::short);
+        let mut text = format!("Intermediates are signed by {who} ({kind}), under root {root}\n");
+        if let Some(silent) = silent {
+            text += &format!("{} {who} {silent}\n", style.red("!"));
+        }
+        if let Some(bound) = bound.filter(|bound| Some(&bound.spki_sha256) != self.root.as_ref()) {
+            text += &format!(
+                "{} The mesh is still under root {}: meshlink rotate root lets {root} take its place\n",
+                style.red("!"),
+                pki::short(&bound.spki_sha256)
+            );
+        }
+        text + "\n"
+    }
+}
+
+/// The vault of a mesh, with whoever the mesh file names.
+fn vault(mesh: &Mesh, path: &Path, frame: &Frame) -> Result<Vault, Failure> {
+    let mut mesh = mesh.clone();
+    mesh.trust.authority.settle();
+    let variables = frame.environment.variables();
+    let named = signer::named(&mesh, &variables, frame.now())?;
+    let vault = Vault::open(path).map_err(|e| Failure::failed(&e))?;
+    Ok(vault.signed_by(named))
 }
 
 impl Document for Made {
@@ -49,6 +133,8 @@ type Held = Vec<(ClusterName, Option<pki::Files>)>;
 pub(crate) struct Certificates {
     #[serde(flatten)]
     status: pki::Status,
+    /// Who signs.
+    authority: Authority,
     /// Everything that ends, and who renews it.
     ends: Ends,
     /// Members that could not be read.
@@ -74,7 +160,7 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
     let folders = frame.folders(args.target.sandbox)?;
     let mesh = selection::alone(named(&args.target, &folders))?;
     let places = folders.places(&mesh.id);
-    let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
+    let vault = vault(&mesh, &places.vault, frame)?;
     let root = match vault.root().map_err(|e| Failure::failed(&e))? {
         Some(root) => root,
         None => create(&mesh, &vault, args.target.sandbox, frame)?,
@@ -83,22 +169,26 @@ pub(crate) async fn init(args: CaInit, frame: &Frame) -> Result<Exit, Failure> {
         mesh: mesh.id.to_string(),
         vault: places.vault.clone(),
         root: root.facts().clone(),
+        authority: Authority::of(&vault)?,
     };
     let facts = &made.root;
     frame.screen.show(&made, |_| {
+        let place = match made.authority.kind {
+            "vault" => format!("stored in {}", places.vault.display()),
+            kind => format!("{} signs under it ({kind})", made.authority.who),
+        };
         format!(
-            "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  stored in {}\n",
+            "Root of mesh {}: {}\n  fingerprint {} (SHA-256 of its public key)\n  valid until {}\n  {place}\n",
             mesh.id,
             facts.subject,
             facts.spki_sha256,
             facts.not_after.strftime("%Y-%m-%d"),
-            places.vault.display()
         )
     })?;
     Ok(Exit::Done)
 }
 
-fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<pki::Root, Failure> {
+fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<Cert, Failure> {
     let profile = Profile::root().map_err(|e| Failure::failed(&e))?;
     let (key, lifetime) = (mesh.trust.key, mesh.trust.root_lifetime);
     let new = NewRoot {
@@ -109,7 +199,9 @@ fn create(mesh: &Mesh, vault: &Vault, embedded: bool, frame: &Frame) -> Result<p
         profile: &profile,
         now: frame.now(),
     };
-    vault.create_root(&new).map_err(|e| Failure::failed(&e))
+    passphrase::given(vault, frame)?;
+    let made = vault.create_root(&new).map_err(|e| Failure::failed(&e))?;
+    Ok(made.cert().clone())
 }
 
 /// `ca status`: who signs with what, until when, and whether all trust one root.
@@ -121,7 +213,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
         // A root may have been made before there is a mesh.
         let mesh = selection::alone(by)?;
         let places = folders.places(&mesh.id);
-        let vault = Vault::open(&places.vault).map_err(|e| Failure::failed(&e))?;
+        let vault = vault(&mesh, &places.vault, frame)?;
         if let Some(root) = vault.root().map_err(|e| Failure::failed(&e))? {
             let now = frame.now();
             let alone = Observed {
@@ -134,6 +226,7 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
             };
             let status = Certificates {
                 status: pki::status(Some(root.facts()), &[], &[], now),
+                authority: Authority::of(&vault)?,
                 ends: Ends::of(&alone, &Signing::new()),
                 unreachable: vec![],
                 change: None,
@@ -149,9 +242,10 @@ pub(crate) async fn status(args: CaStatus, frame: &Frame) -> Result<Exit, Failur
     let reading = reading?;
     let change = reading.observed.succession().cloned();
     let root = session.link.vault.root().map_err(|e| Failure::failed(&e))?;
-    let root = root.as_ref().map(pki::Root::facts);
+    let root = root.as_ref().map(Cert::facts);
     let mut status = Certificates {
         status: pki::status(root, &expected(change.as_ref()), &held, now),
+        authority: Authority::of(&session.link.vault)?,
         ends: session.link.ends(&reading).await,
         unreachable,
         change,
@@ -180,7 +274,8 @@ fn shown(
     frame: &Frame,
 ) -> Result<Exit, Failure> {
     frame.screen.show(status, |style| {
-        let mut text = text(&status.status, style);
+        let mut text = status.authority.lines(status.status.root.as_ref(), style);
+        text += &self::text(&status.status, style);
         if let Some(change) = &status.change {
             let (from, to) = (pki::short(&change.from), pki::short(&change.to));
             let _ = writeln!(text, "\nThe root is being changed from {from} to {to}:");

@@ -7,7 +7,6 @@ use std::{io, process::Stdio, sync::Arc, time::Duration};
 use base64::Engine;
 use jiff::Timestamp;
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -18,7 +17,7 @@ use tokio::{
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::{ConnectOptions, Error, ExecFacts, Now, TokenError, TokenProvider};
-use crate::{cluster::Token, hint::Hint, name::ClusterName};
+use crate::{cluster::Token, hint::Hint, machine::Group, name::ClusterName};
 
 /// More is no credential.
 const LIMIT: u64 = 1024 * 1024;
@@ -49,18 +48,6 @@ pub(super) struct Given {
     expiration_timestamp: Option<Timestamp>,
     client_certificate_data: Option<String>,
     client_key_data: Option<String>,
-}
-
-/// The processes of a plugin: they end with it, whatever becomes of us.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // Whoever has ended by itself is beyond that.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
 }
 
 impl Plugin {
@@ -127,9 +114,7 @@ impl Plugin {
             let hint = self.facts.how_to_install().filter(|_| missing);
             self.told(reason, hint)
         })?;
-        let group = child.id().filter(|_| !interactive);
-        let group = group.and_then(|id| Pid::from_raw(id.cast_signed()));
-        let _ends = Group(group);
+        let _ends = Group::of(child.id().filter(|_| !interactive));
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let unread = |error: io::Error| self.failed(format!("could not be read: {error}"));
         let read = async { tokio::try_join!(all(out), all(err), ended(&mut child)) };

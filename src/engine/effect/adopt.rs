@@ -9,7 +9,7 @@ use crate::{
     engine::Error,
     name::ClusterName,
     owner::ADOPT,
-    pki::{self, Cert, Profile, Root},
+    pki::{self, Cert, Profile},
     plan::{Step, Taken, rotate},
     verify::rotation::Aim,
 };
@@ -54,9 +54,9 @@ impl StepContext<'_> {
         let mut data = self.their_cacerts(name).await?;
         let held = text(&data, ROOTS).ok_or_else(|| self.lacks(name, ROOTS))?;
         let certs = Cert::from_pem(held.as_bytes())?;
-        if !certs.contains(root.cert()) {
+        if !certs.contains(&root) {
             // As it was, and the other behind it: older istiods compare the text.
-            let both = format!("{}\n{}", held.trim_end(), root.cert().to_pem());
+            let both = format!("{}\n{}", held.trim_end(), root.to_pem());
             data.insert(ROOTS.to_owned(), STANDARD.encode(both).into());
         }
         self.write_cacerts_data(name, data).await?;
@@ -111,7 +111,7 @@ impl StepContext<'_> {
         }
     }
 
-    fn mesh_root(&self, name: &ClusterName) -> Result<Root, Error> {
+    fn mesh_root(&self, name: &ClusterName) -> Result<Cert, Error> {
         let root = self.run.vault.root()?;
         root.ok_or_else(|| Error::Missing {
             cluster: name.clone(),
@@ -136,7 +136,7 @@ impl StepContext<'_> {
         let root = self.mesh_root(name)?;
         let profile = Profile::intermediate()?;
         let new = self.new_intermediate(name, &profile);
-        let held = self.run.vault.issue_intermediate(&new)?;
+        let held = self.run.vault.issue_intermediate(&new).await?;
         let live = self.live_cacerts(name).await?;
         let waits = live.roots.iter().any(|r| pki::is_throw_away(r.facts()));
         if live.signer.as_ref() != Some(held.cert()) || !waits {
@@ -151,7 +151,7 @@ impl StepContext<'_> {
         }
         let aim = Aim {
             trusts: vec![&root.facts().spki_sha256],
-            under: Some(root.cert()),
+            under: Some(&root),
             ends: Some(held.facts().not_after.as_second()),
             ..Aim::default()
         };
@@ -163,14 +163,14 @@ impl StepContext<'_> {
         let root = self.mesh_root(name)?;
         let mut live = self.live_cacerts(name).await?;
         if live.roots.len() > 1 {
-            let alone = STANDARD.encode(root.cert().to_pem());
+            let alone = STANDARD.encode(root.to_pem());
             live.data.insert(ROOTS.to_owned(), alone.into());
             self.write_cacerts_data(name, live.data).await?;
         }
         let aim = Aim {
             trusts: vec![&root.facts().spki_sha256],
             only: true,
-            under: Some(root.cert()),
+            under: Some(&root),
             ..Aim::default()
         };
         self.everywhere(name, &aim).await

@@ -23,7 +23,7 @@ use follow::{Wanted, followed};
 /// How long a proxy may take that follows. One that takes longer is named, and not waited for: it goes on with what it has.
 const LINGER: Duration = Duration::from_secs(60);
 /// The roots in `cacerts`.
-const ROOT: &str = "root-cert.pem";
+pub(super) const ROOT: &str = "root-cert.pem";
 
 impl StepContext<'_> {
     /// The set of roots has to grow, whatever of earlier runs is in it: istiod takes only what holds all that it has, or

@@ -2,10 +2,11 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use serde_json::json;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Evidence, StepContext, own::foreign, seen};
+use super::{Evidence, StepContext, own::foreign, renew::ROOT, seen};
 use crate::{
     causes,
     cluster::{Cluster, Created, Delete, Kind, Recover, object},
@@ -16,7 +17,7 @@ use crate::{
         CLAIM, CacertsSeen, Claim, NEXT, PROJECTED, REPLACES, Succession, TrustSeen, cacerts,
         claim, succession,
     },
-    pki::{Cert, Intermediate, Profile, Root, secret_files, short},
+    pki::{Cert, Profile, secret_files, short},
     plan::{Refusal, Step, rotate},
     verify::rotation::{Aim, Stage},
     wait::{self, Every, Progress, Reason, Unmet},
@@ -37,8 +38,8 @@ struct Turn<'a> {
     before: Stage,
     /// What it is at afterwards. One that has come further is not taken back.
     after: Stage,
-    /// Who signs.
-    signer: &'a Root,
+    /// Under which root istiod signs; as before where there is none here.
+    signer: Option<&'a Cert>,
     /// Who is trusted.
     roots: Vec<&'a Cert>,
     /// What must be so in the end.
@@ -47,8 +48,7 @@ struct Turn<'a> {
 
 /// The certificates that a change of root has to do with.
 struct Parties {
-    from: Root,
-    /// Its key may be on another machine where one only goes back.
+    from: Cert,
     to: Cert,
     spare: Cert,
 }
@@ -66,6 +66,14 @@ impl StepContext<'_> {
 
     /// One that was made before and has not been used yet serves, unless another was asked for.
     pub(super) fn create_next_root(&self) -> Evidence {
+        if let Some(named) = self.run.vault.named() {
+            let profile = Profile::root()?;
+            if self.run.vault.next_root()?.is_none() {
+                self.run.vault.add_named(&self.new_root(&profile), named)?;
+            }
+            let key = short(&named.root().facts().spki_sha256);
+            return seen(format!("root {key}, under which {} signs", named.who()));
+        }
         let how = self.run.rotation.as_ref().map(|rotation| &rotation.how);
         let given = how.and_then(|how| how.given.as_deref());
         let is_fresh = how.is_some_and(|how| how.fresh);
@@ -77,7 +85,8 @@ impl StepContext<'_> {
             Some(next) => next,
             None => {
                 let profile = Profile::root()?;
-                self.run.vault.add_root(&self.new_root(&profile), given)?
+                let made = self.run.vault.add_root(&self.new_root(&profile), given)?;
+                made.cert().clone()
             }
         };
         let facts = root.facts();
@@ -137,12 +146,12 @@ impl StepContext<'_> {
         let change = self.change(name)?;
         let (live, files) = self.cacerts_of(name).await?;
         let parties = self.parties(name, &change, &files)?;
-        let to_key = self.run.vault.root_of(&change.to)?;
-        let to_key = || {
-            let root = to_key.as_ref();
-            root.ok_or_else(|| missing(name, "the vault has lost the new root"))
+        let can_sign = self.run.vault.can_sign(&change.to)?;
+        let to_key = || match can_sign {
+            true => Ok(Some(&parties.to)),
+            false => Err(missing(name, "the vault has lost the new root")),
         };
-        let (from, to, spare) = (parties.from.cert(), &parties.to, &parties.spare);
+        let (from, to, spare) = (&parties.from, &parties.to, &parties.spare);
         let limit = self.projected(name)?;
         let forth = |stage| Aim::forth(stage, &change, Some(to), limit);
         let back = |stage| Aim::back(stage, &change, from);
@@ -155,7 +164,7 @@ impl StepContext<'_> {
         };
         let (old, both, signing, new) = (Stage::Old, Stage::Both, Stage::Signing, Stage::New);
         let turn = match step {
-            Step::DistributeRoot(_) => turn(old, both, &parties.from, vec![from, to], forth(both)),
+            Step::DistributeRoot(_) => turn(old, both, None, vec![from, to], forth(both)),
             Step::SwitchIssuer(_) => turn(
                 both,
                 signing,
@@ -164,12 +173,10 @@ impl StepContext<'_> {
                 forth(signing),
             ),
             Step::RetireRoot(_) => turn(signing, new, to_key()?, vec![to], forth(new)),
-            Step::RestoreIssuer(_) => {
-                turn(signing, both, &parties.from, vec![from, to], back(both))
-            }
-            _ => turn(both, old, &parties.from, vec![from], back(old)),
+            Step::RestoreIssuer(_) => turn(signing, both, Some(from), vec![from, to], back(both)),
+            _ => turn(both, old, None, vec![from], back(old)),
         };
-        self.bring(step, name, &change, &live, turn).await
+        self.bring(step, name, &change, (&live, &files), turn).await
     }
 
     /// The Secret as it is.
@@ -209,7 +216,7 @@ impl StepContext<'_> {
             let mut known = known.iter();
             known.find(|cert| cert.facts().spki_sha256 == key).cloned()
         };
-        let from = vault.root_of(&change.from)?;
+        let from = find(&change.from);
         let to = find(&change.to);
         Ok(Parties {
             from: from.ok_or_else(|| missing(name, "the vault has lost the mesh's root"))?,
@@ -228,7 +235,7 @@ impl StepContext<'_> {
         step: &Step,
         name: &ClusterName,
         change: &Succession,
-        live: &CacertsSeen,
+        (live, files): (&CacertsSeen, &crate::pki::Files),
         turn: Turn<'_>,
     ) -> Evidence {
         let at = Stage::of(live, change);
@@ -240,11 +247,19 @@ impl StepContext<'_> {
         })?;
         let mut until = live.signer.as_ref().map(|signer| signer.not_after);
         if at == turn.before {
-            let profile = Profile::intermediate()?;
-            let new = self.new_intermediate(name, &profile);
-            let signer = self.run.vault.issue_under(&new, turn.signer)?;
-            self.give(name, &signer, &turn.roots).await?;
-            until = Some(signer.facts().not_after);
+            let data = match turn.signer {
+                // The key of that root may be with somebody who is not asked any more.
+                None => kept(files, &turn.roots),
+                Some(root) => {
+                    let profile = Profile::intermediate()?;
+                    let new = self.new_intermediate(name, &profile);
+                    let signer = self.run.vault.issue_under(&new, root).await?;
+                    until = Some(signer.facts().not_after);
+                    let cacerts = signer.cacerts_trusting(turn.roots.iter().copied())?;
+                    cacerts.data()
+                }
+            };
+            self.give(name, data).await?;
             self.run.crash.pass(&step.to_string(), "written").await;
         } else if (turn.after > turn.before && at < turn.before)
             || (turn.after < turn.before && at > turn.before)
@@ -259,16 +274,10 @@ impl StepContext<'_> {
         self.everywhere(name, &aim).await
     }
 
-    async fn give(
-        &self,
-        name: &ClusterName,
-        signer: &Intermediate,
-        roots: &[&Cert],
-    ) -> Result<(), Error> {
-        let cacerts = signer.cacerts_trusting(roots.iter().copied())?;
+    async fn give(&self, name: &ClusterName, data: Map<String, Value>) -> Result<(), Error> {
         // A member may be away for a while; who writes first is told when it is back.
         let write = || async {
-            self.write_cacerts(name, &cacerts).await?;
+            self.write_cacerts_data(name, data.clone()).await?;
             Ok(Progress::Done(()))
         };
         self.until("Secret cacerts is written", write).await
@@ -402,6 +411,19 @@ impl StepContext<'_> {
         let stays = self.remove(self.cluster(name)?, &place).await?;
         seen(stays.unwrap_or_else(|| format!("{place} is gone")))
     }
+}
+
+/// What is in a Secret, with these roots in the place of its own: not for logs.
+fn kept(files: &crate::pki::Files, roots: &[&Cert]) -> Map<String, Value> {
+    let roots: String = roots.iter().map(|root| root.to_pem()).collect();
+    let all = files.iter().map(|(file, bytes)| {
+        let bytes: &[u8] = match file.as_str() {
+            ROOT => roots.as_bytes(),
+            _ => bytes,
+        };
+        (file.clone(), STANDARD.encode(bytes).into())
+    });
+    all.collect()
 }
 
 fn missing(name: &ClusterName, what: &str) -> Error {

@@ -19,7 +19,10 @@ impl StepContext<'_> {
         let root = match self.run.vault.root()? {
             // Another run, or this one before it died, has made it meanwhile.
             Some(root) => root,
-            None => self.run.vault.create_root(&self.new_root(&profile))?,
+            None => {
+                let made = self.run.vault.create_root(&self.new_root(&profile))?;
+                made.cert().clone()
+            }
         };
         let facts = root.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
@@ -85,10 +88,10 @@ impl StepContext<'_> {
         Ok(root.facts().spki_sha256.clone())
     }
 
-    pub(super) fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
+    pub(super) async fn issue_intermediate(&self, name: &ClusterName) -> Evidence {
         let profile = Profile::intermediate()?;
         let new = self.new_intermediate(name, &profile);
-        let held = self.run.vault.issue_intermediate(&new)?;
+        let held = self.run.vault.issue_intermediate(&new).await?;
         let facts = held.facts();
         let until = facts.not_after.strftime("%Y-%m-%d");
         seen(format!(
@@ -128,10 +131,7 @@ impl StepContext<'_> {
         name: &ClusterName,
         cacerts: &Cacerts,
     ) -> Result<(), Error> {
-        let data = cacerts.secret_data();
-        let data = data.iter();
-        let data = data.map(|(file, text)| ((*file).to_owned(), Value::from(text.as_str())));
-        self.write_cacerts_data(name, data.collect()).await
+        self.write_cacerts_data(name, cacerts.data()).await
     }
 
     pub(super) async fn write_cacerts_data(

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future;
 use serde_json::Value;
 
-use super::{Lens, Unseen, unread};
+use super::{
+    super::{Observed, PlaceSeen, proxies},
+    Lens, Unseen, unread,
+};
 use crate::{
     chart::release::{Record, SELECTOR},
     cluster::{self, Cluster, Kind, Ref},
@@ -30,6 +33,32 @@ const CHARTED: [Kind; 12] = [
 ];
 
 impl Lens<'_> {
+    /// Adds the pods that were made before their cluster had the name and the network that it has in the mesh: only a join
+    /// of a cluster that came with an Istio needs to know. Who joins without the right to see them is not told.
+    pub(crate) async fn look_for_elsewhere(&self, observed: &mut Observed) -> Result<(), Unseen> {
+        for member in &self.mesh.clusters {
+            let seen = observed.clusters.get_mut(&member.name);
+            let Some((seen, cluster)) = seen.zip(self.clusters.get(&member.name)) else {
+                continue;
+            };
+            let release = seen.release("istiod", "istiod");
+            let came = release.is_some_and(|(_, r)| r.made_for.is_empty());
+            if seen.record.is_some() || !came {
+                continue;
+            }
+            let here = PlaceSeen {
+                cluster: member.name.to_string(),
+                network: member.network.to_string(),
+            };
+            match proxies::elsewhere(cluster, &here).await {
+                Ok(pods) => seen.elsewhere = pods,
+                Err(error) if error.code() == Some(403) => {}
+                Err(error) => return Err(unread(&member.name, error)),
+            }
+        }
+        Ok(())
+    }
+
     /// The named objects: one list per kind and namespace, and nothing else of those lists kept.
     pub(super) async fn objects(
         &self,

@@ -16,18 +16,18 @@ use crate::{
     spec::KeyType,
 };
 
-pub(super) const DAY: u64 = 24 * 3600;
-pub(super) const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
+pub(crate) const DAY: u64 = 24 * 3600;
+pub(crate) const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 static MESH: LazyLock<MeshId> = LazyLock::new(|| "shop".parse().unwrap());
 static ROOT: LazyLock<Profile> = LazyLock::new(|| Profile::root().unwrap());
 static INTERMEDIATE: LazyLock<Profile> = LazyLock::new(|| Profile::intermediate().unwrap());
 
-pub(super) fn later(days: i64) -> Timestamp {
+pub(crate) fn later(days: i64) -> Timestamp {
     Timestamp::from_second(NOW.as_second() + days * DAY.cast_signed()).unwrap()
 }
 
-pub(super) fn new_root(key: KeyType) -> NewRoot<'static> {
+pub(crate) fn new_root(key: KeyType) -> NewRoot<'static> {
     let lifetime = Duration::from_secs(3650 * DAY);
     NewRoot {
         mesh: &MESH,
@@ -39,11 +39,11 @@ pub(super) fn new_root(key: KeyType) -> NewRoot<'static> {
     }
 }
 
-pub(super) fn root() -> Root {
+pub(crate) fn root() -> Root {
     Root::create(&new_root(KeyType::P256)).unwrap()
 }
 
-pub(super) fn new_intermediate(cluster: &str, key: KeyType) -> NewIntermediate<'static> {
+pub(crate) fn new_intermediate(cluster: &str, key: KeyType) -> NewIntermediate<'static> {
     let cluster: &'static ClusterName = Box::leak(Box::new(cluster.parse().unwrap()));
     NewIntermediate {
         mesh: &MESH,
@@ -52,13 +52,15 @@ pub(super) fn new_intermediate(cluster: &str, key: KeyType) -> NewIntermediate<'
         names: &[],
         key,
         lifetime: Duration::from_secs(365 * DAY),
+        is_exact: true,
+        trust_domain: "cluster.local",
         profile: &INTERMEDIATE,
         now: NOW,
     }
 }
 
 /// What istiod signs: a leaf with these names.
-pub(super) fn leaf(issuer: &Intermediate, names: &[SanType]) -> Cert {
+pub(crate) fn leaf(issuer: &Intermediate, names: &[SanType]) -> Cert {
     let mut params = CertificateParams::default();
     params.distinguished_name.remove(DnType::CommonName);
     params.subject_alt_names = names.to_vec();
@@ -76,20 +78,20 @@ pub(super) fn leaf(issuer: &Intermediate, names: &[SanType]) -> Cert {
     Cert::from_der(params.signed_by(&key, &issuer).unwrap().der()).unwrap()
 }
 
-pub(super) fn uri(text: &str) -> SanType {
+pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
-pub(super) fn dns(text: &str) -> SanType {
+pub(crate) fn dns(text: &str) -> SanType {
     SanType::DnsName(text.try_into().unwrap())
 }
 
-pub(super) fn time(at: Timestamp) -> time::OffsetDateTime {
+pub(crate) fn time(at: Timestamp) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap()
 }
 
 /// Runs a program in a folder, or says that it is not here.
-pub(super) fn run(dir: &Path, program: &str, args: &[&str]) -> Option<Output> {
+pub(crate) fn run(dir: &Path, program: &str, args: &[&str]) -> Option<Output> {
     match Command::new(program).args(args).current_dir(dir).output() {
         Ok(output) => Some(output),
         Err(error) => {

@@ -219,6 +219,18 @@ pub(super) fn put(dir: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<(),
     done
 }
 
+/// Puts other bytes in the place of a file's, all of them, synced, or none.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let scrap = dir.join(format!("{SCRAP}{}", std::process::id()));
+    // What a killed writer left is of no use to anybody.
+    let _ = fs::remove_dir_all(&scrap);
+    fill(&scrap, &[(name, bytes)])?;
+    let target = dir.join(name);
+    fs::rename(scrap.join(name), &target).map_err(|source| write_error(&target, source))?;
+    let _ = fs::remove_dir_all(&scrap);
+    sync_dir(dir)
+}
+
 fn fill(dir: &Path, files: &[(&str, &[u8])]) -> Result<(), Error> {
     let made = DirBuilder::new().mode(0o700).create(dir);
     made.map_err(|source| write_error(dir, source))?;

@@ -6,8 +6,22 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
+
 use super::*;
-use crate::{pki::Profile, spec::KeyType};
+use crate::{
+    pki::{NewIntermediate, Profile},
+    spec::KeyType,
+};
+
+/// What is signed with a key that is here waits for nothing.
+trait AtOnce: Future + Sized {
+    fn at_once(self) -> Self::Output {
+        self.now_or_never().unwrap()
+    }
+}
+
+impl<F: Future> AtOnce for F {}
 
 const DAY: u64 = 24 * 3600;
 
@@ -62,6 +76,8 @@ impl Kit {
             names: &[],
             key: KeyType::P256,
             lifetime: Duration::from_secs(365 * DAY),
+            is_exact: true,
+            trust_domain: "cluster.local",
             profile: &self.intermediate,
             now: now.parse().unwrap(),
         }
@@ -98,7 +114,9 @@ fn an_empty_vault_is_empty_and_stays_unmade() {
     assert!(vault.intermediate(&kit.cluster).unwrap().is_none());
     assert!(!kit.path().exists());
     assert!(matches!(
-        vault.issue_intermediate(&kit.new_intermediate(NOW)),
+        vault
+            .issue_intermediate(&kit.new_intermediate(NOW))
+            .at_once(),
         Err(Error::NoRoot { .. })
     ));
 }
@@ -110,6 +128,7 @@ fn what_is_made_is_read_back_and_for_our_eyes_only() {
     let root = kit.create(&vault, NOW).unwrap();
     let made = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     drop(vault);
 
@@ -142,6 +161,7 @@ fn a_root_is_never_overwritten_and_further_ones_are_kept_apart() {
 
     let old = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     let second = vault.add_root(&kit.new_root(NOW), None).unwrap();
     assert_ne!(second.facts().subject, first.facts().subject);
@@ -160,6 +180,7 @@ fn a_root_is_never_overwritten_and_further_ones_are_kept_apart() {
     );
     let new = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     assert_eq!(new.root(), second.cert());
     assert_ne!(new.facts(), old.facts());
@@ -173,6 +194,7 @@ fn the_root_is_the_one_that_the_members_are_bound_to() {
     let first = kit.create(&vault, NOW).unwrap();
     let old = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     let key = first.facts().spki_sha256.clone();
     vault.follow(&key);
@@ -186,7 +208,8 @@ fn the_root_is_the_one_that_the_members_are_bound_to() {
 
     // While one takes the place of the other, both can be signed under, and neither hides the other.
     let new = vault
-        .issue_under(&kit.new_intermediate(NOW), &second)
+        .issue_under(&kit.new_intermediate(NOW), second.cert())
+        .at_once()
         .unwrap();
     assert_eq!(new.root(), second.cert());
     assert_eq!(vault.root().unwrap().unwrap().facts(), first.facts());
@@ -194,6 +217,7 @@ fn the_root_is_the_one_that_the_members_are_bound_to() {
     assert_eq!(held.facts(), old.facts());
     let again = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     assert_eq!(again.facts(), old.facts(), "nothing is made over and over");
 
@@ -225,6 +249,7 @@ fn an_intermediate_is_reused_until_something_changes() {
     let issue = |new: &NewIntermediate<'_>| {
         vault
             .issue_intermediate(new)
+            .at_once()
             .unwrap()
             .facts()
             .sha256
@@ -267,13 +292,17 @@ fn an_intermediate_that_ends_with_its_root_is_not_made_over_and_over() {
         .unwrap();
     let first = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     assert_eq!(first.facts().not_after, root.facts().not_after);
     let again = vault
         .issue_intermediate(&kit.new_intermediate("2026-02-05T00:00:00Z"))
+        .at_once()
         .unwrap();
     assert_eq!(again.facts(), first.facts());
-    let late = vault.issue_intermediate(&kit.new_intermediate("2026-02-11T00:00:00Z"));
+    let late = vault
+        .issue_intermediate(&kit.new_intermediate("2026-02-11T00:00:00Z"))
+        .at_once();
     let Err(Error::Make {
         source: crate::pki::Error::RootNotValid { .. },
         ..
@@ -399,6 +428,7 @@ fn a_second_writer_is_told_who_is_first_and_readers_are_not_held_up() {
     assert!(second.root().unwrap().is_some());
     let error = second
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap_err();
     let Error::Busy { holder, .. } = &error else {
         panic!("{error}")
@@ -410,6 +440,7 @@ fn a_second_writer_is_told_who_is_first_and_readers_are_not_held_up() {
     drop(first);
     second
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
 }
 
@@ -457,6 +488,7 @@ fn no_error_and_no_debug_shows_a_byte_of_a_key() {
     let root = kit.create(&vault, NOW).unwrap();
     let made = vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
     let key = kit.path().join("roots/1/key.pem");
     let secret = fs::read_to_string(&key).unwrap();

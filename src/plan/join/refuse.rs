@@ -109,7 +109,7 @@ pub(super) fn without_the_key(mesh: &Mesh, observed: &Observed, plan: &Plan) -> 
             seen,
             observed,
         }
-        .root_not_here()
+        .key_not_here()
     });
     members.collect()
 }
@@ -252,6 +252,25 @@ impl Member<'_> {
         let again = Hint::meshlink(["adopt", self.name.as_str(), "--restart-workloads"]);
         let again = again.remark("restarts exactly these, one namespace after the other");
         Some(Refusal::by(self.name, reason, vec![again]))
+    }
+
+    /// It is known, and somebody else signs under it, who is not named any more.
+    fn key_not_here(&self) -> Option<Refusal> {
+        let claim = self.seen.claim.as_ref();
+        let root = claim.map(|claim| &claim.root);
+        if !root.is_some_and(|root| self.observed.vault.elsewhere.contains(root)) {
+            return self.root_not_here();
+        }
+        let reason = format!(
+            "is bound to root {}, whose key somebody else has, who is not named in trust.authority",
+            pki::short(root?)
+        );
+        let rotate = Hint::meshlink(["rotate", "root"]);
+        let hints = vec![
+            Hint::note("name in trust.authority of the mesh file who was named there before"),
+            rotate.remark("lets a root of the one who is named now take its place"),
+        ];
+        Some(Refusal::by(self.name, reason, hints))
     }
 
     fn foreign_root(&self) -> Option<Refusal> {

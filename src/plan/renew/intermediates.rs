@@ -10,7 +10,7 @@ use crate::{
     name::ClusterName,
     observe::{CacertsSeen, Observed, Seen},
     pki::{self, CertFacts, NewIntermediate, Profile, life::State, renewal::outdated},
-    plan::{Note, Plan, Refusal, Step},
+    plan::{Note, Plan, Refusal, Step, signer},
     spec::Mesh,
 };
 
@@ -101,7 +101,8 @@ impl<'a> Intermediates<'a> {
     fn root(&self, name: &ClusterName) -> Option<&'a CertFacts> {
         let root = self.observed.vault.certificate.as_ref()?;
         let claim = self.observed.clusters.get(name)?.claim.as_ref()?;
-        (claim.root == root.spki_sha256).then_some(root)
+        let elsewhere = &self.observed.vault.elsewhere;
+        (claim.root == root.spki_sha256 && !elsewhere.contains(&claim.root)).then_some(root)
     }
 
     /// What is due in a member that has a `cacerts` of ours; one without, a join gives its first. While one root takes the
@@ -165,6 +166,11 @@ impl<'a> Intermediates<'a> {
             )];
             return Some(Note::with(text, hints));
         };
+        let silent = signer::silent(self.observed, name).filter(|_| !self.is_issued(name));
+        if let Some((named, hints)) = silent {
+            let text = format!("{name}'s intermediate is to be renewed ({why}), and {named}");
+            return Some(Note::with(text, hints));
+        }
         let ended = root.life().state(self.observed.now) == State::Ended;
         ended.then(|| {
             let text = format!(
@@ -218,8 +224,22 @@ impl<'a> Intermediates<'a> {
 
     /// Whether the vault holds one that is as it should be: a run died before it was installed, or the member was one before.
     pub(crate) fn is_issued(&self, name: &ClusterName) -> bool {
-        let (held, root) = (self.observed.vault.intermediates.get(name), self.root(name));
-        let both = held.zip(root);
+        let vault = &self.observed.vault;
+        let is_new = || {
+            self.observed
+                .clusters
+                .get(name)
+                .is_none_or(|seen| seen.claim.is_none())
+        };
+        // Of somebody out of reach it is there before the member is bound to their root.
+        let coming = vault
+            .certificate
+            .as_ref()
+            .filter(|_| vault.named.is_some() && is_new());
+        let both = vault
+            .intermediates
+            .get(name)
+            .zip(self.root(name).or(coming));
         both.is_some_and(|(held, root)| self.outdated(name, held, root).is_none())
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     hint::Hint,
     name::ClusterName,
     observe::{Observed, Proxy, Seen, Succession},
-    pki::{Algorithm, Root, short},
-    plan::{Refusal, ownership, refresh},
+    pki::{Algorithm, CertFacts, short},
+    plan::{Refusal, ownership, refresh, signer},
     spec::Mesh,
     verify::rotation::Stage,
     versions::About,
@@ -57,11 +57,10 @@ pub(super) fn refusals(
             }
         }
     }
-    refusals.extend(
-        how.given
-            .iter()
-            .filter_map(|root| unfit(root, observed, now)),
-    );
+    let given = how.given.iter().map(|root| root.facts());
+    let named = observed.vault.named.iter().map(|named| &named.root);
+    let coming = given.chain(named.filter(|_| !how.abort));
+    refusals.extend(coming.filter_map(|root| unfit(root, observed, now)));
     refusals
 }
 
@@ -115,17 +114,20 @@ fn over(observed: &Observed, now: Timestamp) -> Option<Refusal> {
 
 /// The keys that are needed and not in this vault.
 fn keys(mesh: &Mesh, observed: &Observed, how: &Rotate) -> Option<Refusal> {
-    let held = |root: &str| observed.vault.roots.iter().any(|held| held == root);
+    let held = |root: &str| observed.vault.can_sign(root);
     let copy =
         || Hint::note("run meshlink where that root was made, or copy that machine's vault here");
     let from = observed.root(&mesh.id)?;
     let change = observed.succession();
-    if !held(from) {
+    if !held(from) && needs_old_key(observed, how, from) {
         let reason = format!(
             "the vault on this machine does not hold {}, the root of the mesh",
             short(from)
         );
         return Some(of_mesh(reason, vec![copy()]));
+    }
+    if let Some(refusal) = others_root(observed, how) {
+        return Some(refusal);
     }
     let Succession { to, .. } = change.filter(|_| !how.abort)?;
     let given = how.given.as_ref().map(|root| &root.facts().spki_sha256);
@@ -145,6 +147,37 @@ fn keys(mesh: &Mesh, observed: &Observed, how: &Rotate) -> Option<Refusal> {
         );
         of_mesh(reason, vec![copy(), back])
     })
+}
+
+/// Forward, what is signed under the old root stays as it is; so that a mesh can go to somebody else who signs, its key may
+/// be out of reach. Back, it is signed under it again, unless what was signed before is here.
+fn needs_old_key(observed: &Observed, how: &Rotate, from: &str) -> bool {
+    match how.abort {
+        true => {
+            let held = &observed.vault.intermediates;
+            !observed.clusters.keys().all(|name| held.contains_key(name))
+        }
+        false => {
+            let vault = &observed.vault;
+            vault.named.is_none() && !vault.elsewhere.iter().any(|root| root == from)
+        }
+    }
+}
+
+/// A root that whoever is named does not sign under, or one that they cannot sign under now.
+fn others_root(observed: &Observed, how: &Rotate) -> Option<Refusal> {
+    let named = observed.vault.named.as_ref().filter(|_| !how.abort)?;
+    if how.fresh || how.given.is_some() {
+        let reason = format!(
+            "trust.authority of the mesh file says that {} signs, so the new root is theirs: leave --to out",
+            named.who
+        );
+        return Some(of_mesh(reason, vec![Hint::meshlink(["rotate", "root"])]));
+    }
+    // Where a change is gone on with, some may sign under the new root already.
+    let members = observed.clusters.keys();
+    let without = members.filter(|name| !named.held.contains(*name));
+    signer::waiting(named, without)
 }
 
 /// What is asked of every member.
@@ -334,9 +367,11 @@ impl Asked<'_> {
 }
 
 /// Why a root that somebody else has made cannot be this mesh's.
-fn unfit(root: &Root, observed: &Observed, now: Timestamp) -> Option<Refusal> {
-    let facts = root.facts();
-    let is_used = observed.vault.roots.contains(&facts.spki_sha256)
+fn unfit(facts: &CertFacts, observed: &Observed, now: Timestamp) -> Option<Refusal> {
+    let named = observed.vault.named.as_ref();
+    let is_named = named.is_some_and(|named| named.root == *facts);
+    let is_used = !is_named
+        && observed.vault.roots.contains(&facts.spki_sha256)
         && observed.vault.next.as_ref() != Some(&facts.spki_sha256)
         && observed.succession().is_none();
     let is_weak = match &facts.algorithm {
@@ -365,6 +400,12 @@ fn unfit(root: &Root, observed: &Observed, now: Timestamp) -> Option<Refusal> {
         () => return None,
     };
     let reason = format!("the root {:?} {why}", facts.subject);
-    let hint = Hint::meshlink(["rotate", "root", "--to", "generate"]);
-    Some(of_mesh(reason, vec![hint.remark("makes one that fits")]))
+    let hint = match is_named {
+        true => Hint::note("name another authority in trust.authority of the mesh file"),
+        false => {
+            let hint = Hint::meshlink(["rotate", "root", "--to", "generate"]);
+            hint.remark("makes one that fits")
+        }
+    };
+    Some(of_mesh(reason, vec![hint]))
 }

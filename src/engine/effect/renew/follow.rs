@@ -196,6 +196,7 @@ mod tests {
                     serial: "1".into(),
                     until: hours(until),
                     issuer: Some(issuer.clone()),
+                    between: vec![],
                 },
                 roots: roots.iter().map(|root| (*root).clone()).collect(),
             });

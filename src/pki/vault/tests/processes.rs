@@ -51,7 +51,7 @@ fn fill(vault: &Vault, kit: &Kit) {
             cluster: &cluster,
             ..kit.new_intermediate(NOW)
         };
-        vault.issue_intermediate(&new).unwrap();
+        vault.issue_intermediate(&new).at_once().unwrap();
     }
 }
 
@@ -134,7 +134,9 @@ fn a_writer_on_a_full_disk() {
     fs::remove_file("filler").unwrap();
     let root = kit.create(&vault, NOW).unwrap();
     fill("filler");
-    let full = vault.issue_intermediate(&kit.new_intermediate(NOW));
+    let full = vault
+        .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once();
     assert!(matches!(full, Err(Error::Full { .. })), "{full:?}");
     assert!(vault.intermediate(&kit.cluster).unwrap().is_none());
     assert_eq!(vault.root().unwrap().unwrap().facts(), root.facts());
@@ -142,6 +144,7 @@ fn a_writer_on_a_full_disk() {
     fs::remove_file("filler").unwrap();
     vault
         .issue_intermediate(&kit.new_intermediate(NOW))
+        .at_once()
         .unwrap();
 }
 
