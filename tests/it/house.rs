@@ -294,7 +294,7 @@ fn few_items_are_public() {
             .sum::<usize>()
     };
     let counts = ["src", "crates/helm-engine/src", "crates/istio-sandbox/src"].map(count);
-    let most = [188, 85, 188];
+    let most = [189, 85, 188];
     assert!(
         counts.iter().zip(most).all(|(n, most)| *n <= most),
         "{counts:?}, not {most:?}"

@@ -16,7 +16,7 @@ pub(crate) struct Workloads {
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// Only pods and gateways of this namespace; may be repeated
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = label)]
+    #[arg(short, long, value_name = "NS", value_parser = label)]
     pub(crate) namespace: Vec<String>,
     /// Also show which endpoints each proxy holds of a Service, and their health
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = clap::value_parser!(Name))]
@@ -56,7 +56,7 @@ pub(crate) struct Injecting {
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// The namespace
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = label)]
+    #[arg(short, long, value_name = "NS", value_parser = label)]
     pub(crate) namespace: String,
     /// Take away the label that was put there by this command, and the proxies
     #[arg(long)]
@@ -81,7 +81,7 @@ pub(crate) struct Restarting {
     #[arg(value_name = "CLUSTER", add = ArgValueCompleter::new(complete::clusters))]
     pub(crate) clusters: Vec<String>,
     /// The namespace
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = label)]
+    #[arg(short, long, value_name = "NS", value_parser = label)]
     pub(crate) namespace: String,
     /// Only what is behind this Service of the namespace
     #[arg(long, value_name = "NAME", value_parser = label)]
