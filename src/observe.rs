@@ -1,8 +1,7 @@
 //! What is there now: one reading of every member, taken side by side. Read-only.
 //!
-//! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint
-//! stands for it. The plan is made from it alone, so whatever a step depends on is read here. Of what is read, that part can
-//! be written down which checks rest on: what is not, has `serde(skip)`.
+//! [`Observed`] is plain data without a secret in it: where a secret matters, its fingerprint stands for it. The plan is
+//! made from it alone, so whatever a step depends on is read here. What has `serde(skip)` goes into no bundle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -206,8 +205,7 @@ impl Claim {
     }
 }
 
-/// ConfigMap `meshlink-root-next`: made before anything trusts the new root, never changed, and deleted when nothing
-/// trusts one of the two any more.
+/// ConfigMap `meshlink-root-next`: made before anything trusts the new root, deleted when nothing trusts one of the two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Succession {
     /// The mesh.

@@ -28,6 +28,23 @@ fn again(reading: &Reading) -> Reading {
     record.into_reading().unwrap()
 }
 
+#[test]
+fn values_of_charts_are_not_written_down() {
+    let mut reading = healthy(&mut Random::with(2, 7));
+    let values = json!({"key": "canary"});
+    reading.mesh.istio.values.inline = values.as_object().unwrap().clone();
+    reading.mesh.gateway.values.inline = values.as_object().unwrap().clone();
+    seen(&mut reading, "c1").istiod.values = Some(values.clone());
+    let release = crate::observe::ReleaseSeen {
+        config: values,
+        ..Default::default()
+    };
+    let releases = &mut seen(&mut reading, "c1").releases;
+    releases.insert("istiod".into(), release);
+    let text = serde_json::to_string(&Record::of(&reading).unwrap()).unwrap();
+    assert!(!text.contains("canary"), "{text}");
+}
+
 fn found(reading: &Reading, scope: &Scope) -> Vec<String> {
     let diagnosis = diagnose(reading, scope);
     assert_eq!(

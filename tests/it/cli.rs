@@ -75,6 +75,7 @@ fn the_first_page() {
       verify       Prove that each cluster reaches the others
       doctor       Find the cause of what is wrong, and say what to do about it
       workloads    Show each pod's proxy, or why it has none, and what must restart
+      bundle       Write all that is known into one archive, without secrets
       sample       Install, call and remove sample apps in the members
       wait         Wait until something outside the clusters is ready, as a
                    readiness gate

@@ -30,7 +30,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) short: bool,
     /// Do what of a join mends what was found without a key, a chart or a restart, and look again
-    #[arg(long, conflicts_with_all = ["list", "before_join"])]
+    #[arg(long, conflicts_with_all = ["list", "before_join", "from"])]
     pub(crate) fix: bool,
     #[command(flatten)]
     pub(crate) target: Target,

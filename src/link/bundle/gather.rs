@@ -288,6 +288,9 @@ impl Of<'_> {
         for (page, path, paths) in pages {
             let answer = self.within(port.get(path)).await;
             let answer = answer.and_then(|answer| {
+                if !answer.status.is_success() {
+                    return Err(format!("it answered {}", answer.status.as_u16()));
+                }
                 let value: Value =
                     serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
                 pretty(&kept(&value, paths))
