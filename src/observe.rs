@@ -81,14 +81,6 @@ pub(crate) struct VaultSeen {
     pub named: Option<NamedSeen>,
 }
 
-impl VaultSeen {
-    /// Whether something can be signed under the root of this public key.
-    pub(crate) fn can_sign(&self, root: &str) -> bool {
-        let is = |other: &String| other == root;
-        self.roots.iter().any(is) && !self.elsewhere.iter().any(is)
-    }
-}
-
 /// Who signs in the place of the vault.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NamedSeen {

@@ -8,6 +8,14 @@ use crate::{
     pki::{Cert, signer::Authority, vault},
 };
 
+impl VaultSeen {
+    /// Whether something can be signed under the root of this public key.
+    pub(crate) fn can_sign(&self, root: &str) -> bool {
+        let is = |other: &String| other == root;
+        self.roots.iter().any(is) && !self.elsewhere.iter().any(is)
+    }
+}
+
 impl Lens<'_> {
     pub(super) fn vault(&self) -> Result<VaultSeen, vault::Error> {
         let root = self.vault.root()?;
