@@ -19,7 +19,7 @@ use crate::{
     hint::Hint,
     name::{ClusterName, MeshId},
     owner::Owner,
-    pki::{CertFacts, is_throw_away},
+    pki::CertFacts,
     spec::{Mesh, Peers},
 };
 
@@ -312,14 +312,6 @@ pub(crate) struct CacertsSeen {
     pub uid: String,
     /// Who keeps writing it, where that is somebody who would undo what is changed in it.
     pub keeper: Option<String>,
-}
-
-impl CacertsSeen {
-    /// The roots that sign nothing and are to be taken out again, by their public keys.
-    pub(crate) fn throw_aways(&self) -> impl Iterator<Item = &str> {
-        let found = self.bundle.iter().filter(|root| is_throw_away(root));
-        found.map(|root| root.spki_sha256.as_str())
-    }
 }
 
 /// The newest record of a Helm release.

@@ -114,6 +114,14 @@ pub(crate) struct Published {
     pub changed: Option<Timestamp>,
 }
 
+impl super::CacertsSeen {
+    /// The roots that sign nothing and are to be taken out again, by their public keys.
+    pub(crate) fn throw_aways(&self) -> impl Iterator<Item = &str> {
+        let found = self.bundle.iter().filter(|root| pki::is_throw_away(root));
+        found.map(|root| root.spki_sha256.as_str())
+    }
+}
+
 impl Proxy {
     /// `namespace/name` of its pod.
     pub(crate) fn name(&self) -> String {
