@@ -127,9 +127,10 @@ pub fn certificates(clusters: usize, folder: &Path) -> Result<Certificates, Erro
     let root = Root::create(&new)?;
     let vault = Vault::open(folder.join("vault"))?;
     vault.create_root(&new)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let keep = || {
         for name in &names {
-            futures::executor::block_on(vault.issue_intermediate(&each(name)))?;
+            runtime.block_on(vault.issue_intermediate(&each(name)))?;
         }
         Ok(())
     };
