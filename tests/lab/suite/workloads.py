@@ -126,10 +126,11 @@ def the_first_that_is_not_ready_ends_the_run():
     _, said = run("workloads", "restart", ONE.name, "-n", SPACE, "--all", "--yes", "--timeout", "20s", expect=4)
     assert "rollout undo daemonset/agent" in said, said[-900:]
     assert kept == {p["name"] for _, p in pods(ONE.name, "-n", SPACE) if p["workload"] == f"StatefulSet {SPACE}/db"}
-    kubectl(ONE, "rollout", "undo", "-n", SPACE, "daemonset/agent")
+    # As printed, it goes back to what was asked for before the restart: that image already.
+    kubectl(ONE, "set", "image", "-n", SPACE, "daemonset/agent", "app=" + images.reference("app"))
     run("workloads", "restart", ONE.name, "-n", SPACE, "--all", "--yes", "--timeout", "180s")
     all_are("in-mesh")
-    return "one not ready, two kept, all ready after its own undo"
+    return "one not ready, two kept, all ready with an image that there is"
 
 
 @scenario("the-first-that-is-not-ready-ends-the-run", seldom=True)
