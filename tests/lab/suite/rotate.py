@@ -26,7 +26,8 @@ from .runner import FULL, scenario, turn
 RATE = int(os.environ.get("MESHLINK_ROTATE_RATE", "50"))
 SECONDS = int(os.environ.get("MESHLINK_ROTATE_SECONDS", "100" if FULL else "60"))
 # One and a half times the syncFrequency of the lab's kubelets.
-ROTATE = ("rotate", "root", "--projected-within", "15s", "--yes", "--timeout", "300s")
+ANEW = ("rotate", "root", "--projected-within", "15s", "--yes")
+ROTATE = (*ANEW, "--timeout", "300s")
 ABORT = ("rotate", "root", "--abort", "--yes", "--timeout", "300s")
 PHASES = {"distribute-root": "distributed", "switch-issuer": "switched", "retire-root": "retired"}
 

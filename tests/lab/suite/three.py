@@ -7,7 +7,7 @@ from meshlab.shell import lock, side_by_side
 
 from .kit import INGRESS, SAMPLE, SYSTEM, gateway_endpoints, get, kubectl
 from .meshlink import afresh, held, program, run
-from .rotate import PHASES, ROTATE, Load, is_over, phases, ready_for_traffic, running
+from .rotate import ANEW, PHASES, ROTATE, Load, is_over, phases, ready_for_traffic, running
 from .runner import FULL, only, scenario
 
 ALL = config.clusters(3)
@@ -52,7 +52,7 @@ def apart(seconds):
     held_up = [f"{verb}/{c.name}:before@{seconds * n}" for verb in PHASES for n, c in enumerate(ALL) if n]
     old = is_over(ALL)
     with Load(seconds=60 + 6 * seconds, clusters=ALL) as load:
-        told(*ROTATE, "--to", "generate", "--timeout", "600s", seconds=900, MESHLINK_CRASH=",".join(held_up))
+        told(*ANEW, "--to", "generate", "--timeout", "600s", seconds=900, MESHLINK_CRASH=",".join(held_up))
     sent = load.nothing_failed()
     assert is_over(ALL) != old
     return f"{sent} requests, none failed; {phases()}"
